@@ -1,0 +1,58 @@
+"""Files appear whole or not at all: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+__all__ = ["whole_file", "whole_folder"]
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success it becomes `path`, on any error it is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield aside
+        _flush(aside)
+        aside.replace(path)
+        _flush(path.parent)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, primary: bool = True) -> Iterator[Path]:
+    """Yield a folder beside `path` to fill; on success it becomes `path`, which must not exist yet.
+
+    Args:
+        path: the folder to make.
+        primary: whether this process is the one that makes and renames it, where several fill it together; the
+            caller keeps them in step.
+    """
+    aside = path.with_name(f".{path.name}.tmp")
+    if primary:
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir(parents=True)
+    try:
+        yield aside
+        if primary:
+            for file in aside.rglob("*"):
+                _flush(file)
+            aside.replace(path)
+            _flush(path.parent)
+    finally:
+        if primary:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,295 @@
+"""Codebooks: the search for the nearest vector, the ways to learn the vectors, and the care that keeps codes in use.
+
+A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Learning", equations 1, 3 and 6-8.
+Everything learnt from a batch is learnt from the global batch, so that several processes keep one and the same codebook.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from math import inf
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.distributed import global_rows, global_sum
+
+__all__ = [
+    "Codebook",
+    "CodebookCare",
+    "CosineCodebook",
+    "EMACodebook",
+    "KMeansStart",
+    "LearntCodebook",
+    "RestartUnused",
+    "nearest",
+]
+
+# A CPU finds the least of 64 adjacent scores with vector instructions, but the place of the least one score at a time:
+# the minimum of each block first leaves few scores to search for a place.
+_BLOCK = 64
+# Scores held at once: 64 MiB, and on a CPU no more than 2048 tokens' so that a typical codebook's stay in the cache.
+_SCORES = 2**24
+_CPU_TOKENS = 2048
+
+
+@torch.no_grad()
+def nearest(tokens: Tensor, points: Tensor) -> Tensor:
+    """The code of the nearest point, argmin_k ||z - e_k|| (equation 1); exact ties go to the lowest.
+
+    Compares ||e_k||^2 / 2 - z e_k, which is short of half the squared distance by ||z||^2 / 2, the same for every k.
+
+    Args:
+        tokens: vectors z, [n, M, dim].
+        points: M codebooks of vectors e, [M, K, dim].
+
+    Returns:
+        Codes [n, M] in [0, K).
+    """
+    total, codebooks, _ = tokens.shape
+    size = points.shape[1]
+    blocks = -(-size // _BLOCK)
+    width = blocks * _BLOCK
+    offsets = F.pad(points.square().sum(2) / 2, (0, width - size), value=inf)
+    points = F.pad(points, (0, 0, 0, width - size))
+
+    chunk = max(_SCORES // width, 1)
+    if tokens.device.type == "cpu":
+        chunk = min(chunk, _CPU_TOKENS)
+    scores = tokens.new_empty(min(chunk, total), width)
+    first_blocks = torch.arange(len(scores), device=tokens.device) * blocks
+    codes = torch.empty(total, codebooks, dtype=torch.long, device=tokens.device)
+    for book in range(codebooks):
+        for part, found in zip(tokens[:, book].split(chunk), codes[:, book].split(chunk), strict=True):
+            n = len(part)
+            torch.addmm(offsets[book], part, points[book].T, alpha=-1, out=scores[:n])
+            block = scores[:n].view(n, blocks, _BLOCK).amin(2).argmin(1)
+            within = scores.view(-1, _BLOCK).index_select(0, first_blocks[:n] + block).argmin(1)
+            torch.add(within, block, alpha=_BLOCK, out=found)
+    return codes.clamp_max_(size - 1)  # a token that is not finite may have met the padding
+
+
+@torch.no_grad()
+def count(codes: Tensor, size: int) -> Tensor:
+    """How many tokens of this process have each code: [n, M] codes in [0, K = `size`) -> [M, K], float32."""
+    ones = torch.ones((), device=codes.device).expand(codes.T.shape)
+    return torch.zeros(codes.shape[1], size, device=codes.device).scatter_add_(1, codes.T, ones)
+
+
+def lookup(points: Tensor, codes: Tensor) -> Tensor:
+    """The points [n, M, dim] of codes [n, M] in M codebooks [M, K, dim]."""
+    codebooks, size, dim = points.shape
+    rows = codes + torch.arange(codebooks, device=codes.device) * size
+    return F.embedding(rows, points.reshape(codebooks * size, dim))
+
+
+def _sums(tokens: Tensor, codes: Tensor, size: int) -> Tensor:
+    """The sum of the tokens of each code over the global batch, [M, K, dim]."""
+    codebooks, dim = tokens.shape[1:]
+    rows = codes + torch.arange(codebooks, device=codes.device) * size
+    sums = tokens.new_zeros(codebooks * size, dim).index_add_(0, rows.flatten(), tokens.flatten(0, 1))
+    return global_sum(sums).view(codebooks, size, dim)
+
+
+class Codebook(nn.Module):
+    """M codebooks of K vectors that no batch changes: what the ways to learn one build on.
+
+    Args:
+        codebooks: M.
+        codebook_size: K.
+        dim: the length of a vector.
+
+    Attributes:
+        vectors: [M, K, dim], uniform over [-1/K, 1/K) as in the code released with the paper.
+        steps: training batches seen.
+        idle: training batches since each code was last used or placed, [M, K].
+    """
+
+    vectors: Tensor
+    steps: Tensor
+    idle: Tensor
+
+    def __init__(self, codebooks: int, codebook_size: int, dim: int):
+        super().__init__()
+        self.size = codebook_size
+        vectors = torch.empty(codebooks, codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size)
+        self.register_buffer("vectors", vectors)
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("idle", torch.zeros(codebooks, codebook_size, dtype=torch.long))
+
+    @property
+    def points(self) -> Tensor:
+        """The points e that codes stand for, [M, K, dim], in float32."""
+        return self.vectors.float()
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens [n, M, dim], brought to where the points lie."""
+        return tokens
+
+    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """What the optimiser has to minimise for the vectors to be learnt, by name."""
+        return {}
+
+    @torch.no_grad()
+    def observe(self, tokens: Tensor, codes: Tensor, counts: Tensor) -> None:
+        """Take in a training batch: this process's tokens [n, M, dim] and codes [n, M], the global counts [M, K]."""
+        self.steps += 1
+        self.idle.add_(1).masked_fill_(counts > 0, 0)
+
+    @torch.no_grad()
+    def place(self, book: int, codes: Tensor, vectors: Tensor) -> None:
+        """Give `codes` [P] of codebook number `book` new vectors [P, dim], and no memory of what they were before."""
+        self.vectors[book, codes] = vectors
+        self.idle[book, codes] = 0
+
+    def place_at_tokens(self, chosen: Tensor, tokens: Tensor) -> None:
+        """Place the codes `chosen` [M, K] at distinct tokens drawn from the global batch, as far as these go round."""
+        for book, row in enumerate(chosen):
+            codes = row.nonzero().squeeze(1)
+            if len(codes):
+                drawn = global_rows(tokens[:, book], len(codes), seed=int(self.steps) * len(chosen) + book)
+                self.place(book, codes[: len(drawn)], drawn)
+
+
+class LearntCodebook(Codebook):
+    """Vectors that the optimiser moves towards their tokens by the codebook loss ||sg[z] - e||^2 (equation 3).
+
+    Args:
+        codebooks: M.
+        codebook_size: K.
+        dim: the length of a vector.
+    """
+
+    def __init__(self, codebooks: int, codebook_size: int, dim: int):
+        super().__init__(codebooks, codebook_size, dim)
+        vectors = self.vectors
+        del self.vectors
+        self.vectors = nn.Parameter(vectors)
+
+    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
+        """The codebook loss, the mean over latents of the squared distance."""
+        return {"codebook": (lookup(self.points, codes) - tokens.detach()).square().sum() / max(codes.numel(), 1)}
+
+
+class EMACodebook(Codebook):
+    """Vectors that are moving averages of their tokens, e = m / N (equations 6-8).
+
+    Args:
+        codebooks: M.
+        codebook_size: K.
+        dim: the length of a vector.
+        decay: gamma, the share of the past that a step keeps, in [0, 1).
+        smoothing: pseudo-count that Laplace smoothing adds to each N, so that no unused code divides by zero.
+    """
+
+    counts: Tensor
+    sums: Tensor
+
+    def __init__(self, codebooks: int, codebook_size: int, dim: int, decay: float = 0.99, smoothing: float = 1e-5):
+        super().__init__(codebooks, codebook_size, dim)
+        if not 0 <= decay < 1:
+            raise ValueError(f"decay must be in [0, 1), not {decay}")
+        if smoothing <= 0:
+            raise ValueError(f"smoothing must be above 0, not {smoothing}")
+        self.decay, self.smoothing = decay, smoothing
+        self.register_buffer("counts", torch.ones(codebooks, codebook_size))
+        self.register_buffer("sums", self.vectors.clone())
+
+    @torch.no_grad()
+    def observe(self, tokens: Tensor, codes: Tensor, counts: Tensor) -> None:
+        """Move the averages by one step.
+
+        Raises:
+            ValueError: if the module was converted to another type than float32, too coarse for such small steps.
+        """
+        if self.sums.dtype != torch.float32:
+            raise ValueError(f"an EMACodebook cannot learn in {self.sums.dtype}: keep it in float32 and use autocast")
+        super().observe(tokens, codes, counts)
+        self.counts.lerp_(counts, 1 - self.decay)
+        self.sums.lerp_(_sums(tokens, codes, self.size), 1 - self.decay)
+        total = self.counts.sum(1, keepdim=True)
+        smoothed = (self.counts + self.smoothing) * (total / (total + self.size * self.smoothing))
+        torch.div(self.sums, smoothed.unsqueeze(2), out=self.vectors)
+
+    @torch.no_grad()
+    def place(self, book: int, codes: Tensor, vectors: Tensor) -> None:
+        """Count each new vector as one token seen."""
+        super().place(book, codes, vectors)
+        self.counts[book, codes] = 1
+        self.sums[book, codes] = vectors
+
+
+class CosineCodebook(EMACodebook):
+    """Compares directions only: tokens and averages are scaled to the unit sphere, as in ViT-VQGAN (Yu et al. 2022).
+
+    Args:
+        codebooks: M.
+        codebook_size: K.
+        dim: the length of a vector.
+        decay: gamma, the share of the past that a step keeps, in [0, 1).
+        smoothing: pseudo-count that Laplace smoothing adds to each N.
+    """
+
+    @property
+    def points(self) -> Tensor:
+        """The points e on the unit sphere, [M, K, dim], in float32."""
+        return F.normalize(super().points, dim=2)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        """Tokens on the unit sphere, [n, M, dim]."""
+        return F.normalize(tokens, dim=2)
+
+
+class CodebookCare(ABC):
+    """Places codes by hand where learning alone would leave them unused; called before each training batch is coded."""
+
+    @abstractmethod
+    def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
+        """Look at this process's tokens [n, M, dim] and place codes of `codebook`."""
+
+
+class KMeansStart(CodebookCare):
+    """Starts the codebook by k-means on the first training batches.
+
+    Codes that no batch has used yet start at distinct tokens of the batch; a code beyond the number of tokens waits for
+    the next batch, or keeps its initial vector.
+
+    Args:
+        batches: how many of the first batches; more than one if a batch has fewer tokens than there are codes.
+        iterations: k-means steps on each of them.
+    """
+
+    def __init__(self, batches: int = 1, iterations: int = 10):
+        if batches < 1 or iterations < 0:
+            raise ValueError(f"batches must be at least 1 and iterations at least 0, not {batches} and {iterations}")
+        self.batches, self.iterations = batches, iterations
+
+    def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
+        """Run k-means if this is one of the first batches."""
+        if codebook.steps >= self.batches:
+            return
+        codebook.place_at_tokens(codebook.idle == codebook.steps, tokens)
+        for _ in range(self.iterations):
+            codes = nearest(tokens, codebook.points)
+            counts = global_sum(count(codes, codebook.size))
+            means = _sums(tokens, codes, codebook.size) / counts.unsqueeze(2)
+            for book, used in enumerate(counts > 0):
+                codebook.place(book, used.nonzero().squeeze(1), means[book, used])
+
+
+class RestartUnused(CodebookCare):
+    """Moves codes that have gone unused for a while to random tokens of the batch.
+
+    Args:
+        after: the number of training batches without use after which a code is moved.
+    """
+
+    def __init__(self, after: int = 100):
+        if after < 1:
+            raise ValueError(f"after must be at least 1 batch, not {after}")
+        self.after = after
+
+    def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
+        """Move the codes idle for `after` batches."""
+        codebook.place_at_tokens(codebook.idle >= self.after, tokens)

@@ -1,0 +1,94 @@
+"""The VAE's bottleneck: q(z|x) = N(mu, diag sigma^2), z = mu + sigma eps, against p(z) = N(0, I).
+
+Kingma & Welling 2014, Auto-Encoding Variational Bayes; KL in closed form, appendix B.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from narrows.bottlenecks.posterior import Bottleneck, Draw, Posterior
+
+__all__ = ["Gaussian", "GaussianPosterior"]
+
+LOG_VARIANCE_LIMIT = 20.0
+ACTIVE_NATS = 0.01
+
+
+def _sum(terms: Tensor, start: int) -> Tensor:
+    return terms.flatten(start).sum(start)
+
+
+class GaussianPosterior(Posterior):
+    """N(mean, exp(log_variance)) in every dimension, from tensors [B, C, *grid].
+
+    The statistic `active_units` counts the dimensions whose KL, averaged over the batch, exceeds 0.01 nats.
+    """
+
+    def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
+        self.mean = mean
+        self.log_variance = log_variance
+        self.kl = (mean**2 + log_variance.expm1() - log_variance) / 2
+        self.losses = {}
+        self.statistics = {"active_units": (self.kl.detach().mean(0) > ACTIVE_NATS).sum(dtype=torch.float32)}
+
+    @property
+    def rate(self) -> Tensor:
+        """KL(q(z|x) || N(0, I)) of each example in nats, [B]: sum of (mu^2 + sigma^2 - 1 - log sigma^2) / 2."""
+        return _sum(self.kl, 1)
+
+    @property
+    def mode(self) -> Tensor:
+        """The mean, [B, C, *grid]."""
+        return self.mean
+
+    def draw(self, samples: int = 1) -> Draw:
+        """Draw z = mu + sigma eps, S of each example; z, log q and log p carry the pathwise gradient."""
+        noise = torch.randn(samples, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
+        z = self.mean + (self.log_variance / 2).exp() * noise
+        constant = math.log(2 * math.pi)
+        # (z - mu) / sigma is the noise itself: exact, where recomputing it from z would lose digits.
+        log_q = -_sum(noise**2 + self.log_variance + constant, 2) / 2
+        log_p = -_sum(z**2 + constant, 2) / 2
+        return Draw(z, log_q, log_p)
+
+
+class Gaussian(Bottleneck):
+    """Diagonal Gaussian latents: the encoder's features are the means and raw log-variances r of C channels.
+
+    log sigma^2 = r / (1 + |r| / 20): the identity near zero, always within (-20, 20), its slope never zero, so that
+    no unit gets stuck as behind a hard clamp. Runs in float32 whatever the autocast.
+
+    Args:
+        channels: C, the channels of the latents.
+    """
+
+    device_holder: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.features = 2 * channels
+        # Without parameters of its own the module could not tell `sample_prior` on which device it lives.
+        self.register_buffer("device_holder", torch.empty(0), persistent=False)
+
+    def forward(self, features: Tensor) -> GaussianPosterior:
+        """Return q(z|x) for encoder features [B, 2C, *grid].
+
+        Raises:
+            ValueError: if there are other than 2C channels.
+        """
+        if features.shape[1] != self.features:
+            raise ValueError(
+                f"Gaussian needs {self.features} features from the encoder, not {features.shape[1]}: "
+                "build the encoder with the bottleneck's `features`"
+            )
+        mean, raw = features.float().chunk(2, dim=1)
+        return GaussianPosterior(mean, raw / (1 + raw.abs() / LOG_VARIANCE_LIMIT))
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """Draw z [`batch`, C, *grid] from N(0, I)."""
+        return torch.randn(batch, self.channels, *grid, device=self.device_holder.device)

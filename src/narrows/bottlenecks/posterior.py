@@ -1,0 +1,75 @@
+"""What every bottleneck produces: q(z|x) of a batch, and the fixed prior p(z) its rate is measured against."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor, nn
+
+__all__ = ["Bottleneck", "DiscreteBottleneck", "Draw", "Posterior"]
+
+
+class Draw(NamedTuple):
+    """S latents of each of B examples, with their log-probabilities in nats."""
+
+    z: Tensor
+    """What the decoder reads, [S, B, C, *grid]."""
+    log_q: Tensor
+    """log q(z|x), [S, B]."""
+    log_p: Tensor
+    """log p(z) under the fixed prior, [S, B]."""
+
+
+class Posterior(ABC):
+    """q(z|x) for a batch of B examples.
+
+    Attributes:
+        codes: integer codes [B, *grid], or [B, *grid, M] with M codes per position; None if the latents are continuous.
+        losses: the bottleneck's own training losses by name, scalars with their weights applied.
+        statistics: figures worth logging by name, scalars without gradient.
+    """
+
+    codes: Tensor | None = None
+    losses: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+
+    @property
+    @abstractmethod
+    def rate(self) -> Tensor:
+        """KL(q(z|x) || p(z)) of each example in nats, [B]."""
+
+    @property
+    @abstractmethod
+    def mode(self) -> Tensor:
+        """The most probable latent, [B, C, *grid]: what a reconstruction is decoded from."""
+
+    @abstractmethod
+    def draw(self, samples: int = 1) -> Draw:
+        """Draw `samples` latents (S) of each example; gradients flow through z wherever the pathwise one exists."""
+
+
+class Bottleneck(nn.Module, ABC):
+    """Maps features [B, `features`, *grid] to a Posterior over latents z [B, `channels`, *grid]."""
+
+    features: int
+    channels: int
+
+    @abstractmethod
+    def forward(self, features: Tensor) -> Posterior:
+        """Return q(z|x) for encoder features [B, `features`, *grid]."""
+
+    @abstractmethod
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """Draw z [`batch`, `channels`, *grid] from the fixed prior p(z)."""
+
+
+class DiscreteBottleneck(Bottleneck):
+    """A bottleneck whose latents are M = `codebooks` integer codes in [0, `codebook_size`) at each grid position."""
+
+    codebook_size: int
+    codebooks: int
+
+    @abstractmethod
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""

@@ -1,0 +1,235 @@
+"""Vector quantisation: each feature vector becomes the nearest of K learnt vectors, and its index the code.
+
+A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Learning", section 3 and appendix A.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import log
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, count, lookup, nearest
+from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, Posterior
+from narrows.distributed import global_sum
+
+__all__ = ["FactorizedQuantizer", "VectorPosterior", "VectorQuantizer"]
+
+
+@dataclass(kw_only=True)
+class VectorPosterior(Posterior):
+    """A posterior with all its mass on one code per latent; unpacks as (z, codes, total of the losses).
+
+    Attributes:
+        z: the latents, [B, C, *grid], with the straight-through gradient to the features.
+        codes: [B, *grid], or [B, *grid, M] with M > 1 codebooks.
+        losses: "commitment", and "codebook" if the codebook is learnt by its loss.
+        statistics: "perplexity" and "usage" (share of codes in use) of the batch, averaged over the codebooks; of the
+            global batch while the codebook learns, else of this process's own.
+        codebook_size: K.
+    """
+
+    z: Tensor
+    codes: Tensor
+    losses: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+    codebook_size: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self.z
+        yield self.codes
+        yield torch.stack(list(self.losses.values())).sum()
+
+    @property
+    def rate(self) -> Tensor:
+        """N log K of each example in nats under the uniform prior, [B]."""
+        batch, *latents = self.codes.shape
+        return self.z.new_full((batch,), torch.Size(latents).numel() * log(self.codebook_size), dtype=torch.float32)
+
+    @property
+    def mode(self) -> Tensor:
+        """The only latent of each example, [B, C, *grid]."""
+        return self.z
+
+    def draw(self, samples: int = 1) -> Draw:
+        """The one latent `samples` times over: log q = 0, log p = -N log K."""
+        log_p = -self.rate.expand(samples, -1)
+        return Draw(self.z.expand(samples, *self.z.shape), torch.zeros_like(log_p), log_p)
+
+
+class _Quantise(torch.autograd.Function):
+    """Points e in place of tokens z, and the sum of ||z - sg[e]||^2, with both gradients in one pass over the tokens.
+
+    It is the residual z - e that is kept for the backward pass, so that the result may be changed in place.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tokens: Tensor, points: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+        quantised = lookup(points, codes)
+        residual = tokens - quantised
+        ctx.save_for_backward(residual)
+        return quantised, torch.dot(residual.flatten(), residual.flatten())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, d_quantised: Tensor, d_error: Tensor) -> tuple[Tensor, None, None]:
+        (residual,) = ctx.saved_tensors
+        return torch.addcmul(d_quantised, residual, d_error, value=2), None, None
+
+
+class VectorQuantizer(DiscreteBottleneck):
+    """The bottleneck of the VQ-VAE: z = e_k with k = argmin_j ||z_e - e_j|| (equations 1 and 2).
+
+    It drops into any module, and codes vectors alone [B, C], sequences, images or volumes [B, C, *grid]:
+
+        quantized, codes, loss = VectorQuantizer(dim=64, codebook_size=512)(features)
+
+    Gradients of z pass to the features as they are, and the commitment loss b ||z_e - sg[e]||^2 (equation 3) keeps these
+    near their vectors; losses are means over the batch and the N latents of an example. In training mode each forward
+    pass lets the codebook learn, gradients or none, and every process has to make it; in eval mode, or after
+    `freeze()`, nothing changes a codebook. All is computed in float32 under any autocast.
+
+    Args:
+        dim: length of a codebook vector; the features have `codebooks` * `dim` channels.
+        codebook_size: K, vectors in a codebook.
+        codebooks: M, latents per position, each with a codebook of its own.
+        commitment: b, the weight of the commitment loss.
+        codebook: how the vectors are learnt: `EMACodebook`, `LearntCodebook`, `CosineCodebook`, or any function of M, K
+            and dim that makes a `Codebook`.
+        care: what else keeps codes in use: `KMeansStart`, `RestartUnused`; the paper has neither.
+
+    Raises:
+        ValueError: if a size is below 1, or the features have another number of channels.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        codebook_size: int,
+        codebooks: int = 1,
+        commitment: float = 0.25,
+        codebook: Callable[[int, int, int], Codebook] = EMACodebook,
+        care: Sequence[CodebookCare] = (),
+    ):
+        super().__init__()
+        for name, value in {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks}.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}")
+        self.features = self.channels = codebooks * dim
+        self.codebook_size, self.codebooks, self.commitment = codebook_size, codebooks, commitment
+        self.codebook = codebook(codebooks, codebook_size, dim)
+        self.care = tuple(care)
+        self.frozen = False
+
+    def freeze(self) -> None:
+        """Stop the codebook from learning for good, in training mode too."""
+        self.frozen = True
+        for parameter in self.codebook.parameters():
+            parameter.requires_grad_(False).grad = None
+
+    def forward(self, features: Tensor) -> VectorPosterior:
+        """Quantise features [B, M * `dim`, *grid], of any number of grid dimensions."""
+        if features.ndim < 2 or features.shape[1] != self.features:
+            raise ValueError(
+                f"features must be [B, {self.features}, *grid] for {self.codebooks} codebook(s) of vectors of length "
+                f"{self.features // self.codebooks}, not {list(features.shape)}: change dim, or the encoder's channels"
+            )
+        with torch.autocast(features.device.type, enabled=False):
+            return self._quantise(features)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+
+        Raises:
+            ValueError: if a code is outside [0, K), or the last dimension is not M.
+        """
+        if self.codebooks == 1:
+            codes = codes.unsqueeze(-1)
+        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
+            raise ValueError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise ValueError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
+        z = lookup(self.codebook.points, codes.flatten(0, -2)).view(*codes.shape[:-1], self.channels)
+        return z.movedim(-1, 1).contiguous().to(self.codebook.vectors.dtype)
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
+        shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
+        return self.embed(torch.randint(self.codebook_size, shape, device=self.codebook.vectors.device))
+
+    def _quantise(self, features: Tensor) -> VectorPosterior:
+        channels_last = features.movedim(1, -1)
+        tokens = channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float()
+        tokens = self.codebook.project(tokens)
+        data = tokens.detach()
+        learning = self.training and not self.frozen
+        if learning:
+            for care in self.care:
+                care(self.codebook, data)
+        points = self.codebook.points.detach()
+        codes = nearest(data, points)
+        counts = count(codes, self.codebook_size)
+        quantised, error = _Quantise.apply(tokens, points, codes)
+        losses = self.codebook.losses(data, codes)
+        losses["commitment"] = error * (self.commitment / max(codes.numel(), 1))
+        if learning:
+            self.codebook.observe(data, codes, global_sum(counts))
+
+        z = quantised.view(channels_last.shape).movedim(-1, 1).to(features.dtype)
+        if features.is_contiguous():  # else channels last, as the tokens are: either way z is laid out as the features
+            z = z.contiguous()
+        if self.codebooks == 1:
+            codes = codes.squeeze(1)
+        codes = codes.view(*channels_last.shape[:-1], *codes.shape[1:])
+        return VectorPosterior(
+            z=z, codes=codes, losses=losses, statistics=_statistics(counts), codebook_size=self.codebook_size
+        )
+
+
+class FactorizedQuantizer(DiscreteBottleneck):
+    """Looks codes up in a space of few dimensions: project down, quantise, project up, as ViT-VQGAN (Yu et al. 2022).
+
+    Args:
+        features: channels of the features and of the latents.
+        quantizer: what quantises the projected features; its `features` say how many dimensions that space has.
+    """
+
+    def __init__(self, features: int, quantizer: VectorQuantizer):
+        super().__init__()
+        self.features = self.channels = features
+        self.codebook_size, self.codebooks = quantizer.codebook_size, quantizer.codebooks
+        self.down = nn.Linear(features, quantizer.features)
+        self.quantizer = quantizer
+        self.up = nn.Linear(quantizer.channels, features)
+
+    def freeze(self) -> None:
+        """Stop the codebook from learning for good; the projections go on."""
+        self.quantizer.freeze()
+
+    def forward(self, features: Tensor) -> VectorPosterior:
+        """Quantise features [B, `features`, *grid]."""
+        posterior = self.quantizer(_channelwise(self.down, features))
+        return replace(posterior, z=_channelwise(self.up, posterior.z))
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""
+        return _channelwise(self.up, self.quantizer.embed(codes))
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """The latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
+        return _channelwise(self.up, self.quantizer.sample_prior(batch, grid))
+
+
+def _channelwise(linear: nn.Linear, features: Tensor) -> Tensor:
+    return linear(features.movedim(1, -1)).movedim(-1, 1)
+
+
+def _statistics(counts: Tensor) -> dict[str, Tensor]:
+    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
+    perplexity = torch.special.entr(shares).sum(1).exp().mean()
+    return {"perplexity": perplexity, "usage": (counts > 0).float().mean()}

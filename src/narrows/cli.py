@@ -1,0 +1,190 @@
+"""The `narrows` command: parse, call, print."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from narrows import commands
+from narrows.config import find_recipe, recipes
+from narrows.errors import NarrowsError
+
+__all__ = ["main"]
+
+OVERRIDES = "any setting of the recipe can be overridden: --training.steps=1000 --model.bottleneck.codebook_size=256"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command.
+
+    Returns:
+        the exit status: 0; 1 after an error, told in a line; 130 after an interruption. A misspelt command exits with 2.
+    """
+    options, overrides = _parser().parse_known_args(arguments)
+    if overrides and not options.overridable:
+        options.parser.error(f"unrecognised arguments: {' '.join(overrides)}")
+    try:
+        options.run(options, overrides)
+    except NarrowsError as error:
+        return _fail(str(error), 1)
+    except OSError as error:
+        return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
+    except KeyboardInterrupt:
+        return _fail("interrupted; continue a training run with --resume", 130)
+    return 0
+
+
+def _fail(message: str, status: int) -> int:
+    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]narrows:[/] {escape(message)}")
+    return status
+
+
+def _say(message: object) -> None:
+    Console(soft_wrap=True, highlight=False).print(message)
+
+
+def _recipes(options: argparse.Namespace, overrides: list[str]) -> None:
+    if options.recipe:
+        _say(escape(commands.show_recipe(options.recipe, options.variant, overrides)))
+        return
+    table = Table("recipe", "variants", "about", box=None, header_style="bold")
+    for recipe in recipes():
+        table.add_row(recipe.name, " ".join(recipe.variants), escape(recipe.about.strip()))
+    _say(table)
+
+
+def _train(options: argparse.Namespace, overrides: list[str]) -> None:
+    recipe = find_recipe(options.recipe)
+    name = "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
+    run = commands.train(recipe, options.variant, options.data, options.out or Path("runs") / name, options.resume, overrides)
+    _say(f"[bold]{run.path}[/]: {run.report}")
+
+
+def _prior(options: argparse.Namespace, overrides: list[str]) -> None:
+    run = commands.fit_prior(options.folder, options.recipe, options.variant, options.data, options.resume, overrides)
+    _say(f"[bold]{run.prior.path}[/]: {run.report}")
+
+
+def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
+    figures = commands.evaluate(options.folder, options.data, options.split, options.samples, options.limit)
+    table = Table("figure", "value", box=None, header_style="bold")
+    table.columns[1].justify = "right"
+    for name, value in figures.items():
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+    _say(table)
+
+
+def _sample(options: argparse.Namespace, _: list[str]) -> None:
+    out = options.out or Path(options.folder) / "samples.png"
+    commands.sample_images(
+        options.folder, options.n, options.label, options.temperature, options.top_k, options.top_p, options.seed, out
+    )
+    _say(str(out))
+
+
+def _reconstruct(options: argparse.Namespace, _: list[str]) -> None:
+    out = options.out or Path(options.folder) / "reconstructions.png"
+    commands.reconstruct(options.folder, options.files, out)
+    _say(str(out))
+
+
+def _interpolate(options: argparse.Namespace, _: list[str]) -> None:
+    out = options.out or Path(options.folder) / "interpolation.png"
+    commands.interpolate(options.folder, options.start, options.end, options.steps, out)
+    _say(str(out))
+
+
+def _encode(options: argparse.Namespace, _: list[str]) -> None:
+    codes = commands.encode(options.folder, options.files, options.out)
+    _say(f"{options.out}: {len(options.files)} images as codes {list(codes.shape)}")
+
+
+def _decode(options: argparse.Namespace, _: list[str]) -> None:
+    for file in commands.decode(options.folder, options.codes, options.out):
+        _say(str(file))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="narrows", description="Variational and discrete autoencoders with learned priors; every figure in bits."
+    )
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(
+        name: str, run: Callable[[argparse.Namespace, list[str]], None], help: str, overridable: bool = False
+    ) -> argparse.ArgumentParser:
+        epilog = OVERRIDES if overridable else None
+        added = subparsers.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", epilog=epilog)
+        added.set_defaults(run=run, overridable=overridable, parser=added)
+        return added
+
+    def folder(added: argparse.ArgumentParser) -> None:
+        added.add_argument("folder", metavar="RUN", help="a run folder, or the id of one on the Hugging Face hub")
+
+    def out(added: argparse.ArgumentParser, help: str, required: bool = False) -> None:
+        added.add_argument("-o", "--out", type=Path, metavar="PATH", required=required, help=help)
+
+    data_help = "a folder of images, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
+
+    recipes_command = command("recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True)
+    recipes_command.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one")
+    recipes_command.add_argument("--variant", help="a variant of the recipe")
+
+    train = command("train", _train, "train a model", overridable=True)
+    train.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
+    train.add_argument("--data", metavar="SOURCE", help=data_help)
+    train.add_argument("--variant", help="a variant of the recipe, such as cpu: minutes on two cores")
+    out(train, "the run folder (runs/RECIPE-VARIANT)")
+    train.add_argument("--resume", action="store_true", help="continue the run with its own recipe.yaml")
+
+    prior = command("prior", _prior, "fit a prior to the codes of a trained model", overridable=True)
+    folder(prior)
+    prior.add_argument("--recipe", default="pixelcnn", help="the name of a recipe, or a YAML file (pixelcnn)")
+    prior.add_argument("--variant", help="a variant of the recipe")
+    prior.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
+    prior.add_argument("--resume", action="store_true", help="continue with the prior's own recipe.yaml")
+
+    sample = command("sample", _sample, "draw new images from the prior")
+    folder(sample)
+    sample.add_argument("-n", type=int, default=16, help="how many images (16)")
+    sample.add_argument("--class", dest="label", metavar="CLASS", help="the name or number of a class (all in turn)")
+    sample.add_argument("--temperature", type=float, default=1.0, help="below 1: more probable, less varied (1)")
+    sample.add_argument("--top-k", type=int, help="only the k most probable values of each code")
+    sample.add_argument("--top-p", type=float, help="only the most probable values that together reach this probability")
+    sample.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    out(sample, "a PNG (RUN/samples.png)")
+
+    reconstruct = command("reconstruct", _reconstruct, "show images above their reconstructions")
+    folder(reconstruct)
+    reconstruct.add_argument("files", nargs="*", type=Path, metavar="IMAGE", help="image files (16 of the run's test split)")
+    out(reconstruct, "a PNG (RUN/reconstructions.png)")
+
+    encode = command("encode", _encode, "turn image files into codes")
+    folder(encode)
+    encode.add_argument("files", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    out(encode, "the file of codes, .npz", required=True)
+
+    decode = command("decode", _decode, "turn codes back into image files")
+    folder(decode)
+    decode.add_argument("codes", type=Path, metavar="CODES", help="a file that `narrows encode` wrote")
+    out(decode, "a folder for the PNGs", required=True)
+
+    interpolate = command("interpolate", _interpolate, "show the way from one image to another through the latent space")
+    folder(interpolate)
+    interpolate.add_argument("start", type=Path, metavar="START", help="an image file")
+    interpolate.add_argument("end", type=Path, metavar="END", help="an image file")
+    interpolate.add_argument("--steps", type=int, default=9, help="how many images, the ends included (9)")
+    out(interpolate, "a PNG (RUN/interpolation.png)")
+
+    evaluate = command("evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data")
+    folder(evaluate)
+    evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
+    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="(test)")
+    evaluate.add_argument("--samples", type=int, default=64, help="S of the importance-weighted bound of a VAE (64)")
+    evaluate.add_argument("--limit", type=int, help="measure the first LIMIT examples only")
+    return parser

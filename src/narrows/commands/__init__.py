@@ -1,0 +1,18 @@
+"""What each command of `narrows` does, as functions."""
+
+from narrows.commands.generate import interpolate, sample_images
+from narrows.commands.measure import evaluate
+from narrows.commands.train import fit_prior, show_recipe, train
+from narrows.commands.transcode import decode, encode, reconstruct
+
+__all__ = [
+    "decode",
+    "encode",
+    "evaluate",
+    "fit_prior",
+    "interpolate",
+    "reconstruct",
+    "sample_images",
+    "show_recipe",
+    "train",
+]

@@ -1,0 +1,68 @@
+"""Draw new images, and walk between two."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from narrows.data import image_grid, read_images, save_image, to_unit
+from narrows.errors import NarrowsError
+from narrows.models import Autoencoder
+from narrows.pretrained import load
+from narrows.progress import progress
+
+__all__ = ["class_index", "interpolate", "sample_images"]
+
+COLUMNS = 10
+
+
+def sample_images(
+    folder: str,
+    n: int,
+    label: str | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    out: Path,
+) -> None:
+    """Write a grid of n samples of the run's prior to the PNG `out`; without a label the classes take turns."""
+    if n < 1:
+        raise NarrowsError(f"-n is {n}: it must be at least 1")
+    model = load(folder)
+    if model.discrete and model.prior is None:
+        raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
+    torch.manual_seed(seed)
+    labels = None
+    if model.classes:
+        chosen = range(len(model.classes)) if label is None else [class_index(model, label)]
+        labels = torch.tensor([chosen[i % len(chosen)] for i in range(n)])
+    elif label is not None:
+        raise NarrowsError(f"--class {label}: {folder} was trained on data without labels")
+    with progress("sample", model.codes.length if model.discrete else 1, "codes") as meter:
+        images = model.sample(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
+    save_image(out, image_grid(images, columns=min(n, COLUMNS)))
+
+
+def class_index(model: Autoencoder, label: str) -> int:
+    """The index of a class given by name or number.
+
+    Raises:
+        NarrowsError: if there is no such class; the message lists those there are.
+    """
+    if label in model.classes:
+        return model.classes.index(label)
+    if label.isdigit() and int(label) < len(model.classes):
+        return int(label)
+    names = ", ".join(f"{index} {name}" if name != str(index) else name for index, name in enumerate(model.classes))
+    raise NarrowsError(f"no class {label!r}; the classes are: {names}")
+
+
+def interpolate(folder: str, start: Path, end: Path, steps: int, out: Path) -> None:
+    """Write the row of `steps` images from `start` to `end` through the latent space to the PNG `out`."""
+    if steps < 2:
+        raise NarrowsError(f"--steps is {steps}: it must be at least 2")
+    model = load(folder)
+    ends = to_unit(read_images([start, end], model.shape))
+    save_image(out, image_grid(model.interpolate(ends[:1], ends[1:], steps)[0], columns=steps))

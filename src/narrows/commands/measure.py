@@ -1,0 +1,37 @@
+"""Measure a trained model on held-out data."""
+
+from __future__ import annotations
+
+import json
+
+from narrows.atomic import whole_file
+from narrows.commands.source import open_run_data
+from narrows.errors import NarrowsError
+from narrows.evaluation import measure
+from narrows.pretrained import load
+from narrows.progress import progress
+from narrows.report.run import report_run
+from narrows.training.run import RunFolder
+
+__all__ = ["evaluate"]
+
+
+def evaluate(folder: str, source: str | None, split: str, samples: int, limit: int | None) -> dict[str, float]:
+    """Measure the run's model on a split of its data, or of `source`; on its own data, also renew its report.
+
+    The importance-weighted bound takes `samples` latents of each example where the posterior is one to draw from.
+    """
+    if samples < 1:
+        raise NarrowsError(f"--samples is {samples}: it must be at least 1")
+    model = load(folder)
+    run = RunFolder(folder)
+    data = open_run_data(run, source)
+    images = getattr(data, split)
+    images = images if limit is None else images.first(limit)
+    with progress("evaluate", len(images), "images") as meter:
+        figures = measure(model, images, 1 if model.discrete else samples, advance=meter.advance).figures
+    if source is None:
+        with whole_file(run.evaluation) as aside:
+            aside.write_text(json.dumps({"split": split, "images": len(images), "figures": figures}, indent=1))
+        report_run(run, data)
+    return figures

@@ -1,0 +1,146 @@
+"""Train a model, and fit a prior to its codes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+from accelerate import Accelerator
+
+from narrows.commands.source import open_run_data
+from narrows.config import PriorRecipe, Recipe, Resolved, TrainingRecipe, find_recipe, resolve
+from narrows.data import Images, batches, open_images, to_unit
+from narrows.errors import NarrowsError
+from narrows.evaluation import measure, measure_prior
+from narrows.models import Autoencoder
+from narrows.pretrained import load, save_autoencoder, save_prior
+from narrows.progress import progress
+from narrows.report.run import report_run
+from narrows.training.loop import make_accelerator
+from narrows.training.loop import train as run_loop
+from narrows.training.run import RunFolder
+from narrows.training.tasks import AutoencoderTask, PriorTask
+
+__all__ = ["fit_prior", "show_recipe", "train"]
+
+ENCODED_AT_ONCE = 256
+
+
+def show_recipe(name: str, variant: str | None, overrides: Sequence[str]) -> str:
+    """The recipe as YAML with all its settings, defaults included."""
+    recipe = find_recipe(name)
+    kind = PriorRecipe if "prior" in recipe.settings else TrainingRecipe
+    return resolve(kind, recipe.variant(variant), overrides, recipe.name).yaml
+
+
+def train(
+    recipe: Recipe, variant: str | None, source: str | None, out: Path, resume: bool, overrides: Sequence[str]
+) -> RunFolder:
+    """Train the model of a recipe on the data `source`, None for the recipe's own.
+
+    With `resume`, the settings are those of the run in `out` with `overrides` laid over them, and it goes on where its
+    newest checkpoint is.
+    """
+    run = RunFolder(out)
+    settings = yaml.safe_load(run.reopen()) if resume else recipe.variant(variant)
+    given = [] if source is None else [f"--data.source={source}"]
+    resolved = resolve(TrainingRecipe, settings, [*given, *overrides], recipe.name)
+    torch.manual_seed(resolved.values.training.seed)
+    built = resolved.build()
+    accelerator = make_accelerator(built.training)
+    with accelerator.main_process_first():
+        data = open_images(built.data, quiet=not accelerator.is_main_process)
+    model = built.model(data.shape)
+    model.classes = data.classes
+    _begin(run, resolved, resume, accelerator)
+    validation = data.validation.first(built.training.validation_examples)
+    run_loop(
+        accelerator,
+        AutoencoderTask(model, built.estimator),
+        lambda step: data.train.batches(
+            built.training.batch_size,
+            built.training.seed,
+            step,
+            accelerator.process_index,
+            accelerator.num_processes,
+        ),
+        lambda: measure(model, validation).figures,
+        lambda: save_autoencoder(run.model, model, resolved.yaml),
+        built.training,
+        run,
+        "train",
+    )
+    if accelerator.is_main_process:
+        report_run(run, data)
+    accelerator.end_training()
+    return run
+
+
+def fit_prior(
+    folder: str, recipe_name: str, variant: str | None, source: str | None, resume: bool, overrides: Sequence[str]
+) -> RunFolder:
+    """Fit the prior of a recipe to the codes of a trained model, into `prior/` of its run folder."""
+    run, recipe = RunFolder(folder), find_recipe(recipe_name)
+    settings = yaml.safe_load(run.prior.reopen()) if resume else recipe.variant(variant)
+    resolved = resolve(PriorRecipe, settings, overrides, recipe.name)
+    torch.manual_seed(resolved.values.training.seed)
+    built = resolved.build()
+    accelerator = make_accelerator(built.training)
+    model = load(folder, accelerator.device)
+    prior = built.prior(model.codes)
+    with accelerator.main_process_first():
+        data = open_run_data(run, source)
+    if data.classes != model.classes:
+        raise NarrowsError(f"--data {source} has the classes {data.classes}, the model {model.classes}: they must be the same")
+    if not isinstance(data.train, Images):
+        raise NarrowsError("a prior is fitted to the codes of a whole data set, not of a stream: set --data to a fetched one")
+    _begin(run.prior, resolved, resume, accelerator)
+    quiet = not accelerator.is_main_process
+    codes = _encode(model, data.train, quiet)
+    held_out = data.validation.first(built.training.validation_examples)
+    held_out_codes = _encode(model, held_out, quiet)
+    run_loop(
+        accelerator,
+        PriorTask(prior, model.dimensions),
+        lambda step: batches(
+            codes,
+            data.train.labels,
+            batch_size=built.training.batch_size,
+            seed=built.training.seed,
+            start=step,
+            rank=accelerator.process_index,
+            processes=accelerator.num_processes,
+        ),
+        lambda: measure_prior(prior, held_out_codes, held_out.labels, model.dimensions),
+        lambda: save_prior(run.prior.model, prior, resolved.yaml),
+        built.training,
+        run.prior,
+        "prior",
+    )
+    if accelerator.is_main_process:
+        report_run(run, data)
+    accelerator.end_training()
+    return run
+
+
+def _begin(run: RunFolder, resolved: Resolved[Any], resume: bool, accelerator: Accelerator) -> None:
+    if accelerator.is_main_process:
+        run.write_recipe(resolved.yaml) if resume else run.start(resolved.yaml)
+    accelerator.wait_for_everyone()
+
+
+def _encode(model: Autoencoder, images: Images, quiet: bool) -> np.ndarray:
+    """The codes of images, in the smallest integer type that holds them."""
+    kind = np.min_scalar_type(model.codes.codebook_size - 1)
+    device = next(model.parameters()).device
+    parts = []
+    with progress("encode", len(images), "images", quiet=quiet) as meter:
+        for start in range(0, len(images), ENCODED_AT_ONCE):
+            pixels = torch.from_numpy(images.pixels[start : start + ENCODED_AT_ONCE].copy())
+            parts.append(model.encode(to_unit(pixels.to(device))).cpu().numpy().astype(kind))
+            meter.advance(len(pixels))
+    return np.concatenate(parts)

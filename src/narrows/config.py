@@ -1,0 +1,181 @@
+"""Recipes: typed settings read from YAML, a variant laid over them, then overrides from the command line.
+
+A recipe's `model`, `estimator` and so on name a class and its arguments (`class_path`, `init_args`), checked against that
+class's own signature: a key it does not take, or a value of another type, is an error that names it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, fields
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import yaml
+from jsonargparse import ArgumentError, ArgumentParser, Namespace
+
+from narrows.data import ImageSettings
+from narrows.errors import NarrowsError
+from narrows.estimators import Estimator
+from narrows.models import Autoencoder
+from narrows.priors import CodeSpec, Prior
+from narrows.training.settings import TrainingSettings
+
+__all__ = ["ModelRecipe", "PriorRecipe", "RecipeError", "Resolved", "TrainingRecipe", "find_recipe", "recipes", "resolve"]
+
+Kind = TypeVar("Kind")
+
+
+class RecipeError(NarrowsError):
+    """A recipe that is not there, or a setting it may not have."""
+
+
+@dataclass
+class TrainingRecipe:
+    """What `narrows train` does.
+
+    Args:
+        model: makes the model of the data's shape.
+        estimator: the loss and how its gradient is found.
+        data: what it is trained on.
+        training: how it is trained.
+    """
+
+    model: Callable[[tuple[int, ...]], Autoencoder]
+    estimator: Estimator
+    data: ImageSettings = field(default_factory=ImageSettings)
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+@dataclass
+class PriorRecipe:
+    """What `narrows prior` does.
+
+    Args:
+        prior: makes the prior of a model's codes.
+        training: how it is trained.
+    """
+
+    prior: Callable[[CodeSpec], Prior]
+    training: TrainingSettings = field(default_factory=TrainingSettings)
+
+
+@dataclass
+class ModelRecipe:
+    """What `narrows.load()` builds, from the `model` of a training recipe.
+
+    Args:
+        model: makes the model of the data's shape.
+    """
+
+    model: Callable[[tuple[int, ...]], Autoencoder]
+
+
+class Recipe(NamedTuple):
+    """A recipe as found: its name, its text's parts before they are checked, and where it came from."""
+
+    name: str
+    about: str
+    settings: dict[str, Any]
+    variants: dict[str, dict[str, Any]]
+
+    def variant(self, name: str | None) -> dict[str, Any]:
+        """The settings with those of a variant laid over them; None is the recipe itself."""
+        if name is None:
+            return self.settings
+        if name not in self.variants:
+            known = ", ".join(self.variants) or "none"
+            raise RecipeError(f"recipe {self.name} has no variant {name!r}; it has: {known}")
+        return _overlay(self.settings, self.variants[name])
+
+
+class Resolved(Generic[Kind]):
+    """Settings checked against the signatures of the classes they name.
+
+    Attributes:
+        values: the checked settings.
+        yaml: all of them as text, defaults included.
+    """
+
+    def __init__(self, parser: ArgumentParser, values: Namespace, kind: type[Kind]) -> None:
+        self.parser, self.values, self.kind = parser, values, kind
+
+    @property
+    def yaml(self) -> str:
+        """The settings as YAML."""
+        return self.parser.dump(self.values)
+
+    def build(self) -> Kind:
+        """Make the objects that the settings describe; weights are drawn from torch's global generator."""
+        try:
+            return self.kind(**vars(self.parser.instantiate(self.values)))
+        except ValueError as error:
+            raise RecipeError(str(error)) from error
+
+
+def resolve(kind: type[Kind], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "recipe") -> Resolved[Kind]:
+    """Check settings, and command-line overrides such as `--training.steps=100`, against the recipe class `kind`.
+
+    Raises:
+        RecipeError: naming the key that is unknown, missing or ill-typed.
+    """
+    allowed = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
+    unknown = sorted(set(settings) - set(allowed))
+    if unknown:
+        raise RecipeError(f"{origin}: unknown setting {unknown[0]!r}; the settings are {', '.join(allowed)}")
+    parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    parser.add_class_arguments(kind, as_group=False)
+    try:
+        values = parser.parse_args(list(overrides), namespace=parser.parse_object(settings))
+    except (ArgumentError, TypeError) as error:
+        raise RecipeError(f"{origin}: {error}") from error
+    return Resolved(parser, values, kind)
+
+
+def recipes() -> Iterator[Recipe]:
+    """The recipes that come with the package, by modality and name."""
+    for folder in sorted(_shipped().iterdir(), key=lambda entry: entry.name):
+        for file in sorted(folder.iterdir(), key=lambda entry: entry.name):
+            if file.name.endswith(".yaml"):
+                yield _read(file.name.removesuffix(".yaml"), file)
+
+
+def find_recipe(name: str) -> Recipe:
+    """The recipe of that name, or in that YAML file.
+
+    Raises:
+        RecipeError: if there is none, or it is not YAML.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return _read(name, Path(name))
+    for recipe in recipes():
+        if recipe.name == name:
+            return recipe
+    raise RecipeError(f"no recipe {name!r}: `narrows recipes` lists them, or give a .yaml file")
+
+
+def _shipped() -> Traversable:
+    return resources.files("narrows") / "recipes"
+
+
+def _read(name: str, file: Traversable | Path) -> Recipe:
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise RecipeError(f"recipe {name} cannot be read: {error}") from error
+    if not isinstance(content, dict):
+        raise RecipeError(f"recipe {name} is not a YAML mapping of settings")
+    return Recipe(name, content.pop("about", ""), content, content.pop("variants", {}))
+
+
+def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
+    """`base` with the entries of `top` laid over it; where a `class_path` changes, its arguments start afresh."""
+    if top.get("class_path", base.get("class_path")) != base.get("class_path"):
+        return top
+    merged = dict(base)
+    for key, value in top.items():
+        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        merged[key] = _overlay(merged[key], value) if nested else value
+    return merged

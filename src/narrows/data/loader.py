@@ -1,0 +1,182 @@
+"""Endless training batches, each a function of (seed, step) alone, so that a run resumes anywhere without saved state.
+
+Epoch e is a permutation drawn from (seed, e), and step t takes places [tB, (t+1)B) of the epochs laid end to end. The
+random bits are PCG64's raw output, which numpy keeps the same for ever; of several processes, rank r has the r-th part
+of the same global batch.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+import time
+import weakref
+from collections.abc import Generator, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.data.errors import DataError
+
+__all__ = ["Loader", "batches", "coins", "part_of_batch", "permutation"]
+
+EPOCHS, FLIPS = 0, 1
+"""What a random stream is for; streams of one seed and different uses are independent."""
+AHEAD = 4
+"""Batches made ahead of their reader."""
+
+Arrays = tuple[np.ndarray, ...]
+
+
+def permutation(count: int, seed: int, epoch: int = 0) -> np.ndarray:
+    """The order of `count` examples in an epoch, int64 [count]; the same with every version of numpy."""
+    return np.argsort(_bits(count, seed, EPOCHS, epoch), kind="stable")
+
+
+def coins(count: int, seed: int, step: int) -> np.ndarray:
+    """The fair coins of a step, bool [count]."""
+    return _bits(count, seed, FLIPS, step) >> np.uint64(63) == 1
+
+
+def part_of_batch(batch_size: int, rank: int, processes: int) -> slice:
+    """The places of the global batch that process `rank` takes.
+
+    Raises:
+        DataError: if the batch cannot be shared out evenly.
+    """
+    if batch_size < 1 or batch_size % processes:
+        raise DataError(
+            f"training.batch_size is {batch_size}: it must be a positive multiple of the {processes} processes"
+        )
+    share = batch_size // processes
+    return slice(rank * share, (rank + 1) * share)
+
+
+def batches(
+    values: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    batch_size: int,
+    seed: int,
+    start: int = 0,
+    rank: int = 0,
+    processes: int = 1,
+    flip: bool = False,
+) -> Loader:
+    """Batches of any array: pixels [N, C, H, W] for an autoencoder, codes [N, *grid] for a prior.
+
+    Args:
+        values: the examples; an array in memory or mapped from disk.
+        labels: their classes [N], or None.
+        batch_size: B, over all processes.
+        seed: of the order and the flips.
+        start: the steps to pass over: the first batch is that of step `start` (counted from 0).
+        rank: this process.
+        processes: how many share the batch.
+        flip: mirror examples left to right (along their last axis) with probability 1/2.
+
+    Returns:
+        a loader of (values [B / processes, ...],) or, with labels, (values, labels).
+
+    Raises:
+        DataError: if the batch is larger than the data, or cannot be shared out evenly.
+    """
+    if batch_size > len(values):
+        raise DataError(f"training.batch_size is {batch_size}, but there are only {len(values)} examples to train on")
+    part = part_of_batch(batch_size, rank, processes)
+
+    def generate() -> Generator[Arrays]:
+        for step, places in enumerate(_places(len(values), batch_size, seed, start), start):
+            picked = values[places[part]]
+            if flip:
+                heads = coins(batch_size, seed, step)[part]
+                picked[heads] = picked[heads, ..., ::-1]
+            yield (picked,) if labels is None else (picked, labels[places[part]])
+
+    return Loader(generate())
+
+
+class Loader(Iterator[tuple[Tensor, ...]]):
+    """Makes batches in a background thread and hands them over as tensors, in pinned memory where there is CUDA.
+
+    Args:
+        source: makes the arrays of one batch after another; whatever it raises reaches the reader.
+
+    Attributes:
+        waited: the seconds its reader has waited for batches so far.
+    """
+
+    def __init__(self, source: Generator[Arrays]) -> None:
+        self.waited = 0.0
+        self._made: queue.Queue[tuple[Tensor, ...] | BaseException] = queue.Queue(AHEAD)
+        self._stop = threading.Event()
+        # The thread holds no reference to the loader, so that a forgotten loader ends it too.
+        self._thread = threading.Thread(target=_fill, args=(source, self._made, self._stop), daemon=True)
+        self._thread.start()
+        weakref.finalize(self, self._stop.set)
+
+    def __next__(self) -> tuple[Tensor, ...]:
+        if self._stop.is_set():
+            raise StopIteration
+        began = time.perf_counter()
+        batch = self._made.get()
+        self.waited += time.perf_counter() - began
+        if isinstance(batch, BaseException):
+            self.close()
+            raise batch
+        return batch
+
+    def __enter__(self) -> Loader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Stop the thread and wait for it to end."""
+        self._stop.set()
+        self._thread.join()
+
+
+def _fill(
+    source: Generator[Arrays], made: queue.Queue[tuple[Tensor, ...] | BaseException], stop: threading.Event
+) -> None:
+    def hand_over(item: tuple[Tensor, ...] | BaseException) -> None:
+        while not stop.is_set():
+            try:
+                return made.put(item, timeout=0.1)
+            except queue.Full:
+                pass
+
+    pinned = torch.cuda.is_available()
+    try:
+        for arrays in source:
+            tensors = map(torch.from_numpy, arrays)
+            hand_over(tuple(tensor.pin_memory() if pinned else tensor for tensor in tensors))
+            if stop.is_set():
+                return
+        hand_over(StopIteration())
+    except BaseException as error:
+        hand_over(error)
+    finally:
+        source.close()
+
+
+def _places(count: int, batch_size: int, seed: int, step: int) -> Iterator[np.ndarray]:
+    """The examples of the global batches of step, step + 1, ..., int64 [B] each."""
+    epoch, place = divmod(step * batch_size, count)
+    order = permutation(count, seed, epoch)
+    while True:
+        if place + batch_size > count:
+            epoch += 1
+            following = permutation(count, seed, epoch)
+            yield np.concatenate([order[place:], following[: place + batch_size - count]])
+            order, place = following, place + batch_size - count
+        else:
+            yield order[place : place + batch_size]
+            place += batch_size
+
+
+def _bits(count: int, seed: int, use: int, index: int) -> np.ndarray:
+    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(use, index))).random_raw(count)

@@ -1,0 +1,187 @@
+"""Hub sets too large to keep: read from the hub while training, shuffled through a buffer, decoded as they come.
+
+Epoch e is `datasets`' buffered shuffle seeded by (seed, e). A resumed run reads the stream again up to its step, so it
+is exact; every process reads the whole stream and decodes its own part of each batch, so their number changes nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Generator, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from narrows.data.decode import decode
+from narrows.data.errors import DataError
+from narrows.data.hub import Columns, columns_of, labels_of, load_hub, open_cell
+from narrows.data.loader import Loader, coins, part_of_batch
+from narrows.data.undecoded import Refused, Skipped, Undecoded, attempt
+
+if TYPE_CHECKING:
+    import datasets
+
+__all__ = ["StreamedImages", "find_stream"]
+
+HELD_OUT = 1000
+"""The most examples of a stream that are kept for validation, and for the test."""
+BUFFER = 4096
+"""Undecoded examples among which the shuffle draws the next one."""
+
+Row = dict[str, Any]
+
+
+@dataclass
+class StreamedImages:
+    """Training images that are read anew for each batch.
+
+    Args:
+        name: of the set, for messages.
+        rows: the stream, its images undecoded.
+        columns: where a row keeps its image and label.
+        length: the rows of the stream; None if the hub does not say.
+        shape: (C, H, W).
+        binary: set pixels to 0 or 255.
+        flip: mirror images left to right with probability 1/2.
+        skipped: where rows that cannot be read are noted.
+    """
+
+    name: str
+    rows: datasets.IterableDataset
+    columns: Columns
+    length: int | None
+    shape: tuple[int, int, int]
+    binary: bool
+    flip: bool
+    skipped: Skipped
+
+    def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
+        """Training batches from step `start` on, as those of `Images`.
+
+        In the place of an image that cannot be read stands another of the same part of the batch.
+
+        Raises:
+            DataError: if the batch cannot be shared out evenly.
+        """
+        part = part_of_batch(batch_size, rank, processes)
+
+        def generate() -> Generator[tuple[np.ndarray, ...]]:
+            rows = self._rows(seed, start * batch_size)
+            with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
+                step = start
+                while True:
+                    picked = list(islice(rows, batch_size))[part]
+                    pixels, places = self._decode(picked, pool)
+                    if self.flip:
+                        heads = coins(batch_size, seed, step)[part]
+                        pixels[heads] = pixels[heads, ..., ::-1]
+                    yield (pixels, *self._labels([picked[place] for place in places]))
+                    step += 1
+
+        return Loader(generate())
+
+    def _rows(self, seed: int, passed: int) -> Iterator[Row]:
+        """The rows of shuffled epochs laid end to end, without the first `passed`."""
+        epoch, passed = divmod(passed, self.length) if self.length else (0, passed)
+        while True:
+            epoch_seed = int(np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1)[0])
+            count = 0
+            for count, row in enumerate(self.rows.shuffle(seed=epoch_seed, buffer_size=BUFFER), 1):
+                if count > passed:
+                    yield row
+            if count == 0 or self.length not in (None, count):
+                expected = "a stream" if self.length is None else f"{self.length} rows, as its description says"
+                raise DataError(f"data.source {self.name} gave {count} rows instead of {expected}")
+            passed = max(0, passed - count)
+            epoch += 1
+
+    def _decode(self, rows: list[Row], pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[int]]:
+        """Pixels [B, C, H, W] of rows, and which row each is of."""
+        work = partial(decode, shape=self.shape, binary=self.binary)
+        results = list(pool.map(lambda row: attempt(partial(open_cell, row[self.columns.image]), work), rows))
+        readable = [place for place, result in enumerate(results) if not isinstance(result, Refused)]
+        if not readable:
+            raise DataError(f"data.source {self.name}: no image of a whole batch can be read: {results[0]}")
+        places = list(range(len(rows)))
+        for place, result in enumerate(results):
+            if isinstance(result, Refused):
+                self.skipped.add(f"{self.name} (a row of the stream)", result.reason)
+                logging.getLogger(__name__).warning("%s: a row cannot be read: %s", self.name, result.reason)
+                places[place] = readable[place % len(readable)]
+        return np.stack([results[place] for place in places]), places
+
+    def _labels(self, rows: list[Row]) -> tuple[np.ndarray, ...]:
+        if self.columns.label is None or self.columns.classes is None:
+            return ()
+        labels = labels_of([row[self.columns.label] for row in rows], range(len(self.columns.classes)), self.name)
+        if labels is None:
+            raise DataError(f"data.source {self.name}: rows of the training split have no label")
+        return (labels,)
+
+
+def find_stream(
+    source: str,
+    config: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    shares: dict[str, float],
+) -> tuple[datasets.IterableDataset, int | None, dict[str, Undecoded], Columns]:
+    """Open a stream.
+
+    Args:
+        source: the hub set, or a local folder.
+        config: the configuration of the hub set.
+        image_column: the column of the images; None guesses.
+        label_column: the column of the labels; None guesses.
+        shares: of 'validation' and 'test', to be held out from training where the set has no such split.
+
+    Returns:
+        The training rows, their number if it is known, the first rows of 'validation' and 'test', and the columns.
+    """
+    import datasets
+
+    loaded = load_hub(source, config, streaming=True)
+    features = loaded["train"].features
+    columns = columns_of(features, source, image_column, label_column)
+    if columns.classes is None and label_column is not None:
+        raise DataError(f"data.label_column {label_column!r} of {source} has no list of classes: it cannot be streamed")
+    if columns.classes is None:
+        columns = columns._replace(label=None)
+    for split, part in loaded.items():
+        kept = part.select_columns([name for name in (columns.image, columns.label) if name is not None])
+        if isinstance(features[columns.image], datasets.Image):
+            kept = kept.cast_column(columns.image, datasets.Image(decode=False))
+        loaded[split] = kept
+    train = loaded["train"]
+    counts = train.info.splits or {}
+    length = counts[str(train.split)].num_examples if str(train.split) in counts else None
+    held: dict[str, Undecoded] = {}
+    for split, share in shares.items():
+        if split in loaded:
+            rows = list(loaded[split].take(HELD_OUT))
+        elif share > 0:
+            count = HELD_OUT if length is None else max(1, min(HELD_OUT, round(share * length)))
+            rows = list(train.take(count))
+            train, length = train.skip(count), None if length is None else length - count
+        else:
+            rows = []
+        held[split] = _undecoded(rows, columns, f"{source} {split}")
+    return train, length, held, columns
+
+
+def _undecoded(rows: list[Row], columns: Columns, name: str) -> Undecoded:
+    labels = None
+    if columns.label is not None and columns.classes is not None:
+        labels = labels_of([row[columns.label] for row in rows], range(len(columns.classes)), name)
+    return Undecoded(
+        rows=np.arange(len(rows)),
+        labels=labels,
+        open=lambda row: open_cell(rows[row][columns.image]),
+        name=lambda row: f"{name} row {row}",
+        stamp=lambda: name,
+    )

@@ -1,0 +1,127 @@
+"""The images of a source before they are decoded, whatever it is: a folder, IDX files, Parquet, a hub set.
+
+Every source is found as splits of `Undecoded` images; all that follows (sizes, decoding, caching) knows only these.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from narrows.data.decode import Look
+from narrows.data.errors import DataError
+
+__all__ = ["Found", "Refused", "Skipped", "Undecoded", "attempt", "each", "split_of"]
+
+Result = TypeVar("Result")
+
+SPLITS = {
+    **dict.fromkeys(("train", "training"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
+    **dict.fromkeys(("test", "testing", "t10k"), "test"),
+}
+CHUNK = 32
+"""Images a thread takes at once: one at a time, small images would cost more to hand over than to decode."""
+
+
+def split_of(name: str) -> str | None:
+    """The split ('train', 'validation' or 'test') that a folder or split of this name holds; None if it names none."""
+    return SPLITS.get(name.lower())
+
+
+@dataclass(frozen=True)
+class Undecoded:
+    """N images that can be opened in any order, from several threads at once.
+
+    Args:
+        rows: where each is in its source, int64 [N].
+        labels: their classes, int64 [N], or None.
+        open: opens the image of a row, as Pillow does.
+        name: names the image of a row in messages.
+        stamp: text that changes when the source's content does.
+        look: what looking at any of them would show, where that is known beforehand.
+    """
+
+    rows: np.ndarray
+    labels: np.ndarray | None
+    open: Callable[[int], Image.Image]
+    name: Callable[[int], str]
+    stamp: Callable[[], str]
+    look: Look | None = None
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def take(self, which: np.ndarray | list[int]) -> Undecoded:
+        """The images at these positions of [0, N)."""
+        index = np.asarray(which, np.int64)
+        return replace(self, rows=self.rows[index], labels=None if self.labels is None else self.labels[index])
+
+
+@dataclass
+class Found:
+    """What a source holds: its splits ('train' at least), its classes, and (file, reason) of what is no image."""
+
+    splits: dict[str, Undecoded]
+    classes: list[str]
+    foreign: list[tuple[str, str]] = field(default_factory=list)
+
+
+class Refused(NamedTuple):
+    """Why an image could not be read."""
+
+    reason: str
+
+
+class Skipped(list[tuple[str, str]]):
+    """The (file, reason) of every file passed over; where `strict`, the first one raises instead."""
+
+    def __init__(self, strict: bool) -> None:
+        super().__init__()
+        self.strict = strict
+
+    def add(self, name: str, reason: str) -> None:
+        """Note a file that is passed over.
+
+        Raises:
+            DataError: if strict.
+        """
+        if self.strict:
+            raise DataError(f"{name}: {reason} (data.strict=false skips such files)")
+        self.append((name, reason))
+
+
+def attempt(open_image: Callable[[], Image.Image], work: Callable[[Image.Image], Result]) -> Result | Refused:
+    """The result of `work` on an image, or why there is none."""
+    try:
+        with open_image() as image:
+            return work(image)
+    except UnidentifiedImageError:
+        return Refused("not an image, or of an unknown format")
+    except Exception as error:  # a damaged file makes a decoder fail in any way at all
+        return Refused(f"{error}" if isinstance(error, DataError | OSError) else f"{type(error).__name__}: {error}")
+
+
+def each(items: Undecoded, work: Callable[[Image.Image], Result]) -> Iterator[Result | Refused]:
+    """The results of `work` on every image, in order, by a thread per core and never far ahead of their reader."""
+
+    def chunk(start: int) -> list[Result | Refused]:
+        rows = items.rows[start : start + CHUNK].tolist()
+        return [attempt(partial(items.open, row), work) for row in rows]
+
+    threads = min(32, os.cpu_count() or 1)
+    starts = iter(range(0, len(items), CHUNK))
+    with ThreadPoolExecutor(threads) as pool:
+        pending = deque(pool.submit(chunk, start) for start in islice(starts, 2 * threads))
+        while pending:
+            yield from pending.popleft().result()
+            pending.extend(pool.submit(chunk, start) for start in islice(starts, 1))

@@ -1,0 +1,46 @@
+"""Sums and draws over the global batch: the batches of all processes end to end, in the order of their ranks.
+
+Without a process group the global batch is this process's own. Every process must make the same calls in the same order.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+__all__ = ["global_rows", "global_sum"]
+
+
+def global_sum(tensor: Tensor) -> Tensor:
+    """Sum a contiguous `tensor` over all processes, in place, and return it."""
+    if _grouped():
+        dist.all_reduce(tensor)
+    return tensor
+
+
+def global_rows(rows: Tensor, count: int, seed: int) -> Tensor:
+    """Draw `count` distinct rows of the global batch, or all of them if it has fewer: the same on every process.
+
+    Args:
+        rows: this process's rows, [n, dim]; n may differ between processes, and be 0.
+        count: how many rows to draw.
+        seed: what the draw depends on, besides the size of the global batch; the same on every process.
+
+    Returns:
+        The drawn rows in random order, [min(`count`, rows in the global batch), dim].
+    """
+    ranks, rank = (dist.get_world_size(), dist.get_rank()) if _grouped() else (1, 0)
+    sizes = torch.zeros(ranks, dtype=torch.long, device=rows.device)
+    sizes[rank] = len(rows)
+    ends = global_sum(sizes).cumsum(0).tolist()
+    drawn = torch.randperm(ends[-1], generator=torch.Generator().manual_seed(seed))[:count].to(rows.device)
+    own = drawn - (ends[rank] - len(rows))
+    mine = (own >= 0) & (own < len(rows))
+    found = rows.new_zeros(len(drawn), rows.shape[1])
+    found[mine] = rows[own[mine]]
+    return global_sum(found)
+
+
+def _grouped() -> bool:
+    return dist.is_available() and dist.is_initialized()

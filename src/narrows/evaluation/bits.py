@@ -1,0 +1,138 @@
+"""What a model costs and loses on a data set: bits per dimension split into rate and distortion, and pixel errors.
+
+-log2 p(x) <= [-E_q log2 p(x|z)] + [rate], divided by d; the rate is the KL to the fixed prior, or -log2 p(codes) under the
+learned one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchmetrics.functional.image import structural_similarity_index_measure
+
+from narrows.data import Images, to_unit
+from narrows.estimators import importance_weighted_bound
+from narrows.evaluation.codebook import code_counts, perplexity, share_in_use
+from narrows.models import Autoencoder
+from narrows.priors import Prior
+
+__all__ = ["Measurement", "measure", "measure_prior"]
+
+
+@dataclass
+class Measurement:
+    """Figures of a model on a data set.
+
+    Attributes:
+        figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`;
+            `importance_weighted_bits_per_dim` where S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a
+            prior is fitted; `mse` over pixels in [0, 1], `psnr` (dB) and `ssim` of the reconstructions, averaged over
+            images; `perplexity` and `codes_in_use` (a share) of the codes.
+        counts: how often each code was used, [M, K]; None if the latents are continuous.
+    """
+
+    figures: dict[str, float]
+    counts: Tensor | None
+
+
+@torch.no_grad()
+def measure(
+    model: Autoencoder,
+    images: Images,
+    samples: int = 1,
+    batch_size: int = 100,
+    advance: Callable[[int], None] = lambda n: None,
+) -> Measurement:
+    """Measure `model` on `images`; the draws are a fixed function of the data, and training's own are left alone.
+
+    Args:
+        model: put into evaluation mode while it is measured.
+        images: the data.
+        samples: S of the importance-weighted bound; 1 leaves it out.
+        batch_size: latents decoded at once.
+        advance: called with the number of images done.
+    """
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    totals: dict[str, float] = defaultdict(float)
+    counts = None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for pixels, labels in _batches(images, max(1, batch_size // samples)):
+            x = to_unit(pixels.to(device))
+            figures, codes = _figures(model, x, None if labels is None else labels.to(device), samples)
+            for name, values in figures.items():
+                totals[name] += values.double().sum().item()
+            if codes is not None:
+                batch_counts = code_counts(codes, model.codes.codebooks, model.codes.codebook_size)
+                counts = batch_counts if counts is None else counts + batch_counts
+            advance(len(x))
+    model.train(training)
+    means = {name: total / len(images) for name, total in totals.items()}
+    if counts is not None:
+        means["perplexity"], means["codes_in_use"] = perplexity(counts), share_in_use(counts)
+    return Measurement(means, counts)
+
+
+@torch.no_grad()
+def measure_prior(
+    prior: Prior, codes: np.ndarray, labels: np.ndarray | None, dimensions: int, batch_size: int = 100
+) -> dict[str, float]:
+    """-log2 p(codes | label) as `bits_per_code`, and as `rate_bits_per_dim` of data of that many dimensions.
+
+    Args:
+        prior: put into evaluation mode while it is measured.
+        codes: [N, *grid] or [N, *grid, M], any integer type.
+        labels: [N] where the prior has classes.
+        dimensions: d of the data behind the codes.
+        batch_size: examples at once.
+    """
+    training = prior.training
+    prior.eval()
+    device = next(prior.parameters()).device
+    nats = 0.0
+    for start in range(0, len(codes), batch_size):
+        part = slice(start, start + batch_size)
+        given = torch.from_numpy(labels[part]).to(device) if labels is not None and prior.classes else None
+        nats -= prior.log_prob(torch.from_numpy(codes[part]).to(device).long(), given).double().sum().item()
+    prior.train(training)
+    bits = nats / (len(codes) * math.log(2))
+    return {"loss": nats / len(codes), "bits_per_code": bits / prior.length, "rate_bits_per_dim": bits / dimensions}
+
+
+def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int) -> tuple[dict[str, Tensor], Tensor | None]:
+    bits = 1 / (model.dimensions * math.log(2))
+    posterior, evidence = model.evidence(x, samples)
+    distortion = -evidence.log_likelihood.mean(0) * bits
+    rate = evidence.rate * bits
+    mean = model.observe(posterior.mode).mean
+    mse = (mean - x).square().flatten(1).mean(1)
+    figures = {
+        "bits_per_dim": rate + distortion,
+        "rate_bits_per_dim": rate,
+        "distortion_bits_per_dim": distortion,
+        "mse": mse,
+        "psnr": -10 * mse.clamp_min(1e-10).log10(),
+    }
+    if min(x.shape[2:]) > 11:
+        figures["ssim"] = structural_similarity_index_measure(mean, x, reduction="none", data_range=1.0)
+    if samples > 1:
+        figures["importance_weighted_bits_per_dim"] = -importance_weighted_bound(evidence) * bits
+    if model.prior is not None and posterior.codes is not None:
+        figures["prior_rate_bits_per_dim"] = -model.prior.log_prob(posterior.codes, labels) * bits
+        figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] + distortion
+    return figures, posterior.codes
+
+
+def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
+    for start in range(0, len(images), size):
+        part = slice(start, start + size)
+        labels = None if images.labels is None else torch.from_numpy(np.asarray(images.labels[part]))
+        yield torch.from_numpy(np.ascontiguousarray(images.pixels[part])), labels

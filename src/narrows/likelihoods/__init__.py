@@ -1,0 +1,25 @@
+"""The observation models p(x|z): decoder outputs to log-probability in nats, mean and samples."""
+
+from narrows.likelihoods.bernoulli import Bernoulli
+from narrows.likelihoods.categorical import Categorical
+from narrows.likelihoods.gaussian import GaussianFixed, GaussianPerDimension, GaussianShared
+from narrows.likelihoods.likelihood import Likelihood, Observation, bits_per_dim
+from narrows.likelihoods.logistic import DiscretizedLogistic
+from narrows.likelihoods.mixture import DiscretizedLogisticMixture
+from narrows.likelihoods.mulaw import MuLawCategorical, mu_law_decode, mu_law_encode
+
+__all__ = [
+    "Bernoulli",
+    "Categorical",
+    "DiscretizedLogistic",
+    "DiscretizedLogisticMixture",
+    "GaussianFixed",
+    "GaussianPerDimension",
+    "GaussianShared",
+    "Likelihood",
+    "MuLawCategorical",
+    "Observation",
+    "bits_per_dim",
+    "mu_law_decode",
+    "mu_law_encode",
+]

@@ -1,0 +1,47 @@
+"""Binary pixels: log p(x|z) = sum x log p + (1 - x) log(1 - p) with p = sigmoid(out), x in {0, 1}.
+
+Grey x would make this sum the log-probability of nothing, so it is refused.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from narrows.errors import NarrowsError
+from narrows.likelihoods.likelihood import Likelihood, Observation
+
+__all__ = ["Bernoulli"]
+
+
+class Bernoulli(Likelihood):
+    """Independent Bernoulli pixels; the decoder puts out their logits.
+
+    Args:
+        channels: C, the channels of the data.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, features=channels)
+
+    def _observe(self, out: Tensor) -> Observation:
+        return _Observation(out)
+
+
+class _Observation(Observation):
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits.shape)
+        self.logits = logits
+
+    def _log_terms(self, x: Tensor) -> Tensor:
+        if not ((x == 0) | (x == 1)).all():
+            raise NarrowsError("Bernoulli describes pixels that are 0 or 1: set data.binary")
+        return -F.binary_cross_entropy_with_logits(self.logits, x.float(), reduction="none")
+
+    @property
+    def mean(self) -> Tensor:
+        return self.logits.sigmoid()
+
+    def sample(self) -> Tensor:
+        return torch.bernoulli(self.mean)

@@ -1,0 +1,54 @@
+"""Integer data, such as codes: log p(x|z) = sum log softmax(out)_x over K categories."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from narrows.errors import NarrowsError
+from narrows.likelihoods.likelihood import Likelihood, Observation
+
+__all__ = ["Categorical", "CategoricalObservation"]
+
+
+class Categorical(Likelihood):
+    """Independent categories; the decoder puts out their logits, K groups of C channels.
+
+    Args:
+        channels: C, the channels of the data.
+        categories: K; data are integers from 0 to K - 1.
+    """
+
+    def __init__(self, channels: int, categories: int) -> None:
+        super().__init__(channels, features=channels * categories)
+        if categories < 2:
+            raise ValueError(f"categories must be at least 2, not {categories}")
+
+    def _observe(self, out: Tensor) -> Observation:
+        return CategoricalObservation(out.unflatten(1, (-1, self.channels)))
+
+
+class CategoricalObservation(Observation):
+    """Independent categories of logits [B, K, C, *grid]; x is integer, [B, C, *grid]."""
+
+    def __init__(self, logits: Tensor) -> None:
+        super().__init__(logits[:, 0].shape)
+        self.categories = logits.shape[1]
+        self.log_probs = logits.log_softmax(1)
+
+    def _log_terms(self, x: Tensor) -> Tensor:
+        if x.is_floating_point() or not ((x >= 0) & (x < self.categories)).all():
+            raise NarrowsError(
+                f"Categorical describes integers from 0 to {self.categories - 1}, not {x.dtype} from {x.min()} to "
+                f"{x.max()}: set `categories` to what the data have"
+            )
+        return self.log_probs.take_along_dim(x.long().unsqueeze(1), dim=1)
+
+    @property
+    def mean(self) -> Tensor:
+        """The most probable category: categories are names, and the average of two names an unrelated third."""
+        return self.log_probs.argmax(1)
+
+    def sample(self) -> Tensor:
+        """Draw x ~ p(x|z), [B, C, *grid]."""
+        return torch.distributions.Categorical(logits=self.log_probs.movedim(1, -1)).sample()

@@ -1,0 +1,50 @@
+"""The grid of levels that images lie on: 0, 1/(L-1), ..., 1 for L levels, each the centre of a bin of width 1/(L-1)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from narrows.errors import NarrowsError
+
+__all__ = ["Levels"]
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The L = `count` levels of an image; 256 for 8 bits.
+
+    Raises:
+        ValueError: if there are fewer than two.
+    """
+
+    count: int
+
+    def __post_init__(self) -> None:
+        if self.count < 2:
+            raise ValueError(f"levels must be at least 2, not {self.count}; 8-bit images have 256")
+
+    @property
+    def width(self) -> float:
+        """The distance between two levels, w = 1 / (L - 1)."""
+        return 1 / (self.count - 1)
+
+    def nearest(self, y: Tensor) -> Tensor:
+        """The level nearest to each value, [*]; what lies outside [0, 1] goes to the edges."""
+        return (y.clamp(0, 1) * (self.count - 1)).round() / (self.count - 1)
+
+    def check(self, x: Tensor) -> Tensor:
+        """Images in float32, known to lie on the levels: of others the log-probabilities would mean nothing.
+
+        Raises:
+            NarrowsError: if a value is more than a hundredth of a bin away from every level.
+        """
+        x = x.float()
+        nearest = self.nearest(x)
+        if not ((x - nearest).abs() < 0.01 * self.width).all():
+            raise NarrowsError(
+                f"the images, from {x.min():.4g} to {x.max():.4g}, do not lie on the {self.count} levels "
+                f"0, 1/{self.count - 1}, ..., 1: set `levels` to what the data have, or round to the nearest level"
+            )
+        return nearest

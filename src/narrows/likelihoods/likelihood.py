@@ -1,0 +1,89 @@
+"""What every observation model offers: decoder outputs become p(x|z), with log-probability in nats, mean and samples.
+
+All arithmetic is float32 whatever the autocast: `Likelihood.forward` casts the decoder's outputs, and nothing after it
+multiplies matrices, the one thing autocast would take back to half precision.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+from torch import Size, Tensor, nn
+
+__all__ = ["Likelihood", "Observation", "bits_per_dim"]
+
+
+def bits_per_dim(nats: Tensor, shape: Sequence[int]) -> Tensor:
+    """Bits/dim, [B], of examples of `shape` [C, *grid] that cost `nats` [B], say -log p(x), each: nats / (d ln 2)."""
+    return nats / (math.prod(shape) * math.log(2))
+
+
+class Observation(ABC):
+    """p(x|z) of a batch of B examples; `sample` and any noise draw from torch's global generator.
+
+    Attributes:
+        shape: the shape of the x it describes, [B, C, *grid].
+    """
+
+    def __init__(self, shape: Size) -> None:
+        self.shape = shape
+
+    def log_prob(self, x: Tensor) -> Tensor:
+        """Return log p(x|z), or a lower bound on it where the class says so, in nats, [B].
+
+        Raises:
+            ValueError: if x has another shape.
+            NarrowsError: if x has values that the observation model does not describe.
+        """
+        if x.shape != self.shape:
+            raise ValueError(
+                f"the data are {list(x.shape)} but the decoder describes {list(self.shape)}: "
+                "its grid and the likelihood's `channels` must be those of the data"
+            )
+        return self._log_terms(x).flatten(1).sum(1)
+
+    @abstractmethod
+    def _log_terms(self, x: Tensor) -> Tensor:
+        """The terms, [B, ...], that sum to log p(x|z) of x [B, C, *grid]."""
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """E[x|z], [B, C, *grid]: what a reconstruction shows."""
+
+    @abstractmethod
+    def sample(self) -> Tensor:
+        """Draw x ~ p(x|z), [B, C, *grid]."""
+
+
+class Likelihood(nn.Module, ABC):
+    """Maps decoder outputs [B, `features`, *grid] to the Observation of data [B, `channels`, *grid].
+
+    Attributes:
+        channels: C, the channels of the data.
+        features: the channels the decoder must put out.
+    """
+
+    def __init__(self, channels: int, features: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.features = features
+
+    def forward(self, out: Tensor) -> Observation:
+        """Return p(x|z) for decoder outputs [B, `features`, *grid].
+
+        Raises:
+            ValueError: if the decoder's outputs have other than `features` channels.
+        """
+        if out.shape[1] != self.features:
+            raise ValueError(
+                f"{type(self).__name__} needs {self.features} channels from the decoder, not {out.shape[1]}: "
+                "build the decoder with the likelihood's `features`"
+            )
+        return self._observe(out.float())
+
+    @abstractmethod
+    def _observe(self, out: Tensor) -> Observation:
+        """`forward` for float32 outputs of the right shape."""

@@ -1,0 +1,68 @@
+"""Audio as categories: the waveform in [-1, 1], companded and cut into L levels (G.711; WaveNet, 2016, section 2.2).
+
+f(x) = sign(x) ln(1 + mu |x|) / ln(1 + mu), mu = L - 1; log p(x|z) is the log-probability of the levels.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from narrows.errors import NarrowsError
+from narrows.likelihoods.categorical import CategoricalObservation
+from narrows.likelihoods.likelihood import Likelihood, Observation
+
+__all__ = ["MuLawCategorical", "mu_law_decode", "mu_law_encode"]
+
+
+def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
+    """Mu-law levels, integers from 0 to `levels` - 1, [*], of a waveform in [-1, 1].
+
+    Raises:
+        NarrowsError: if the waveform leaves [-1, 1].
+    """
+    x, mu = x.float(), levels - 1
+    if not (x.abs() <= 1).all():
+        raise NarrowsError(f"the waveform, from {x.min():.4g} to {x.max():.4g}, leaves [-1, 1]: scale or clip it")
+    companded = x.sign() * torch.log1p(mu * x.abs()) / math.log1p(mu)
+    return ((companded + 1) / 2 * mu + 0.5).floor().long()
+
+
+def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
+    """The waveform in [-1, 1], [*], of integer mu-law levels."""
+    mu = levels - 1
+    companded = 2 * codes.float() / mu - 1
+    return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu
+
+
+class MuLawCategorical(Likelihood):
+    """Independent mu-law levels; the decoder puts out their logits, L groups of C channels.
+
+    Args:
+        channels: C, the channels of the data; 1 for mono sound.
+        levels: L, the mu-law levels; 256 for 8 bits.
+    """
+
+    def __init__(self, channels: int, levels: int = 256) -> None:
+        super().__init__(channels, features=channels * levels)
+        if levels < 2:
+            raise ValueError(f"levels must be at least 2, not {levels}; 8-bit mu-law has 256")
+
+    def _observe(self, out: Tensor) -> Observation:
+        return _Observation(out.unflatten(1, (-1, self.channels)))
+
+
+class _Observation(CategoricalObservation):
+    def _log_terms(self, x: Tensor) -> Tensor:
+        return super()._log_terms(mu_law_encode(x, self.categories))
+
+    @property
+    def mean(self) -> Tensor:
+        """The expected waveform."""
+        values = mu_law_decode(torch.arange(self.categories, device=self.log_probs.device), self.categories)
+        return (self.log_probs.exp().movedim(1, -1) * values).sum(-1)
+
+    def sample(self) -> Tensor:
+        return mu_law_decode(super().sample(), self.categories)

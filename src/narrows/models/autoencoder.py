@@ -1,0 +1,176 @@
+"""An autoencoder: encoder -> bottleneck -> decoder -> likelihood, and a learned prior over its codes once one is fitted.
+
+x -> features -> q(z|x) -> z -> p(x|z). The VQ-VAE (van den Oord et al. 2017) and the VAE (Kingma and Welling 2014) differ
+in the bottleneck alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks import Bottleneck, DiscreteBottleneck, Posterior
+from narrows.errors import NarrowsError
+from narrows.estimators import Evidence
+from narrows.likelihoods import Likelihood, Observation
+from narrows.priors import CodeSpec, Prior, sample
+
+__all__ = ["Autoencoder"]
+
+
+class Autoencoder(nn.Module):
+    """p(x|z), q(z|x) and p(z) over data x [B, C, *size] in [0, 1].
+
+    Args:
+        shape: (C, *size) of one example.
+        encoder: makes the network from C channels to the features that the bottleneck reads.
+        bottleneck: features -> q(z|x).
+        decoder: makes the network from z to the channels that the likelihood reads.
+        likelihood: makes the observation model of C channels.
+
+    Attributes:
+        grid: the latents' positions, for example (8, 8).
+        prior: p(codes | label) fitted to this model's codes, or None: the bottleneck's fixed prior is used.
+        classes: the names of the data's labels in their order, [] if it has none.
+
+    Raises:
+        NarrowsError: if decoder(encoder(x)) has not the size of x.
+    """
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        encoder: Callable[[int, int], nn.Module],
+        bottleneck: Bottleneck,
+        decoder: Callable[[int, int], nn.Module],
+        likelihood: Callable[[int], Likelihood],
+    ) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+        self.bottleneck = bottleneck
+        self.likelihood = likelihood(shape[0])
+        self.encoder = encoder(shape[0], bottleneck.features)
+        self.decoder = decoder(bottleneck.channels, self.likelihood.features)
+        self.prior: Prior | None = None
+        self.classes: list[str] = []
+        # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens without a copy.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.grid = self._traced_grid()
+
+    def _traced_grid(self) -> tuple[int, ...]:
+        with torch.no_grad():
+            features = self.encoder(torch.zeros(1, *self.shape))
+            grid = tuple(features.shape[2:])
+            decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
+        if decoded != self.shape[1:]:
+            raise NarrowsError(
+                f"this encoder and decoder turn images of size {self.shape[1:]} into {decoded}: set data.size to a size "
+                "they keep (a multiple of 2^n for n downsamplings), or as many upsamplings as downsamplings"
+            )
+        return grid
+
+    @property
+    def dimensions(self) -> int:
+        """d, the dimensions of one example."""
+        return torch.Size(self.shape).numel()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the latents are integer codes."""
+        return isinstance(self.bottleneck, DiscreteBottleneck)
+
+    @property
+    def codes(self) -> CodeSpec:
+        """What a prior over this model's codes needs to know of them.
+
+        Raises:
+            NarrowsError: if the latents are continuous.
+        """
+        if not isinstance(self.bottleneck, DiscreteBottleneck):
+            raise NarrowsError(
+                f"{type(self.bottleneck).__name__} latents are continuous and have no codes for a prior to learn: "
+                "train a recipe with a discrete bottleneck, such as vqvae-images"
+            )
+        return CodeSpec(self.grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
+
+    def posterior(self, x: Tensor) -> Posterior:
+        """q(z|x) of x [B, C, *size]."""
+        return self.bottleneck(self.features(x))
+
+    def features(self, x: Tensor) -> Tensor:
+        """The encoder's output [B, features, *grid] for x [B, C, *size] in [0, 1], which it reads as [-1, 1]."""
+        return self.encoder(2 * x - 1)
+
+    def observe(self, z: Tensor) -> Observation:
+        """p(x|z) for latents z [B, channels, *grid]."""
+        return self.likelihood(self.decoder(z))
+
+    def evidence(self, x: Tensor, samples: int = 1) -> tuple[Posterior, Evidence]:
+        """q(z|x) of x [B, C, *size], and the log-probabilities of `samples` latents of each example.
+
+        The decoder runs once, on all S B latents.
+        """
+        posterior = self.posterior(x)
+        draw = posterior.draw(samples)
+        repeated = x.expand(samples, *x.shape).flatten(0, 1)
+        log_likelihood = self.observe(draw.z.flatten(0, 1)).log_prob(repeated).view(samples, len(x))
+        return posterior, Evidence(log_likelihood, draw.log_q, draw.log_p, posterior.rate)
+
+    @torch.no_grad()
+    def encode(self, x: Tensor) -> Tensor:
+        """The codes of x [B, C, *size]: int64 [B, *grid] or [B, *grid, M]; the mean latent [B, C, *grid] of a VAE."""
+        posterior = self.posterior(x)
+        return posterior.mode if posterior.codes is None else posterior.codes
+
+    @torch.no_grad()
+    def decode(self, codes: Tensor) -> Tensor:
+        """The mean of p(x|z) for what `encode` returns, [B, C, *size] in [0, 1]."""
+        if isinstance(self.bottleneck, DiscreteBottleneck):
+            return self.observe(self.bottleneck.embed(codes)).mean
+        return self.observe(codes).mean
+
+    @torch.no_grad()
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """decode(encode(x))."""
+        return self.observe(self.posterior(x).mode).mean
+
+    @torch.no_grad()
+    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        """Decode `steps` (T) points on the line between the features of two batches: [B, T, C, *size].
+
+        Discrete codes are read off the interpolated features, so the ends are the two reconstructions.
+        """
+        weights = torch.linspace(0, 1, steps, device=start.device).view(1, -1, *[1] * (start.dim() - 1))
+        path = torch.lerp(self.features(start)[:, None], self.features(end)[:, None], weights)
+        return self.observe(self.bottleneck(path.flatten(0, 1)).mode).mean.unflatten(0, path.shape[:2])
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """Draw latents from the learned prior, or the fixed one where none was fitted, and decode: [n, C, *size].
+
+        Args:
+            n: the number of examples.
+            labels: [n] class indices of a class-conditional prior; None draws them uniformly.
+            temperature: divides the prior's logits.
+            top_k: only the k most probable values of each code.
+            top_p: only the most probable values of each code that together reach this probability.
+            generator: the source of randomness of the learned prior.
+            progress: called with the codes done and the codes in all.
+        """
+        if self.prior is None:
+            return self.observe(self.bottleneck.sample_prior(n, self.grid)).mean
+        if labels is None and self.prior.classes:
+            labels = torch.randint(self.prior.classes, (n,), generator=generator)
+        codes = sample(self.prior, n, labels, temperature, top_k, top_p, generator, progress)
+        return self.decode(codes)

@@ -1,0 +1,108 @@
+"""Strided convolutional encoder and decoder with residual blocks (van den Oord et al. 2017, section 4.1)."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+__all__ = ["ConvDecoder", "ConvEncoder", "ResidualBlock"]
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1x1(ReLU(conv3x3(ReLU(x)))), [B, width, H, W] -> [B, width, H, W].
+
+    Args:
+        width: channels in and out.
+        hidden: channels between the two convolutions.
+    """
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(),
+            nn.Conv2d(width, hidden, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(hidden, width, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch to x."""
+        return x + self.branch(x)
+
+
+class ConvEncoder(nn.Module):
+    """Images [B, inputs, H, W] -> features [B, outputs, H / 2^n, W / 2^n], n = `downsamplings`.
+
+    n convolutions of window 4 and stride 2, then `blocks` residual blocks, then a 1x1 convolution to the features that the
+    bottleneck reads.
+
+    Args:
+        inputs: image channels.
+        outputs: feature channels.
+        width: hidden channels (256 in the paper).
+        downsamplings: n, the number of stride-2 convolutions (2 in the paper).
+        blocks: the number of residual blocks (2 in the paper).
+        residual_width: channels inside a residual block; None is `width`, as in the paper.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int = 256,
+        downsamplings: int = 2,
+        blocks: int = 2,
+        residual_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels in [inputs] + [width] * (downsamplings - 1):
+            layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Conv2d(width, width, 3, padding=1),
+            *(ResidualBlock(width, residual_width or width) for _ in range(blocks)),
+            nn.ReLU(),
+            nn.Conv2d(width, outputs, 1),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode images."""
+        return self.layers(x)
+
+
+class ConvDecoder(nn.Module):
+    """Latents [B, inputs, h, w] -> likelihood parameters [B, outputs, 2^n h, 2^n w], n = `upsamplings`.
+
+    A 3x3 convolution to the width, `blocks` residual blocks, then n transposed convolutions of window 4 and stride 2.
+
+    Args:
+        inputs: latent channels.
+        outputs: the channels that the likelihood reads.
+        width: hidden channels (256 in the paper).
+        upsamplings: n, the number of stride-2 transposed convolutions (2 in the paper).
+        blocks: the number of residual blocks (2 in the paper).
+        residual_width: channels inside a residual block; None is `width`, as in the paper.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        width: int = 256,
+        upsamplings: int = 2,
+        blocks: int = 2,
+        residual_width: int | None = None,
+    ) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for channels in [width] * (upsamplings - 1) + [outputs]:
+            layers += [nn.ReLU(), nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)]
+        self.layers = nn.Sequential(
+            nn.Conv2d(inputs, width, 3, padding=1),
+            *(ResidualBlock(width, residual_width or width) for _ in range(blocks)),
+            *layers,
+        )
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Decode latents."""
+        return self.layers(z)

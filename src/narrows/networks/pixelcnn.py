@@ -1,0 +1,156 @@
+"""The gated PixelCNN: logits of every code of a 2-D grid, each from the codes before it in row order.
+
+van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders", figure 2 and equation 4. Masked
+convolutions are ordinary ones over the part the mask would leave, on inputs padded so that nothing later is in sight.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+__all__ = ["CodeHead", "GatedLayer", "PixelCNN", "gate"]
+
+
+def gate(features: Tensor) -> Tensor:
+    """tanh(-a / 2) sigmoid(b) of features [B, 2 C, ...] = [a, b]: the gate of equation 2, [B, C, ...].
+
+    tanh(-a / 2) = 1 - 2 sigmoid(a), so one sigmoid serves both halves; sign and scale are left to the weights before.
+    """
+    a, b = features.sigmoid().chunk(2, 1)
+    return torch.addcmul(b, a, b, value=-2)
+
+
+class GatedLayer(nn.Module):
+    """One gated layer of both stacks (figure 2), with mask B: its kernels end at the position itself.
+
+    The vertical stack reads `kernel_size` // 2 rows up and its own row, on which it stands for the rows above; the
+    horizontal stack reads as many columns to the left, its own, and through a 1x1 link the vertical features.
+
+    Args:
+        width: C, the channels of either stack.
+        kernel_size: side of the square kernel that the mask cuts, odd.
+        dropout: probability with which a gated feature of the horizontal stack is dropped in training.
+    """
+
+    def __init__(self, width: int, kernel_size: int, dropout: float) -> None:
+        super().__init__()
+        self.reach = kernel_size // 2
+        # No biases: the class condition is one, and what follows `project` has its own.
+        self.vertical = nn.Conv2d(width, 2 * width, (self.reach + 1, kernel_size), padding=(0, self.reach), bias=False)
+        self.link = nn.Conv2d(2 * width, 2 * width, 1, bias=False)
+        self.horizontal = nn.Conv2d(width, 2 * width, (1, self.reach + 1), bias=False)
+        self.dropout = nn.Dropout(dropout)
+        self.project = nn.Conv2d(width, 2 * width, 1, bias=False)
+
+    def descend(self, rows: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
+        """Run the vertical stack over rows [B, C, `reach` + H, W], the first `reach` of them context.
+
+        `condition` [B, 4 C, 1, 1] is added in the gates of both stacks (equation 4). Returns the vertical features
+        [B, C, H, W] of this layer and what its horizontal gates take from them, [B, 2 C, H, W].
+        """
+        vertical, horizontal = condition.chunk(2, 1)
+        down = self.vertical(rows) + vertical
+        return gate(down), self.link(down) + horizontal
+
+    def forward(self, vertical: Tensor, horizontal: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Map both stacks [B, C, H, W] to those of the next layer and this layer's skip connection [B, C, H, W]."""
+        vertical, across = self.descend(F.pad(vertical, (0, 0, self.reach, 0)), condition)
+        gated = gate(self.horizontal(F.pad(horizontal, (self.reach, 0))) + across)
+        residual, skip = self.project(self.dropout(gated)).chunk(2, 1)
+        return vertical, horizontal + residual, skip
+
+
+class CodeHead(nn.Module):
+    """Logits of the M codes of a position, each given the position's earlier ones: a ReLU network of 1x1 convolutions.
+
+    An embedding of each code is added to the hidden features of the codes after it.
+
+    Args:
+        width: channels of the features read.
+        hidden: D, hidden features of each code.
+        codebooks: M, the codes per position.
+        codebook_size: K, the values a code can take.
+    """
+
+    def __init__(self, width: int, hidden: int, codebooks: int, codebook_size: int) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(width, codebooks * hidden)
+        self.earlier = nn.ModuleList(nn.Embedding(codebook_size, hidden) for _ in range(codebooks - 1))
+        self.weight = nn.Parameter(torch.randn(codebooks, hidden, codebook_size) * hidden**-0.5)
+        self.bias = nn.Parameter(torch.zeros(codebooks, codebook_size))
+
+    def forward(self, features: Tensor, codes: Tensor) -> Tensor:
+        """Logits [B, H, W, M, K] from features [B, H, W, C] and codes [B, H, W, M]."""
+        hidden = self.hidden(features.relu()).unflatten(-1, (len(self.weight), -1))
+        for m, embedding in enumerate(self.earlier):
+            hidden[..., m + 1 :, :] += embedding(codes[..., m]).unsqueeze(-2)
+        by_code = hidden.relu().flatten(0, 2).transpose(0, 1)
+        return torch.baddbmm(self.bias[:, None], by_code, self.weight).transpose(0, 1).unflatten(0, codes.shape[:3])
+
+
+class PixelCNN(nn.Module):
+    """Gated PixelCNN over codes [B, H, W, M]: a convolution with mask A, gated layers with mask B, and a head.
+
+    The logits at a position depend on all positions of a window and on nothing else (no blind spot): `reach` rows up and
+    `reach` columns to either side in those rows, `reach` columns to the left in its own row, and the position's earlier
+    codes, where `reach` = `first_kernel_size` // 2 + `layers` (`kernel_size` // 2).
+
+    Args:
+        codebooks: M, the codes per position, each with its own embedding.
+        codebook_size: K, the values a code can take.
+        classes: number of labels; 1 for an unconditional network.
+        layers: number of gated layers.
+        width: C, the channels of either stack.
+        kernel_size: side of the masked square kernels of the gated layers, odd.
+        first_kernel_size: side of the masked square kernel of the first convolution, odd.
+        head_width: D, hidden features of the head for each code.
+        dropout: probability with which a gated feature of the horizontal stack is dropped in training.
+    """
+
+    def __init__(
+        self,
+        codebooks: int,
+        codebook_size: int,
+        classes: int,
+        layers: int,
+        width: int,
+        kernel_size: int,
+        first_kernel_size: int,
+        head_width: int,
+        dropout: float,
+    ) -> None:
+        super().__init__()
+        self.first_reach = first_kernel_size // 2
+        self.reach = self.first_reach + layers * (kernel_size // 2)
+        self.embeddings = nn.ModuleList(nn.Embedding(codebook_size, width) for _ in range(codebooks))
+        self.above = nn.Conv2d(
+            width, width, (self.first_reach, first_kernel_size), padding=(0, self.first_reach), bias=False
+        )
+        self.left = nn.Conv2d(width, width, (1, self.first_reach), bias=False)
+        self.condition = nn.Embedding(classes, layers * 4 * width)
+        nn.init.zeros_(self.condition.weight)
+        self.layers = nn.ModuleList(GatedLayer(width, kernel_size, dropout) for _ in range(layers))
+        self.head = CodeHead(width, head_width, codebooks, codebook_size)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """Sum of the embeddings of the M codes of each position, [B, C, H, W], channels last in memory."""
+        embedded = [embedding(code) for embedding, code in zip(self.embeddings, codes.unbind(-1), strict=True)]
+        return torch.stack(embedded).sum(0).permute(0, 3, 1, 2)
+
+    def conditions(self, labels: Tensor) -> tuple[Tensor, ...]:
+        """What the labels [B] add in the gates of each layer, [B, 4 C, 1, 1]."""
+        return self.condition(labels)[..., None, None].chunk(len(self.layers), 1)
+
+    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
+        """Logits [B, H, W, M, K] of codes [B, H, W, M] given labels [B]."""
+        embedded = self.embed(codes)
+        vertical = self.above(F.pad(embedded, (0, 0, self.first_reach, -1)))
+        horizontal = self.left(F.pad(embedded, (self.first_reach, -1)))
+        skips = []
+        for layer, condition in zip(self.layers, self.conditions(labels), strict=True):
+            vertical, horizontal, skip = layer(vertical, horizontal, condition)
+            skips.append(skip)
+        features = horizontal + torch.stack(skips).sum(0)
+        return self.head(features.permute(0, 2, 3, 1), codes)

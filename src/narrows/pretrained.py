@@ -1,0 +1,116 @@
+"""Models on disk: `config.json` and `model.safetensors`, written by a run, read by `load()` from a folder or the hub."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, TypeVar
+
+import torch
+import yaml
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from narrows.atomic import whole_file
+from narrows.config import ModelRecipe, PriorRecipe, resolve
+from narrows.errors import NarrowsError
+from narrows.models import Autoencoder
+from narrows.priors import CodeSpec, Prior
+
+__all__ = ["ModelError", "fingerprint", "load", "save_autoencoder", "save_prior"]
+
+CONFIG, WEIGHTS = "config.json", "model.safetensors"
+Module = TypeVar("Module", bound=nn.Module)
+
+
+class ModelError(NarrowsError):
+    """A saved model that is missing, damaged or not what it says."""
+
+
+def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
+    """A trained model, with its learned prior where one was fitted, in evaluation mode.
+
+    Args:
+        source: a run folder, or the id (OWNER/NAME) of a run folder on the Hugging Face hub.
+        device: where it is put.
+
+    Returns:
+        the model: `encode(x)`, `decode(codes)`, `reconstruct(x)`, `sample(n)`, `interpolate(a, b, steps)`.
+
+    Raises:
+        ModelError: if there is no model, or a file of it is damaged.
+    """
+    run = _folder(source)
+
+    def build(config: dict[str, Any]) -> Autoencoder:
+        model = resolve(ModelRecipe, {"model": config["model"]}, origin=str(run)).build().model(tuple(config["shape"]))
+        model.classes = config["classes"]
+        return model
+
+    model = _restore(run / "model", build)
+    if (run / "prior" / "model" / CONFIG).exists():
+        model.prior = _restore(run / "prior" / "model", _build_prior)
+        if model.prior.spec != model.codes:
+            raise ModelError(f"{run}/prior was fitted to codes of another shape than this model's: fit it again")
+    return model.to(device).eval()
+
+
+def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
+    """Write a model, built by the training recipe with the text `recipe`, into `folder`."""
+    config = {"model": yaml.safe_load(recipe)["model"], "shape": list(model.shape), "classes": model.classes}
+    _save(folder, model, config)
+
+
+def save_prior(folder: Path, prior: Prior, recipe: str) -> None:
+    """Write a prior, built by the prior recipe with the text `recipe`, into `folder`."""
+    _save(folder, prior, {"prior": yaml.safe_load(recipe)["prior"], "codes": asdict(prior.spec)})
+
+
+def fingerprint(source: str | Path) -> str:
+    """What tells this model's codes from another's: the SHA-256 of its weights file."""
+    with (_folder(source) / "model" / WEIGHTS).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _build_prior(config: dict[str, Any]) -> Prior:
+    spec = CodeSpec(**{**config["codes"], "grid": tuple(config["codes"]["grid"])})
+    return resolve(PriorRecipe, {"prior": config["prior"]}, origin="prior").build().prior(spec)
+
+
+def _folder(source: str | Path) -> Path:
+    path = Path(source)
+    if (path / "model" / CONFIG).exists():
+        return path
+    if path.exists():
+        raise ModelError(f"{path} holds no trained model ({path}/model/{CONFIG} is missing): give a run folder")
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=["model/*", "prior/model/*"]))
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(f"{source} is neither a run folder nor a model on the hub that can be reached: {reason}") from error
+
+
+def _save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+    with whole_file(folder / WEIGHTS) as aside:
+        save_file(weights, aside)
+    with whole_file(folder / CONFIG) as aside:
+        aside.write_text(json.dumps(config, indent=1))
+
+
+def _restore(folder: Path, build: Callable[[dict[str, Any]], Module]) -> Module:
+    try:
+        module = build(json.loads((folder / CONFIG).read_text()))
+    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
+        raise ModelError(f"{folder}/{CONFIG} cannot be read: {error!r}") from error
+    try:
+        module.load_state_dict(load_file(folder / WEIGHTS))
+    except (OSError, SafetensorError, RuntimeError) as error:
+        raise ModelError(f"{folder}/{WEIGHTS} is missing, damaged or of another model: {error}") from error
+    return module

@@ -1,0 +1,191 @@
+"""The gated PixelCNN as a prior over 2-D codes: in parallel for training, one code at a time for sampling and coding.
+
+van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders". The vertical stack runs once for each
+row, the horizontal stack once for each position, on caches of what both computed before.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from narrows.networks.pixelcnn import PixelCNN
+from narrows.priors.prior import CodeSpec, Prior
+
+__all__ = ["GatedPixelCNN", "PixelCNNState"]
+
+
+class GatedPixelCNN(Prior):
+    """Gated PixelCNN over a grid of (H, W) positions; see `narrows.networks.pixelcnn.PixelCNN`.
+
+    Args:
+        spec: the codes to model, on a grid of two dimensions.
+        layers: number of gated layers.
+        width: C, channels of the vertical and of the horizontal stack.
+        kernel_size: side of the masked kernels of the gated layers, odd; each layer widens the receptive field by half.
+        first_kernel_size: side of the masked kernel of the first convolution, odd.
+        head_width: hidden features of the output head for each code.
+        dropout: probability with which a gated feature of the horizontal stack is dropped in training.
+
+    Raises:
+        ValueError: if the grid is not two-dimensional, or a kernel size is even or below 3.
+    """
+
+    def __init__(
+        self,
+        spec: CodeSpec,
+        layers: int = 15,
+        width: int = 64,
+        kernel_size: int = 3,
+        first_kernel_size: int = 7,
+        head_width: int = 128,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(spec)
+        if len(spec.grid) != 2:
+            raise ValueError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use another prior")
+        for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
+            if size < 3 or size % 2 == 0:
+                raise ValueError(f"{name} must be odd and at least 3, got {size}")
+        self.network = PixelCNN(
+            spec.codebooks,
+            spec.codebook_size,
+            max(1, spec.classes),
+            layers,
+            width,
+            kernel_size,
+            first_kernel_size,
+            head_width,
+            dropout,
+        )
+
+    def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Unnormalised log p(code | earlier codes, label), [B, H, W, M, K], of all codes at once."""
+        return self.network(self.check_codes(codes), self._labels(labels, len(codes)))
+
+    @torch.no_grad()
+    def begin(self, batch: int, labels: Tensor | None = None) -> PixelCNNState:
+        """The caches of `batch` empty examples, with the weights of this moment; steps give no gradient."""
+        height, width = self.grid
+        return PixelCNNState(self.network, height, width, self._labels(labels, batch))
+
+    def step(self, state: PixelCNNState, previous: Tensor | None) -> Tensor:
+        """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
+        return state.step(previous)
+
+    def _labels(self, labels: Tensor | None, batch: int) -> Tensor:
+        labels = self.check_labels(labels, batch)
+        device = self.network.condition.weight.device
+        return torch.zeros(batch, dtype=torch.long, device=device) if labels is None else labels.to(device)
+
+
+class PixelCNNState:
+    """A batch of grids filled code by code: what both stacks computed so far, and the weights laid out to go on.
+
+    Args:
+        network: the network that is run.
+        height: H, the rows of the grid.
+        width: W, the columns of the grid.
+        labels: [B].
+    """
+
+    def __init__(self, network: PixelCNN, height: int, width: int, labels: Tensor) -> None:
+        layers, first, reach = network.layers, network.first_reach, network.layers[0].reach
+        depth, channels, batch = len(layers), network.left.in_channels, len(labels)
+        zeros = network.left.weight.new_zeros
+        self.network = network
+        self.conditions = network.conditions(labels)
+        self.codebooks = len(network.embeddings)
+        self.width = width
+        self.length = height * width * self.codebooks
+        self.index = 0
+        self.row: list[Tensor] = []
+
+        # The rows above: embeddings for the first convolution, vertical features for each layer.
+        last = torch.channels_last
+        self.embedded = zeros(batch, channels, first, width).contiguous(memory_format=last)
+        self.above = [zeros(batch, channels, reach, width).contiguous(memory_format=last) for _ in layers]
+
+        # This row: what each layer takes from above, and the horizontal stack between layers, with margins for kernels.
+        self.across = zeros(depth, batch, width, 2 * channels)
+        self.horizontal = zeros(depth + 1, batch, reach + width + first, channels)
+
+        # This position.
+        self.gates = zeros(batch, depth * channels)
+        self.features = zeros(batch, 2 * channels)
+        self.a, self.b = self.features.chunk(2, 1)
+
+        # Weights as matrices from inputs to outputs; the first convolution of an embedding is a table of K rows, which
+        # hold what a code adds to each of the `first` positions after it.
+        mixes = [layer.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1).contiguous() for layer in layers]
+        residuals, skips = zip(*(layer.project.weight[:, :, 0, 0].t().chunk(2, 1) for layer in layers), strict=True)
+        residuals = [residual.contiguous() for residual in residuals]
+        self.skips = torch.cat(skips)
+        taps = network.left.weight[:, :, 0].flip(-1).permute(1, 2, 0).flatten(1)
+        self.tables = [embedding.weight @ taps for embedding in network.embeddings]
+
+        head = network.head
+        self.hidden_weight, self.hidden_bias = head.hidden.weight.t().contiguous(), head.hidden.bias.detach()
+        self.earlier = [embedding.weight.detach() for embedding in head.earlier]
+        self.code_weights, self.code_biases = head.weight.detach().unbind(), head.bias.detach().unbind()
+
+        # Views of every column, made once: a view costs as much as the arithmetic on it.
+        gates = self.gates.chunk(depth, 1)
+        self.columns = []
+        self.ahead = []
+        for column in range(width):
+            here = self.horizontal[:, :, column + reach].unbind()
+            windows = self.horizontal[:-1, :, column : column + reach + 1].flatten(2).unbind()
+            across = self.across[:, :, column].unbind()
+            self.columns.append(list(zip(across, windows, mixes, gates, here[:-1], residuals, here[1:], strict=True)))
+            self.ahead.append(self.horizontal[0, :, column + reach + 1 : column + reach + 1 + first].flatten(1))
+
+    def step(self, previous: Tensor | None) -> Tensor:
+        """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
+        if self.index == self.length:
+            raise ValueError(f"all {self.length} codes are drawn: call begin() for new examples")
+        if (previous is None) != (self.index == 0):
+            raise ValueError("step() takes None at the first code and the code before at every other")
+        if previous is not None:
+            self._take(previous)
+        position, code = divmod(self.index, self.codebooks)
+        self.index += 1
+        if code == 0:
+            column = position % self.width
+            if column == 0:
+                self._begin_row()
+            self.hidden = self._read(column)
+        return torch.addmm(self.code_biases[code], self.hidden[:, code].relu(), self.code_weights[code])
+
+    def _take(self, code: Tensor) -> None:
+        position, m = divmod(self.index - 1, self.codebooks)
+        self.row.append(code)
+        self.ahead[position % self.width].add_(self.tables[m].index_select(0, code))
+        if m + 1 < self.codebooks:
+            self.hidden[:, m + 1 :] += self.earlier[m][code].unsqueeze(1)
+
+    @torch.no_grad()
+    def _begin_row(self) -> None:
+        """Run the vertical stack over the row that begins, given all rows above."""
+        if self.row:
+            codes = torch.stack(self.row, 1).view(len(self.gates), 1, self.width, self.codebooks)
+            self.embedded = torch.cat((self.embedded, self.network.embed(codes)), 2)[:, :, 1:]
+            self.row.clear()
+        self.horizontal[0].zero_()
+        vertical = self.network.above(self.embedded)
+        for i, (layer, condition) in enumerate(zip(self.network.layers, self.conditions, strict=True)):
+            rows = torch.cat((self.above[i], vertical), 2)
+            self.above[i] = rows[:, :, 1:]
+            vertical, across = layer.descend(rows, condition)
+            self.across[i] = across[:, :, 0].mT
+
+    def _read(self, column: int) -> Tensor:
+        """Run the horizontal stack at one position and return the head's hidden features, [B, M, D]."""
+        features, a, b = self.features, self.a, self.b
+        for across, window, mix, gate, here, residual, after in self.columns[column]:
+            torch.addmm(across, window, mix, out=features)
+            features.sigmoid_()
+            torch.addcmul(b, a, b, value=-2, out=gate)
+            torch.addmm(here, gate, residual, out=after)
+        read = torch.addmm(after, self.gates, self.skips).relu_()
+        return torch.addmm(self.hidden_bias, read, self.hidden_weight).unflatten(1, (self.codebooks, -1))

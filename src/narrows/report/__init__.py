@@ -1,0 +1,24 @@
+"""The report of a run: blocks, drawings and pictures that make one self-contained HTML page."""
+
+from narrows.report.figures import bits_bar, codebook_use, learning_curves
+from narrows.report.metrics import read_metrics
+from narrows.report.page import Block, Figure, Page, Picture, Section, Settings, Table, write_page
+from narrows.report.pictures import grid, interpolation, pairs
+
+__all__ = [
+    "Block",
+    "Figure",
+    "Page",
+    "Picture",
+    "Section",
+    "Settings",
+    "Table",
+    "bits_bar",
+    "codebook_use",
+    "grid",
+    "interpolation",
+    "learning_curves",
+    "pairs",
+    "read_metrics",
+    "write_page",
+]

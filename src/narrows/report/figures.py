@@ -1,0 +1,185 @@
+"""The drawings of a report: learning curves, bits split into rate and distortion, and the use of codebooks."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from torch import Tensor
+
+from narrows.evaluation.codebook import perplexity
+from narrows.report.page import TEMPLATES, Figure
+from narrows.report.svg import ACCENT, MUTED, SECOND, chart, short, thin, to_svg
+
+__all__ = ["bits_bar", "codebook_use", "learning_curves"]
+
+TITLES = {
+    "bits_per_dim": "Bits per dimension",
+    "rate_bits_per_dim": "Rate (bits/dim)",
+    "distortion_bits_per_dim": "Distortion (bits/dim)",
+    "bits_per_code": "Bits per code",
+    "loss": "Loss (nats per example)",
+    "perplexity": "Perplexity of the codes",
+    "codes_in_use": "Share of codes in use",
+    "usage": "Share of codes in use, by batch",
+    "active_units": "Active units",
+    "commitment": "Commitment loss",
+    "codebook": "Codebook loss",
+    "mse": "Mean squared error",
+    "psnr": "PSNR (dB)",
+    "ssim": "SSIM",
+    "gradient_norm": "Gradient norm",
+    "learning_rate": "Learning rate",
+}
+"""The titles of known quantities, drawn first and in this order; any other goes by its key."""
+
+UNDRAWN = {"step", "epoch", "seconds", "waiting"}
+"""What is logged about the run rather than the model; so is every key that ends in `_per_second`."""
+
+LINES = {"train": (MUTED, 1.0), "validation": (ACCENT, 1.8)}
+"""Colour and width of each split's curve."""
+
+
+def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
+    """A panel for every logged quantity, with its splits in the same panel.
+
+    Args:
+        rows: the rows of metrics.jsonl: each a "step", a "split" ("train" if it has none) and any numbers. Of several
+            rows for one step, as a resumed run may leave, the last counts.
+    """
+    panels: dict[str, dict[str, dict[float, float]]] = {}
+    left_out: dict[str, int] = {}
+    for row in rows:
+        for key, value in row.items():
+            if key in UNDRAWN or key.endswith("_per_second") or not isinstance(value, int | float):
+                continue
+            if math.isfinite(value):
+                panels.setdefault(key, {}).setdefault(row.get("split", "train"), {})[row["step"]] = value
+            else:
+                left_out[key] = left_out.get(key, 0) + 1
+
+    caption = (
+        "By training step. Train curves are running means over 2% of their points; an early or stray extreme "
+        "that would flatten a panel is cut off."
+    )
+    if not panels:
+        caption = "No curve has been logged yet."
+    if left_out:
+        counts = ", ".join(f"{key} ({count})" for key, count in left_out.items())
+        caption += f" Values left out because they are not finite: {counts}."
+    steps = [step for splits in panels.values() for points in splits.values() for step in points]
+    known = list(TITLES)
+    order = sorted(panels, key=lambda key: known.index(key) if key in TITLES else len(known))
+    drawings = [_panel(TITLES.get(key, key), panels[key], steps, alone=len(panels) == 1) for key in order]
+    return Figure(caption, "".join(drawings))
+
+
+def bits_bar(
+    bars: Mapping[str, tuple[float, float]],
+    caption: str = "Bits per dimension: what the codes cost (rate) and what remains given them (distortion).",
+) -> Figure:
+    """Horizontal bars of bits/dim, each split into its rate and its distortion.
+
+    Args:
+        bars: (rate, distortion) in bits/dim by name, such as "uniform prior" and "learned prior". A negative part, as a
+            density may give, is stated but has no length.
+        caption: what the bars show.
+
+    Raises:
+        ValueError: if a rate or distortion is not finite, or there is no bar.
+    """
+    for name, parts in bars.items():
+        if not all(map(math.isfinite, parts)):
+            raise ValueError(f"The bar {name!r} needs a finite rate and distortion; got {parts}.")
+    if not bars:
+        raise ValueError("There is no bar to draw: give the rate and distortion of at least one prior.")
+    lengths = {name: np.maximum(parts, 0.0) for name, parts in bars.items()}
+    longest = max(length.sum() for length in lengths.values()) or 1.0
+    shares = {name: (100 * length / longest).tolist() for name, length in lengths.items()}
+    return Figure(caption, TEMPLATES.get_template("bits.svg").render(bars=bars, shares=shares))
+
+
+def codebook_use(
+    counts: Tensor | np.ndarray,
+    caption: str = "Share of use of every code, the most used first; dashed, the share if all were used alike.",
+) -> Figure:
+    """The share of use of each code, sorted, on a logarithmic axis; a panel for every codebook.
+
+    Args:
+        counts: how often each code was used, [K] or [M, K] for M codebooks.
+        caption: what the panels show.
+
+    Raises:
+        ValueError: if a count is negative or not finite, or a codebook was never used.
+    """
+    used = torch.atleast_2d(torch.as_tensor(counts)).cpu().double()
+    if not used.isfinite().all() or (used < 0).any() or (used.sum(1) == 0).any():
+        raise ValueError("The use of a codebook is counts of at least 0, finite and not all 0: encode some data first.")
+    shares = (used / used.sum(1, keepdim=True)).sort(dim=1, descending=True).values.numpy()
+    codebooks, size = shares.shape
+    # Whole decades, and at least one: a log axis is labelled nowhere else.
+    bottom, top = (10.0 ** math.ceil(math.log10(edge)) for edge in (shares[shares > 0].min() / 10, shares.max()))
+    drawings = []
+    for number in range(codebooks):
+        title = "Share of use by rank" if codebooks == 1 else f"Codebook {number + 1}"
+        share = shares[number][shares[number] > 0]
+        note = f"perplexity {short(perplexity(used[number : number + 1]))} of {size}; {len(share)} in use"
+        figure, axes = chart(title, [(note, ACCENT)], alone=codebooks == 1)
+        axes.set(xlim=(0.5, size + 0.5), yscale="log", ylim=(bottom, top))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        rank, share = thin(np.arange(1, len(share) + 1), share)
+        axes.axhline(1 / size, color=MUTED, linewidth=1, linestyle=(0, (3, 3)))
+        axes.fill_between(rank, share, bottom, color=ACCENT, alpha=0.12, linewidth=0)
+        axes.plot(rank, share, color=ACCENT, linewidth=1.6, marker=_marker(rank), markersize=4)
+        drawings.append(to_svg(figure))
+    return Figure(caption, "".join(drawings))
+
+
+def _panel(title: str, splits: Mapping[str, Mapping[float, float]], steps: list[float], alone: bool) -> str:
+    """One quantity over training: the values of each split by step."""
+    curves = {}
+    for split, points in splits.items():
+        x, y = np.array(sorted(points.items()), dtype=float).T
+        curves[split] = (x, _running_mean(y) if split == "train" else y)
+    lines = {split: LINES.get(split, (SECOND, 1.8)) for split in curves}
+    notes = [(f"{split} {short(y[-1])}", lines[split][0]) for split, (_, y) in curves.items()]
+    figure, axes = chart(title, notes, alone)
+    for split, (x, y) in curves.items():
+        colour, width = lines[split]
+        axes.plot(*thin(x, y), color=colour, linewidth=width, marker=_marker(x), markersize=4)
+    axes.set(xlim=_padded(min(steps), max(steps)), ylim=_limits([y for _, y in curves.values()]))
+    return to_svg(figure)
+
+
+def _running_mean(values: np.ndarray) -> np.ndarray:
+    """The mean of a window of 2% of the values around each, cut short at both ends."""
+    window = np.ones(len(values) // 100 * 2 + 1)
+    return np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
+
+
+def _limits(curves: list[np.ndarray]) -> tuple[float, float]:
+    """The range of all values; or, where it is more than three times as wide, of each curve's middle 90% and its end.
+
+    The first steps' spike would otherwise flatten all that follows.
+    """
+    full = np.concatenate(curves)
+    core = np.concatenate([[*np.quantile(curve, (0.05, 0.95)), curve[-1]] for curve in curves])
+    shown = full if np.ptp(full) <= 3 * np.ptp(core) else core
+    return _padded(shown.min(), shown.max())
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    """An axis a little wider than its values, or wide enough for a single one."""
+    constant = high - low <= 1e-6 * max(abs(low), abs(high))
+    margin = 0.04 * (abs(high) if constant else high - low) or 1.0
+    return low - margin, high + margin
+
+
+def _marker(points: np.ndarray) -> str:
+    """Dots where there are few points, so that a single one is seen."""
+    return "o" if len(points) <= 30 else ""

@@ -1,0 +1,213 @@
+"""A report page: sections of blocks, written as one HTML file that needs nothing else, neither network nor script.
+
+A block is a dataclass and the template of its lower-case name beside `templates/page.html`; a new kind of block is
+these two and nothing more. Everything is escaped except the SVG of a figure, which `figures` draws and escapes itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from narrows.atomic import whole_file
+
+__all__ = ["TEMPLATES", "Block", "Cell", "Figure", "Page", "Picture", "Section", "Settings", "Table", "write_page"]
+
+Cell = str | int | float | None
+
+DIGIT_SPACE, POINT_SPACE = "\N{FIGURE SPACE}", "\N{PUNCTUATION SPACE}"
+
+TEMPLATES = Environment(
+    loader=PackageLoader("narrows.report"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+class Block:
+    """One thing shown in a section."""
+
+    @property
+    def template(self) -> str:
+        """The file in `templates/` that renders this kind of block, as `block`."""
+        return f"{type(self).__name__.lower()}.html"
+
+
+@dataclass(frozen=True)
+class Figure(Block):
+    """A drawing.
+
+    Args:
+        caption: what it shows.
+        svg: one SVG element, or several that the page lays out as panels; trusted, not escaped.
+    """
+
+    caption: str
+    svg: str
+
+
+@dataclass(frozen=True, eq=False)
+class Picture(Block):
+    """Pixels, each shown as a crisp square.
+
+    Args:
+        caption: what it shows.
+        pixels: uint8 [H, W], [H, W, 3] or [H, W, 4] (with opacity, through which the page shows).
+        scale: the whole factor of magnification; None for the largest that keeps the picture within 256 pixels, or 1.
+        row_labels: names written beside equally high rows of the picture, from top to bottom.
+
+    Raises:
+        ValueError: if the pixels have another type or shape, or the scale is below 1.
+    """
+
+    caption: str
+    pixels: np.ndarray
+    scale: int | None = None
+    row_labels: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        shape = self.pixels.shape
+        if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
+            raise ValueError(
+                f"A picture takes uint8 pixels [H, W], [H, W, 3] or [H, W, 4]; got {self.pixels.dtype} {list(shape)}."
+            )
+        if 0 in shape:
+            raise ValueError(f"A picture needs at least one pixel; got {list(shape)}.")
+        if self.scale is not None and self.scale < 1:
+            raise ValueError(f"A picture's scale is a whole factor of at least 1; got {self.scale}.")
+
+    @property
+    def magnification(self) -> int:
+        """Screen pixels per pixel, `scale` or the default."""
+        return self.scale or max(1, 256 // max(self.pixels.shape[:2]))
+
+    @property
+    def png(self) -> str:
+        """The pixels as a base64 PNG."""
+        buffer = io.BytesIO()
+        Image.fromarray(self.pixels).save(buffer, "PNG", optimize=True)
+        return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+@dataclass(frozen=True)
+class Table(Block):
+    """Rows under column names; columns of numbers are set flush right.
+
+    Args:
+        caption: what it shows.
+        columns: the names of the columns.
+        rows: one cell per column. Floats are shown with four significant digits and aligned at their decimal points,
+            texts as they are, None as a dash.
+
+    Raises:
+        ValueError: if a row has more or fewer cells than there are columns.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    rows: Sequence[Sequence[Cell]]
+
+    def __post_init__(self) -> None:
+        for number, row in enumerate(self.rows, start=1):
+            if len(row) != len(self.columns):
+                raise ValueError(
+                    f"Row {number} of the table {self.caption!r} has {len(row)} cells for {len(self.columns)} columns."
+                )
+
+    @property
+    def cells(self) -> list[tuple[str, ...]]:
+        """The rows as they are shown."""
+        return list(zip(*(_column_text(column) for column in zip(*self.rows, strict=True)), strict=True))
+
+    @property
+    def numeric(self) -> list[bool]:
+        """Whether each column holds nothing but numbers, texts that start with one, and dashes."""
+        columns = zip(*self.cells, strict=True) if self.rows else [()] * len(self.columns)
+        return [all(re.match(r"[−+-]?\d|nan|[−-]?inf|–$", cell) for cell in column) for column in columns]
+
+
+@dataclass(frozen=True)
+class Settings(Block):
+    """The resolved recipe, folded away until it is asked for.
+
+    Args:
+        yaml_text: the settings as YAML.
+        caption: what stands on the fold.
+    """
+
+    yaml_text: str
+    caption: str = "Settings"
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading with its text and blocks.
+
+    Args:
+        title: the heading, also listed in the table of contents.
+        text: plain text; a blank line starts a new paragraph.
+        blocks: what follows the text.
+    """
+
+    title: str
+    text: str = ""
+    blocks: Sequence[Block] = ()
+
+
+@dataclass(frozen=True)
+class Page:
+    """A whole report.
+
+    Args:
+        title: the name of what is reported on.
+        subtitle: one line under it.
+        facts: headline figures by label, such as {"validation": "4.82 bits/dim"}; the first word is set large.
+        sections: the sections, in order.
+    """
+
+    title: str
+    subtitle: str = ""
+    facts: dict[str, str] = field(default_factory=dict)
+    sections: Sequence[Section] = ()
+
+
+def write_page(path: str | Path, page: Page) -> None:
+    """Write `page` to `path` as HTML: aside first, then renamed, so that no half-written page is ever seen."""
+    html = TEMPLATES.get_template("page.html").render(page=page)
+    with whole_file(Path(path)) as aside:
+        aside.write_text(html, encoding="utf-8")
+
+
+def _column_text(column: Sequence[Cell]) -> list[str]:
+    """The cells of one column as text, numbers padded by the width of a point and of digits to align their points."""
+    texts = [_cell_text(cell) for cell in column]
+    decimals = [len(text.partition(".")[2]) for text in texts]
+    numbers = [isinstance(cell, int | float) for cell in column]
+    most = max((places for places, number in zip(decimals, numbers, strict=True) if number), default=0)
+    return [
+        text + (POINT_SPACE * (most > places == 0) + DIGIT_SPACE * (most - places)) * number
+        for text, places, number in zip(texts, decimals, numbers, strict=True)
+    ]
+
+
+def _cell_text(cell: Cell) -> str:
+    """A cell as text: floats with four significant digits, but no more than six decimals."""
+    if cell is None:
+        return "–"
+    if isinstance(cell, str):
+        return cell
+    decimals = 0
+    if isinstance(cell, float) and math.isfinite(cell) and cell:
+        decimals = min(6, max(0, 3 - math.floor(math.log10(abs(cell)))))
+    return f"{cell:,.{decimals}f}".replace("-", "−")

@@ -1,0 +1,130 @@
+"""Mosaics of images for the report: originals above their reconstructions, samples, interpolations.
+
+Tiles are magnified by a whole factor that keeps the mosaic within the page's column; the gaps are transparent, so that
+they take the page's colour in its light and its dark scheme.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.report.page import Picture
+
+__all__ = ["grid", "interpolation", "pairs"]
+
+COLUMN, LABELS = 880, 112
+"""The width of the page's column, and what the names of rows take of it, in screen pixels."""
+
+TILE = 96
+"""The width up to which a small image is magnified, in screen pixels."""
+
+
+def pairs(
+    originals: Tensor | np.ndarray,
+    reconstructions: Tensor | np.ndarray,
+    caption: str = "Originals, each directly above its reconstruction.",
+) -> Picture:
+    """Originals directly above their reconstructions, as many beside each other as the page has room for.
+
+    Args:
+        originals: images [N, C, H, W] in [0, 1].
+        reconstructions: images of the same shape.
+        caption: what the picture shows.
+
+    Raises:
+        ValueError: if the shapes differ, or either is not a batch of images (see `grid`).
+    """
+    above, below = _tiles(originals), _tiles(reconstructions)
+    if above.shape != below.shape:
+        raise ValueError(
+            f"Originals and reconstructions must have one shape; got {list(originals.shape)} "
+            f"and {list(reconstructions.shape)}."
+        )
+    count, _, width, _ = above.shape
+    gap = _gap(width)
+    between = np.zeros((count, gap, width, 4), np.uint8)
+    tiles = np.concatenate([above, between, below], axis=1)
+    scale = max(1, TILE // width)
+    rows = -(-count // max(1, COLUMN // ((width + gap) * scale)))
+    return Picture(caption, _mosaic(tiles, columns=-(-count // rows), across=gap, down=3 * gap), scale)
+
+
+def grid(
+    images: Tensor | np.ndarray,
+    columns: int,
+    row_labels: Sequence[str] = (),
+    caption: str = "Samples.",
+) -> Picture:
+    """Images row by row.
+
+    Args:
+        images: [N, C, H, W] with 1 or 3 channels, floats in [0, 1]; values beyond are clipped, as a screen would.
+        columns: the images in a row; the last row may be shorter.
+        row_labels: a name for every row, such as the class its samples were drawn from; empty for none.
+        caption: what the picture shows.
+
+    Raises:
+        ValueError: if the images are not floats of that shape, are none or are not finite; if there is no column, or
+            not one label per row.
+    """
+    if columns < 1:
+        raise ValueError(f"A grid needs at least one column; got {columns}.")
+    tiles = _tiles(images)
+    rows = -(-len(tiles) // columns)
+    if row_labels and len(row_labels) != rows:
+        raise ValueError(f"A grid of {rows} rows needs as many row labels; got {len(row_labels)}.")
+    width = tiles.shape[2]
+    pixels = _mosaic(tiles, min(columns, len(tiles)), across=_gap(width), down=_gap(width))
+    room = COLUMN - LABELS if row_labels else COLUMN
+    return Picture(caption, pixels, max(1, min(TILE // width, room // pixels.shape[1])), row_labels)
+
+
+def interpolation(
+    images: Tensor | np.ndarray,
+    caption: str = "Each row goes from one image to another in equal steps of the latent.",
+) -> Picture:
+    """R interpolations of T images each, a row apiece.
+
+    Args:
+        images: [R, T, C, H, W] in [0, 1].
+        caption: what the picture shows.
+
+    Raises:
+        ValueError: if the images have another shape, or as for `grid`.
+    """
+    if images.ndim != 5:
+        raise ValueError(f"Interpolations are images [R, T, C, H, W]; got {list(images.shape)}.")
+    return grid(images.reshape(-1, *images.shape[2:]), columns=images.shape[1], caption=caption)
+
+
+def _tiles(images: Tensor | np.ndarray) -> np.ndarray:
+    """Images [N, C, H, W] in [0, 1] as opaque uint8 tiles [N, H, W, 4]."""
+    values = torch.as_tensor(images).detach().cpu()
+    if values.ndim != 4 or values.shape[1] not in (1, 3) or values.numel() == 0:
+        raise ValueError(f"Pictures are drawn of images [N, C, H, W] with 1 or 3 channels; got {list(values.shape)}.")
+    if not values.is_floating_point():
+        raise ValueError(f"Pictures are drawn of floats in [0, 1]; got {values.dtype}: divide the levels by 255.")
+    if not values.isfinite().all():
+        raise ValueError("The images hold values that are not finite, so they cannot be drawn.")
+    levels = (values.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
+    opaque = torch.full_like(levels[..., :1], 255)
+    return torch.cat([levels.expand(-1, -1, -1, 3), opaque], dim=-1).numpy()
+
+
+def _mosaic(tiles: np.ndarray, columns: int, across: int, down: int) -> np.ndarray:
+    """Tiles [N, H, W, 4] side by side, `columns` to a row, with transparent gaps."""
+    count = len(tiles)
+    rows = -(-count // columns)
+    padded = np.pad(tiles, ((0, rows * columns - count), (0, down), (0, across), (0, 0)))
+    _, height, width, channels = padded.shape
+    sheet = padded.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return sheet.reshape(rows * height, columns * width, channels)[:-down, :-across]
+
+
+def _gap(width: int) -> int:
+    """The gap between tiles in image pixels: thin, but in proportion."""
+    return max(1, width // 32)

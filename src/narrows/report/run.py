@@ -1,0 +1,118 @@
+"""The report of a run: what it reconstructs, samples and costs, how its codes are used, how it was trained, and with what."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from narrows.data import ImageData, to_unit
+from narrows.evaluation import Measurement, measure
+from narrows.models import Autoencoder
+from narrows.pretrained import load
+from narrows.report.figures import bits_bar, codebook_use, learning_curves
+from narrows.report.metrics import read_metrics
+from narrows.report.page import Block, Page, Section, Settings, Table, write_page
+from narrows.report.pictures import grid, interpolation, pairs
+from narrows.training.run import RunFolder
+
+__all__ = ["report_run"]
+
+MEASURED = 1000
+CLASSES_SHOWN = 10
+COLUMNS = 8
+
+
+def report_run(run: RunFolder, data: ImageData) -> None:
+    """Write `report.html` of a run from its saved model, its logs, and held-out images of `data`."""
+    model = load(run.path)
+    validation = data.validation.first(MEASURED)
+    measured = measure(model, validation)
+    originals = to_unit(torch.from_numpy(validation.pixels[:16].copy()))
+    sections = [
+        Section(
+            "Reconstructions",
+            "Images of the validation split, never trained on, and the mean of p(x|z) given their codes.",
+            [pairs(originals, model.reconstruct(originals))],
+        ),
+        *_samples(model),
+        Section("Between two images", blocks=[interpolation(_walks(model, originals))]),
+        Section("Bits per dimension", _bits_text(model, len(validation)), list(_bits(run, model, measured))),
+    ]
+    if measured.counts is not None:
+        sections.append(
+            Section("Codebook use", f"On {len(validation)} validation images.", [codebook_use(measured.counts)])
+        )
+    sections.append(Section("Training", blocks=[learning_curves(read_metrics(run.metrics))]))
+    settings: list[Block] = [Settings(run.recipe.read_text(), "The model: recipe.yaml")]
+    if model.prior is not None:
+        sections.append(Section("Training the prior", blocks=[learning_curves(read_metrics(run.prior.metrics))]))
+        settings.append(Settings(run.prior.recipe.read_text(), "The prior: recipe.yaml"))
+    sections.append(Section("Settings", blocks=settings))
+    size = "×".join(map(str, model.shape[1:]))
+    subtitle = (
+        f"{len(data.train)} training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
+    )
+    write_page(run.report, Page(run.path.resolve().name, subtitle, _facts(model, measured), sections))
+
+
+def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
+    figures = measured.figures
+    best = min(figures["bits_per_dim"], figures.get("prior_bits_per_dim", float("inf")))
+    facts = {
+        "upper bound on -log2 p(x)": f"{best:.3f} bits/dim",
+        "reconstruction": f"{figures['psnr']:.1f} dB PSNR",
+    }
+    if "perplexity" in figures:
+        facts["codes"] = f"{figures['perplexity']:.0f} perplexity, of {model.codes.codebook_size}"
+        bits = figures["rate_bits_per_dim"] * model.dimensions
+        facts["an image"] = f"{bits:.0f} bits, 1/{8 * model.dimensions / bits:.0f} of its pixels' size"
+    return facts
+
+
+def _samples(model: Autoencoder) -> Iterator[Section]:
+    """Samples by class; none from a discrete model that has no learned prior yet, whose uniform codes show nothing."""
+    if model.prior is None and model.discrete:
+        return
+    torch.manual_seed(0)
+    if model.prior is None or not model.classes:
+        yield Section("Samples", "Drawn from the prior.", [grid(model.sample(5 * COLUMNS), COLUMNS)])
+        return
+    shown = model.classes[:CLASSES_SHOWN]
+    labels = torch.arange(len(shown)).repeat_interleave(COLUMNS)
+    pictures = grid(model.sample(len(labels), labels), COLUMNS, shown, "A row for each class.")
+    yield Section("Samples", "Codes drawn from the learned prior given a class, then decoded.", [pictures])
+
+
+def _walks(model: Autoencoder, originals: torch.Tensor) -> torch.Tensor:
+    half = len(originals) // 2
+    return model.interpolate(originals[:half][:4], originals[half:][:4], steps=COLUMNS)
+
+
+def _bits_text(model: Autoencoder, images: int) -> str:
+    return (
+        f"An upper bound on -log2 p(x), on {images} validation images: what the codes cost plus what remains given them, "
+        f"under {type(model.likelihood).__name__} pixels. "
+        + (
+            ""
+            if model.prior is not None or not model.discrete
+            else "The learned prior is not fitted yet: `narrows prior`."
+        )
+    )
+
+
+def _bits(run: RunFolder, model: Autoencoder, measured: Measurement) -> Iterator[Block]:
+    figures = measured.figures
+    fixed = "uniform prior" if model.discrete else "N(0, I) prior"
+    bars = {fixed: (figures["rate_bits_per_dim"], figures["distortion_bits_per_dim"])}
+    if "prior_rate_bits_per_dim" in figures:
+        bars["learned prior"] = (figures["prior_rate_bits_per_dim"], figures["distortion_bits_per_dim"])
+    yield bits_bar(bars)
+    evaluated: dict[str, Any] = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
+    tested = evaluated.get("figures", {})
+    rows = [[name, value, tested.get(name)] for name, value in figures.items()]
+    rows += [[name, None, value] for name, value in tested.items() if name not in figures]
+    columns = ["figure", "validation", evaluated.get("split", "test")]
+    yield Table("`narrows evaluate` fills the last column in.", columns, rows)

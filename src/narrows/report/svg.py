@@ -1,0 +1,143 @@
+"""Small charts as SVG that belongs to the page: its fonts, its colours in light and dark, its text as text.
+
+Colours are drawn as stand-ins and replaced by the page's CSS variables; what an HTML page does without (namespaces,
+metadata, fonts, empty groups, decimals below a tenth of a pixel) is taken out, which leaves a few kilobytes.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import re
+from collections.abc import Iterator
+from itertools import pairwise
+from xml.etree import ElementTree
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator
+
+__all__ = ["ACCENT", "MUTED", "RULE", "SECOND", "chart", "short", "thin", "to_svg"]
+
+MUTED, RULE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404"
+"""Stand-ins for the page's quieter text, its rules and its two colours."""
+
+_PAGE_COLOURS = {MUTED: "var(--muted)", RULE: "var(--rule)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
+
+
+def chart(title: str, notes: list[tuple[str, str]], alone: bool) -> tuple[Figure, Axes]:
+    """An empty chart headed by its title and, below that, notes side by side, which serve as its legend.
+
+    Args:
+        title: what the vertical axis shows, with its unit.
+        notes: texts and their colours.
+        alone: whether it is the only chart of its figure, and larger, or one of several panels.
+    """
+    width, height = (440, 230) if alone else (280, 180)
+    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
+    figure.patch.set_visible(False)
+    axes = figure.add_axes((44 / width, 22 / height, 1 - 58 / width, 1 - 66 / height))
+    axes.patch.set_visible(False)
+    axes.spines[:].set_visible(False)
+    axes.set_axisbelow(True)
+    axes.grid(axis="y", color=RULE, linewidth=1)
+    axes.tick_params(which="both", length=0, pad=5, labelsize=11, labelcolor=MUTED)
+    for axis, most in ((axes.xaxis, 5), (axes.yaxis, 4)):
+        axis.set_major_locator(MaxNLocator(most, steps=(1, 2, 2.5, 5, 10)))
+        axis.set_major_formatter(_Ticks())
+    # A metric's key may hold a dollar sign, so nothing is read as mathematics.
+    figure.text(0, 1 - 12 / height, title, fontsize=12, fontweight="bold", parse_math=False)
+    for place, (text, colour) in enumerate(notes):
+        figure.text(100 * place / width, 1 - 28 / height, text, fontsize=11, color=colour, parse_math=False)
+    return figure, axes
+
+
+def short(value: float) -> str:
+    """A number in four digits: 4.820, 410.3, 12.35k."""
+    text = EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:#.4g}"
+    return text.replace("-", "−")
+
+
+def thin(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.ndarray]:
+    """At most `most` of the points of a curve x, y [P] that draw the same picture.
+
+    They are the first, last, lowest and highest of each of `most` / 4 equal runs of points (M4; Jugel et al. 2014,
+    "M4: a visualization-oriented time series data aggregation").
+    """
+    if len(x) <= most:
+        return x, y
+    edges = np.linspace(0, len(x), most // 4 + 1).astype(int)
+    kept = {
+        index
+        for start, end in pairwise(edges)
+        for index in (start, start + y[start:end].argmin(), start + y[start:end].argmax(), end - 1)
+    }
+    order = sorted(kept)
+    return x[order], y[order]
+
+
+def to_svg(figure: Figure) -> str:
+    """The drawing as an SVG element to stand within a page."""
+    buffer = io.StringIO()
+    # A fixed salt for the identifiers: the same drawing gives the same bytes.
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "narrows"}):
+        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    drawing = buffer.getvalue()
+    # The identifiers of clips and markers must differ between the drawings of a page.
+    prefix = "s" + hashlib.sha256(drawing.encode()).hexdigest()[:8]
+    root = ElementTree.fromstring(drawing)
+    root.remove(root[0])  # matplotlib's style sheet, which in a page would reach beyond the drawing
+    root.attrib = {"viewBox": root.attrib["viewBox"]}
+    for element in root.iter():
+        element.tag = element.tag.rpartition("}")[2]
+        element.attrib = {name.rpartition("}")[2]: _tidy(value, prefix) for name, value in element.items()}
+        element.tail = None
+        if element.tag != "text":
+            element.text = None
+        if element.tag == "g":
+            element.attrib.pop("id", None)
+        if element.get("transform", "").startswith("rotate(-0"):
+            del element.attrib["transform"]
+    root[:] = list(_unwrapped(root))
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+class _Ticks(Formatter):
+    """Short numbers, all with the decimals that their spacing needs."""
+
+    def __call__(self, value: float, position: int | None = None) -> str:
+        return self.format_ticks([value])[0]
+
+    def format_ticks(self, values: list[float]) -> list[str]:
+        largest = np.abs(values).max(initial=0)
+        if largest >= 1000:
+            texts = [EngFormatter(sep="")(value) for value in values]
+        elif largest < 1e-3 or len(values) < 2:
+            texts = [f"{value:.3g}" for value in values]
+        else:
+            spacing = np.format_float_positional(values[1] - values[0], 2, fractional=False, trim="-")
+            texts = [f"{value:.{len(spacing.partition('.')[2])}f}" for value in values]
+        return [text.replace("-", "−") for text in texts]
+
+
+def _tidy(value: str, prefix: str) -> str:
+    """An attribute in the page's colours and font, with one decimal and its own identifiers."""
+    value = re.sub(r"(^|#)([mp][0-9a-f]{10})\b", rf"\1{prefix}\2", value)
+    value = re.sub(r"font-family:[^;]*;? ?", "", value)
+    value = re.sub(r"\d+\.\d{2,}", lambda match: f"{float(match[0]):.1f}", value)
+    for stand_in, colour in _PAGE_COLOURS.items():
+        value = value.replace(stand_in, colour)
+    return " ".join(value.split())
+
+
+def _unwrapped(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
+    """The children of an element, with every group that says nothing replaced by its own children."""
+    for child in element:
+        inner = list(_unwrapped(child))
+        if child.tag == "g" and not child.attrib:
+            yield from inner
+        else:
+            child[:] = inner
+            yield child

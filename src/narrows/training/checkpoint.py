@@ -1,0 +1,79 @@
+"""Checkpoints that a kill at any moment cannot spoil: filled aside with a manifest of their files, then renamed.
+
+Model, optimiser, gradient scaler and random states are saved by accelerate; what it reads back goes through safetensors
+and PyTorch's weights-only loader. The data's position is the step itself (see `narrows.data.loader`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from pathlib import Path
+
+from accelerate import Accelerator
+
+from narrows.atomic import whole_folder
+from narrows.errors import NarrowsError
+
+__all__ = ["CheckpointError", "latest", "restore", "save"]
+
+
+class CheckpointError(NarrowsError):
+    """A checkpoint that is missing, incomplete or of another set-up."""
+
+
+def save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
+    """Write the checkpoint of `step` into `folder` and remove all but the newest `keep`; every process calls it."""
+    path = folder / f"step-{step:08d}"
+    with whole_folder(path, primary=accelerator.is_main_process) as aside:
+        accelerator.wait_for_everyone()
+        accelerator.save_state(str(aside))
+        accelerator.wait_for_everyone()
+        if accelerator.is_main_process:
+            files = {file.name: _digest(file) for file in sorted(aside.iterdir())}
+            manifest = {"step": step, "processes": accelerator.num_processes, "sha256": files}
+            (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
+    if accelerator.is_main_process:
+        for old in _checkpoints(folder)[:-keep]:
+            shutil.rmtree(old)
+    accelerator.wait_for_everyone()
+
+
+def latest(folder: Path) -> Path | None:
+    """The newest checkpoint in `folder`, None if there is none."""
+    found = _checkpoints(folder)
+    return found[-1] if found else None
+
+
+def restore(accelerator: Accelerator, path: Path) -> int:
+    """Load the checkpoint `path` into what `accelerator` has prepared, and return its step.
+
+    Raises:
+        CheckpointError: if a file of it is missing or changed, or it was written by another number of processes.
+    """
+    remedy = f"remove the folder {path} to resume from the checkpoint before it, or start again"
+    try:
+        manifest = json.loads((path / "manifest.json").read_text())
+        expected = manifest["sha256"].items()
+        damaged = [name for name, digest in expected if not (path / name).is_file() or _digest(path / name) != digest]
+    except (OSError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{path}/manifest.json cannot be read ({error}): {remedy}") from error
+    if damaged:
+        raise CheckpointError(f"{path}/{damaged[0]} is truncated, changed or missing: {remedy}")
+    if manifest["processes"] != accelerator.num_processes:
+        raise CheckpointError(
+            f"{path} was written by {manifest['processes']} processes and this is a run of {accelerator.num_processes}: "
+            "resume it with as many processes"
+        )
+    accelerator.load_state(str(path))
+    return manifest["step"]
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob("step-*"))
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -1,0 +1,173 @@
+"""The training loop: one step after another, with figures, checkpoints and measurements on the way.
+
+It trains any `Task`: a module that turns a batch into a loss and figures. Batch t, the learning rate of step t and the
+restored state depend on nothing but the recipe and t, so a resumed run repeats what an uninterrupted one does.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from torch import Tensor, nn
+from torch.utils.tensorboard import SummaryWriter
+
+from narrows.errors import NarrowsError
+from narrows.progress import progress
+from narrows.training import checkpoint
+from narrows.training.run import RunFolder
+from narrows.training.settings import TrainingSettings
+
+__all__ = ["Batches", "DivergedError", "Task", "make_accelerator", "train"]
+
+
+class DivergedError(NarrowsError):
+    """The loss or the weights are no longer finite."""
+
+
+class Task(nn.Module, ABC):
+    """A model and what is minimised."""
+
+    @abstractmethod
+    def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of a batch, and figures to log: scalars by name."""
+
+
+class Batches(Protocol):
+    """An endless stream of batches; `waited` counts the seconds its reader has waited for it."""
+
+    waited: float
+
+    def __next__(self) -> tuple[Tensor, ...]: ...
+
+    def close(self) -> None: ...
+
+
+def make_accelerator(settings: TrainingSettings) -> Accelerator:
+    """The device, number format and processes of a run, as `torchrun` or `accelerate launch` started it."""
+    buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
+    accelerator = Accelerator(mixed_precision=settings.precision, kwargs_handlers=[buffers])
+    if settings.batch_size % accelerator.num_processes:
+        raise NarrowsError(
+            f"training.batch_size is {settings.batch_size}: it must be a multiple of the {accelerator.num_processes} processes"
+        )
+    return accelerator
+
+
+def train(
+    accelerator: Accelerator,
+    task: Task,
+    batches: Callable[[int], Batches],
+    validate: Callable[[], dict[str, float]],
+    export: Callable[[], None],
+    settings: TrainingSettings,
+    run: RunFolder,
+    description: str,
+) -> None:
+    """Train `task` up to `settings.steps`, from the newest checkpoint of `run` if there is one.
+
+    Args:
+        accelerator: as `make_accelerator` makes it.
+        task: the model and its loss; trained in place.
+        batches: the stream of this process's batches that begins after a given step.
+        validate: figures of the task on held-out data; it draws no random number that training would draw.
+        export: saves the model for use, after every checkpoint.
+        settings: how to train.
+        run: where figures and checkpoints go.
+        description: what the progress bar says.
+
+    Raises:
+        DivergedError: if the loss or a weight is no longer finite; checkpoints never hold such weights.
+        CheckpointError: if the newest checkpoint is damaged.
+    """
+    optimizer = torch.optim.Adam(task.parameters(), settings.learning_rate, settings.betas)
+    stepper, optimizer = accelerator.prepare(task, optimizer)
+    torch.manual_seed(settings.seed + accelerator.process_index)
+    newest = checkpoint.latest(run.checkpoints)
+    first = 0 if newest is None else checkpoint.restore(accelerator, newest)
+    if accelerator.is_main_process:
+        run.forget_after(first)
+    log = _Log(run, accelerator.is_main_process)
+    healthy = torch.ones((), dtype=torch.bool, device=accelerator.device)
+    stream = batches(first)
+    began, waited_before, stepped_before = time.monotonic(), 0.0, first
+    try:
+        with progress(description, settings.steps, done=first, quiet=not accelerator.is_main_process) as meter:
+            for step in range(first + 1, settings.steps + 1):
+                for group in optimizer.param_groups:
+                    group["lr"] = settings.learning_rate_at(step)
+                loss, figures = stepper(*(part.to(accelerator.device, non_blocking=True) for part in next(stream)))
+                accelerator.backward(loss)
+                logging = step % settings.log_every == 0 or step == settings.steps
+                if settings.clip_norm is not None or logging:
+                    norm = accelerator.clip_grad_norm_(task.parameters(), settings.clip_norm or math.inf)
+                    figures["gradient_norm"] = torch.as_tensor(norm, device=accelerator.device)
+                optimizer.step()
+                optimizer.zero_grad()
+                healthy &= torch.isfinite(loss.detach())
+                if logging:
+                    row = _average(accelerator, {"loss": loss.detach(), **figures})
+                    _require_health(healthy, step, run.checkpoints)
+                    now = time.monotonic()
+                    row["learning_rate"] = settings.learning_rate_at(step)
+                    row["steps_per_second"] = (step - stepped_before) / (now - began)
+                    row["waiting"] = (stream.waited - waited_before) / (now - began)
+                    log.write(step, "train", row)
+                    meter.note = f"loss {row['loss']:.4g}"
+                if step % settings.validate_every == 0 or step == settings.steps:
+                    log.write(step, "validation", validate())
+                if step % settings.checkpoint_every == 0 or step == settings.steps:
+                    _require_health(healthy & _finite(task), step, run.checkpoints)
+                    checkpoint.save(accelerator, run.checkpoints, step, settings.keep)
+                    if accelerator.is_main_process:
+                        export()
+                if logging:
+                    began, waited_before, stepped_before = time.monotonic(), stream.waited, step
+                meter.advance()
+    finally:
+        stream.close()
+        log.close()
+
+
+class _Log:
+    """metrics.jsonl and TensorBoard, written by the main process alone."""
+
+    def __init__(self, run: RunFolder, main: bool) -> None:
+        self.run = run
+        self.board = SummaryWriter(str(run.tensorboard)) if main else None
+
+    def write(self, step: int, split: str, figures: dict[str, float]) -> None:
+        if self.board is None:
+            return
+        self.run.log({"step": step, "split": split, **figures})
+        for name, value in figures.items():
+            self.board.add_scalar(f"{split}/{name}", value, step)
+
+    def close(self) -> None:
+        if self.board is not None:
+            self.board.close()
+
+
+def _average(accelerator: Accelerator, figures: dict[str, Any]) -> dict[str, float]:
+    values = torch.stack([value.float() for value in figures.values()])
+    return dict(zip(figures, accelerator.reduce(values, "mean").tolist(), strict=True))
+
+
+def _finite(task: Task) -> Tensor:
+    return torch.stack([parameter.detach().isfinite().all() for parameter in task.parameters()]).all()
+
+
+def _require_health(healthy: Tensor, step: int, checkpoints: Path) -> None:
+    if not healthy.item():
+        last = checkpoint.latest(checkpoints)
+        kept = f"the last good checkpoint is {last}" if last else "no checkpoint was written yet"
+        raise DivergedError(
+            f"the loss or the weights became NaN or infinite by step {step}; {kept}. Lower training.learning_rate, set "
+            "training.clip_norm, use training.precision=no, or look for NaN in the data"
+        )

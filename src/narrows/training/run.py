@@ -1,0 +1,89 @@
+"""The run folder: everything a training run leaves behind, and where.
+
+    recipe.yaml     the settings as resolved
+    metrics.jsonl   one line of figures every few steps
+    tensorboard/    the same for TensorBoard
+    checkpoints/    step-00000500/ ...: all that `--resume` needs
+    model/          config.json and model.safetensors: all that `narrows.load()` needs
+    report.html     the page to look at
+    prior/          the run folder of the prior fitted to this model's codes
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from narrows.atomic import whole_file
+from narrows.errors import NarrowsError
+
+__all__ = ["RunFolder"]
+
+
+class RunFolder:
+    """A run's folder on disk.
+
+    Args:
+        path: the folder; made by `start`.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self.recipe = self.path / "recipe.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.tensorboard = self.path / "tensorboard"
+        self.checkpoints = self.path / "checkpoints"
+        self.model = self.path / "model"
+        self.evaluation = self.path / "evaluation.json"
+        self.report = self.path / "report.html"
+
+    @property
+    def prior(self) -> RunFolder:
+        """The run folder of the prior fitted to this run's codes."""
+        return RunFolder(self.path / "prior")
+
+    def start(self, recipe: str) -> None:
+        """Make the folder and write `recipe.yaml`.
+
+        Raises:
+            NarrowsError: if it holds a run already.
+        """
+        if self.recipe.exists():
+            raise NarrowsError(f"{self.path} holds a run already: continue it with --resume, or give another --out")
+        self.write_recipe(recipe)
+
+    def write_recipe(self, recipe: str) -> None:
+        """Write `recipe.yaml`."""
+        with whole_file(self.recipe) as aside:
+            aside.write_text(recipe)
+
+    def reopen(self) -> str:
+        """The text of `recipe.yaml` of an earlier run.
+
+        Raises:
+            NarrowsError: if there is none.
+        """
+        if not self.recipe.exists():
+            raise NarrowsError(f"{self.path} holds no run (no recipe.yaml): nothing to resume")
+        return self.recipe.read_text()
+
+    def log(self, row: dict[str, Any]) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with self.metrics.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def forget_after(self, step: int) -> None:
+        """Drop the metrics of steps after `step`, which a resumed run takes again, and a torn last line."""
+        if not self.metrics.exists():
+            return
+        kept = []
+        for line in self.metrics.read_text().splitlines():
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                break
+            if row["step"] <= step:
+                kept.append(line + "\n")
+        with whole_file(self.metrics) as aside:
+            aside.write_text("".join(kept))

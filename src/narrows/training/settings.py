@@ -1,0 +1,62 @@
+"""The settings of a training run, and the learning rate as a function of the step."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["TrainingSettings"]
+
+
+@dataclass
+class TrainingSettings:
+    """How a model is trained.
+
+    Args:
+        steps: optimiser steps in all.
+        batch_size: examples in one step, over all processes.
+        learning_rate: Adam's step size.
+        betas: Adam's decay rates of the two moments.
+        warmup: steps over which the learning rate rises linearly from 0.
+        decay: what the learning rate does after the warm-up: stay, or fall to 0 along a half cosine.
+        clip_norm: the gradient is scaled down to this norm where it is larger; None leaves it.
+        precision: the number format of the networks' arithmetic; losses and codebooks stay in float32.
+        seed: of the weights, the order of the data and every draw.
+        log_every: steps between two lines of metrics.
+        validate_every: steps between two measurements on the validation split.
+        validation_examples: how many validation examples a measurement takes.
+        checkpoint_every: steps between two checkpoints.
+        keep: how many checkpoints are kept, the newest.
+    """
+
+    steps: int = 100_000
+    batch_size: int = 128
+    learning_rate: float = 2e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    warmup: int = 0
+    decay: Literal["none", "cosine"] = "none"
+    clip_norm: float | None = None
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    seed: int = 0
+    log_every: int = 20
+    validate_every: int = 500
+    validation_examples: int = 1000
+    checkpoint_every: int = 500
+    keep: int = 2
+
+    def __post_init__(self) -> None:
+        for name in ("steps", "batch_size", "log_every", "validate_every", "validation_examples", "checkpoint_every", "keep"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"training.{name} is {getattr(self, name)}: it must be at least 1")
+        if not self.learning_rate > 0:
+            raise ValueError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
+
+    def learning_rate_at(self, step: int) -> float:
+        """The learning rate of step 1, 2, ..., `steps`."""
+        if step <= self.warmup:
+            return self.learning_rate * step / self.warmup
+        if self.decay == "none":
+            return self.learning_rate
+        done = (step - 1 - self.warmup) / max(1, self.steps - self.warmup)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))

@@ -1,0 +1,66 @@
+"""What is minimised: an autoencoder under an estimator, and a prior over codes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor
+
+from narrows.data import to_unit
+from narrows.estimators import Estimator, elbo
+from narrows.models import Autoencoder
+from narrows.priors import Prior
+from narrows.training.loop import Task
+
+__all__ = ["AutoencoderTask", "PriorTask"]
+
+
+class AutoencoderTask(Task):
+    """The estimator's loss and the bottleneck's own losses, in nats per example.
+
+    Args:
+        model: what is trained.
+        estimator: the loss of a batch's evidence.
+    """
+
+    def __init__(self, model: Autoencoder, estimator: Estimator) -> None:
+        super().__init__()
+        self.model, self.estimator = model, estimator
+
+    def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of pixels, uint8 [B, C, H, W] (labels behind them are not used), and the bound in bits/dim."""
+        posterior, evidence = self.model.evidence(to_unit(batch[0]), self.estimator.samples)
+        loss = self.estimator(evidence).mean() + sum(posterior.losses.values())
+        with torch.no_grad():
+            bits = 1 / (self.model.dimensions * math.log(2))
+            figures = {
+                "bits_per_dim": -elbo(evidence).mean() * bits,
+                "rate_bits_per_dim": evidence.rate.mean() * bits,
+                "distortion_bits_per_dim": -evidence.log_likelihood.mean() * bits,
+            }
+        detached = {name: value.detach() for name, value in posterior.losses.items()}
+        return loss, {**figures, **detached, **posterior.statistics}
+
+
+class PriorTask(Task):
+    """-log p(codes | label) in nats per example.
+
+    Args:
+        prior: what is trained.
+        dimensions: d of the data behind the codes, for bits/dim.
+    """
+
+    def __init__(self, prior: Prior, dimensions: int) -> None:
+        super().__init__()
+        self.prior, self.dimensions = prior, dimensions
+
+    def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of integer codes [B, *grid] or [B, *grid, M], and of labels [B] where the prior has classes."""
+        codes, labels = batch[0].long(), batch[1] if self.prior.classes else None
+        loss = -self.prior.log_prob(codes, labels).mean()
+        bits = loss.detach() / math.log(2)
+        return loss, {
+            "bits_per_code": bits * len(codes) / codes.numel(),
+            "rate_bits_per_dim": bits / self.dimensions,
+        }

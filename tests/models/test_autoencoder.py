@@ -1,0 +1,70 @@
+from functools import partial
+
+import pytest
+import torch
+
+from narrows.bottlenecks import Gaussian, VectorQuantizer
+from narrows.bottlenecks.posterior import Bottleneck
+from narrows.errors import NarrowsError
+from narrows.likelihoods import DiscretizedLogistic
+from narrows.models import Autoencoder
+from narrows.networks.conv import ConvDecoder, ConvEncoder
+
+
+def autoencoder(bottleneck: Bottleneck, size: int = 8) -> Autoencoder:
+    torch.manual_seed(0)
+    encoder, decoder = partial(ConvEncoder, width=8, blocks=1), partial(ConvDecoder, width=8, blocks=1)
+    return Autoencoder((3, size, size), encoder, bottleneck, decoder, DiscretizedLogistic).eval()
+
+
+def images(n: int, size: int = 8) -> torch.Tensor:
+    return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(1)) / 255
+
+
+BOTTLENECKS = [Gaussian(channels=2), VectorQuantizer(dim=4, codebook_size=8), VectorQuantizer(dim=2, codebook_size=8, codebooks=3)]
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_decoding_what_was_encoded_is_the_reconstruction(bottleneck: Bottleneck) -> None:
+    model, x = autoencoder(bottleneck), images(4)
+    torch.testing.assert_close(model.decode(model.encode(x)), model.reconstruct(x))
+    assert model.reconstruct(x).shape == x.shape
+
+
+def test_codes_are_integers_on_the_grid() -> None:
+    x = images(4)
+    assert autoencoder(BOTTLENECKS[1]).encode(x).shape == (4, 2, 2)
+    assert autoencoder(BOTTLENECKS[2]).encode(x).shape == (4, 2, 2, 3)
+    assert autoencoder(BOTTLENECKS[2]).encode(x).dtype == torch.int64
+    assert autoencoder(BOTTLENECKS[2]).codes == (spec := autoencoder(BOTTLENECKS[2]).codes)
+    assert (spec.grid, spec.codebooks, spec.codebook_size, spec.classes) == ((2, 2), 3, 8, 0)
+
+
+def test_the_evidence_of_many_samples_is_that_of_each_alone() -> None:
+    model, x = autoencoder(Gaussian(channels=2)), images(3)
+    torch.manual_seed(2)
+    posterior, evidence = model.evidence(x, samples=5)
+    torch.manual_seed(2)
+    draw = model.posterior(x).draw(5)
+    alone = torch.stack([model.observe(z).log_prob(x) for z in draw.z])
+    torch.testing.assert_close(evidence.log_likelihood, alone)
+    torch.testing.assert_close(evidence.rate, posterior.rate)
+
+
+@pytest.mark.parametrize("bottleneck", BOTTLENECKS)
+def test_an_interpolation_begins_and_ends_with_the_reconstructions(bottleneck: Bottleneck) -> None:
+    model, x = autoencoder(bottleneck), images(4)
+    path = model.interpolate(x[:2], x[2:], steps=5)
+    assert path.shape == (2, 5, 3, 8, 8)
+    torch.testing.assert_close(path[:, 0], model.reconstruct(x[:2]))
+    torch.testing.assert_close(path[:, -1], model.reconstruct(x[2:]))
+
+
+def test_a_size_the_networks_do_not_keep_is_refused_with_the_way_out() -> None:
+    with pytest.raises(NarrowsError, match=r"\(30, 30\) into \(28, 28\): set data.size"):
+        autoencoder(Gaussian(channels=2), size=30)
+
+
+def test_a_prior_needs_discrete_codes() -> None:
+    with pytest.raises(NarrowsError, match="Gaussian latents are continuous"):
+        _ = autoencoder(Gaussian(channels=2)).codes

@@ -1,0 +1,42 @@
+from pathlib import Path
+
+import pytest
+
+from narrows.atomic import whole_file, whole_folder
+
+
+def test_a_file_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "new" / "file.txt"
+    with whole_file(target) as aside:
+        aside.write_text("all of it")
+        assert not target.exists()
+    assert target.read_text() == "all of it"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    target = tmp_path / "file.txt"
+    target.write_text("old")
+    with pytest.raises(OSError, match="No space left"), whole_file(target) as aside:
+        aside.write_text("half")
+        raise OSError(28, "No space left on device")
+    assert target.read_text() == "old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_folder_appears_whole(tmp_path: Path) -> None:
+    target = tmp_path / "step-1"
+    with whole_folder(target) as aside:
+        (aside / "weights").write_text("w")
+        assert not target.exists()
+    assert (target / "weights").read_text() == "w"
+
+
+def test_a_folder_left_by_a_kill_is_cleared_and_an_error_leaves_none(tmp_path: Path) -> None:
+    target = tmp_path / "step-1"
+    (tmp_path / ".step-1.tmp").mkdir()
+    (tmp_path / ".step-1.tmp" / "stale").touch()
+    with pytest.raises(RuntimeError, match="stop"), whole_folder(target) as aside:
+        assert list(aside.iterdir()) == []
+        raise RuntimeError("stop")
+    assert list(tmp_path.iterdir()) == []
