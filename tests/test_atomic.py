@@ -14,12 +14,17 @@ def test_a_file_appears_whole(tmp_path: Path) -> None:
     assert list(target.parent.iterdir()) == [target]
 
 
+def fill_the_disk(target: Path) -> None:
+    with whole_file(target) as aside:
+        aside.write_text("half")
+        raise OSError(28, "No space left on device")
+
+
 def test_an_error_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
     target = tmp_path / "file.txt"
     target.write_text("old")
-    with pytest.raises(OSError, match="No space left"), whole_file(target) as aside:
-        aside.write_text("half")
-        raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="No space left"):
+        fill_the_disk(target)
     assert target.read_text() == "old"
     assert list(tmp_path.iterdir()) == [target]
 
@@ -32,11 +37,16 @@ def test_a_folder_appears_whole(tmp_path: Path) -> None:
     assert (target / "weights").read_text() == "w"
 
 
+def stop_in_an_empty_folder(target: Path) -> None:
+    with whole_folder(target) as aside:
+        assert list(aside.iterdir()) == []
+        raise RuntimeError("stop")
+
+
 def test_a_folder_left_by_a_kill_is_cleared_and_an_error_leaves_none(tmp_path: Path) -> None:
     target = tmp_path / "step-1"
     (tmp_path / ".step-1.tmp").mkdir()
     (tmp_path / ".step-1.tmp" / "stale").touch()
-    with pytest.raises(RuntimeError, match="stop"), whole_folder(target) as aside:
-        assert list(aside.iterdir()) == []
-        raise RuntimeError("stop")
+    with pytest.raises(RuntimeError, match="stop"):
+        stop_in_an_empty_folder(target)
     assert list(tmp_path.iterdir()) == []

@@ -142,7 +142,7 @@ def test_mean_agrees_with_samples(name: str) -> None:
     assert (error <= 4 * samples.std(0) / math.sqrt(20_000)).all()
 
 
-@pytest.mark.parametrize(("raw_scale", "tolerance"), [(-20.0, 0.5 / 255), (-5.0, 5e-5), (-2.0, 2e-5), (1.0, 2e-5)])
+@pytest.mark.parametrize(("raw_scale", "tolerance"), [(-20.0, 0.5 / 255), (-2.6, 5e-5), (0.5, 2e-5), (13.0, 2e-5)])
 def test_logistic_mean_is_that_of_the_levels(raw_scale: float, tolerance: float) -> None:
     model = DiscretizedLogistic(1)
     levels = torch.arange(256) / 255
@@ -158,7 +158,7 @@ def test_logistic_agrees_with_scipy(raw_scale: float) -> None:
     """In double precision; the edge bins hold the whole tails."""
     levels, width, offset = torch.arange(256).double() / 255, 1 / 255, 0.1
     out = torch.tensor([offset, raw_scale]).expand(256, -1).unsqueeze(-1)
-    scale = width / 20 + math.log1p(math.exp(raw_scale))
+    scale = width / 20 + math.log1p(math.exp(raw_scale)) / 10
     law = stats.logistic(0.5 + offset, scale)
     expected = torch.from_numpy(law.cdf(levels + width / 2) - law.cdf(levels - width / 2))
     expected[0], expected[-1] = law.cdf(width / 2), law.sf(1 - width / 2)
@@ -222,7 +222,7 @@ def test_gaussian_bounds_the_integrated_probability(scale_in_bins: float, distan
 def test_the_best_scale_of_a_known_level_is_within_reach() -> None:
     """It is that of the noise, w / sqrt(12): the gradient vanishes there, above the lower bound w / 4."""
     width, calls = 1 / 255, 100_000
-    raw = math.log(math.expm1(width / math.sqrt(12) - width / 4))
+    raw = math.log(math.expm1(10 * (width / math.sqrt(12) - width / 4)))
     out = torch.tensor([128 / 255 - 0.5, raw]).repeat(calls, 1).unsqueeze(-1).requires_grad_()
     GaussianPerDimension(1)(out).log_prob(torch.full((calls, 1, 1), 128 / 255)).sum().backward()
     assert out.grad is not None

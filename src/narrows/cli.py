@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        the exit status: 0; 1 after an error, told in a line; 130 after an interruption. A misspelt command exits with 2.
+        the exit status: 0; 1 after an error, told in a line; 130 after an interruption. (A misspelt command exits: 2.)
     """
     options, overrides = _parser().parse_known_args(arguments)
     if overrides and not options.overridable:
@@ -45,7 +46,8 @@ def _fail(message: str, status: int) -> int:
 
 
 def _say(message: object) -> None:
-    Console(soft_wrap=True, highlight=False).print(message)
+    """Print on standard output; of several processes, the first alone."""
+    Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0").print(message)
 
 
 def _recipes(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -61,7 +63,9 @@ def _recipes(options: argparse.Namespace, overrides: list[str]) -> None:
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:
     recipe = find_recipe(options.recipe)
     name = "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
-    run = commands.train(recipe, options.variant, options.data, options.out or Path("runs") / name, options.resume, overrides)
+    run = commands.train(
+        recipe, options.variant, options.data, options.out or Path("runs") / name, options.resume, overrides
+    )
     _say(f"[bold]{run.path}[/]: {run.report}")
 
 
@@ -131,7 +135,9 @@ def _parser() -> argparse.ArgumentParser:
 
     data_help = "a folder of images, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
 
-    recipes_command = command("recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True)
+    recipes_command = command(
+        "recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True
+    )
     recipes_command.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one")
     recipes_command.add_argument("--variant", help="a variant of the recipe")
 
@@ -155,13 +161,17 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument("--class", dest="label", metavar="CLASS", help="the name or number of a class (all in turn)")
     sample.add_argument("--temperature", type=float, default=1.0, help="below 1: more probable, less varied (1)")
     sample.add_argument("--top-k", type=int, help="only the k most probable values of each code")
-    sample.add_argument("--top-p", type=float, help="only the most probable values that together reach this probability")
+    sample.add_argument(
+        "--top-p", type=float, help="only the most probable values that together reach this probability"
+    )
     sample.add_argument("--seed", type=int, default=0, help="of the draws (0)")
     out(sample, "a PNG (RUN/samples.png)")
 
     reconstruct = command("reconstruct", _reconstruct, "show images above their reconstructions")
     folder(reconstruct)
-    reconstruct.add_argument("files", nargs="*", type=Path, metavar="IMAGE", help="image files (16 of the run's test split)")
+    reconstruct.add_argument(
+        "files", nargs="*", type=Path, metavar="IMAGE", help="image files (16 of the run's test split)"
+    )
     out(reconstruct, "a PNG (RUN/reconstructions.png)")
 
     encode = command("encode", _encode, "turn image files into codes")
@@ -174,7 +184,9 @@ def _parser() -> argparse.ArgumentParser:
     decode.add_argument("codes", type=Path, metavar="CODES", help="a file that `narrows encode` wrote")
     out(decode, "a folder for the PNGs", required=True)
 
-    interpolate = command("interpolate", _interpolate, "show the way from one image to another through the latent space")
+    interpolate = command(
+        "interpolate", _interpolate, "show the way from one image to another through the latent space"
+    )
     folder(interpolate)
     interpolate.add_argument("start", type=Path, metavar="START", help="an image file")
     interpolate.add_argument("end", type=Path, metavar="END", help="an image file")

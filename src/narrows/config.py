@@ -1,7 +1,7 @@
 """Recipes: typed settings read from YAML, a variant laid over them, then overrides from the command line.
 
-A recipe's `model`, `estimator` and so on name a class and its arguments (`class_path`, `init_args`), checked against that
-class's own signature: a key it does not take, or a value of another type, is an error that names it.
+A recipe's `model`, `estimator` and so on name a class and its arguments (`class_path`, `init_args`), checked against
+that class's own signature: a key it does not take, or a value of another type, is an error that names it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,16 @@ from narrows.models import Autoencoder
 from narrows.priors import CodeSpec, Prior
 from narrows.training.settings import TrainingSettings
 
-__all__ = ["ModelRecipe", "PriorRecipe", "RecipeError", "Resolved", "TrainingRecipe", "find_recipe", "recipes", "resolve"]
+__all__ = [
+    "ModelRecipe",
+    "PriorRecipe",
+    "RecipeError",
+    "Resolved",
+    "TrainingRecipe",
+    "find_recipe",
+    "recipes",
+    "resolve",
+]
 
 Kind = TypeVar("Kind")
 
@@ -115,7 +124,9 @@ class Resolved(Generic[Kind]):
             raise RecipeError(str(error)) from error
 
 
-def resolve(kind: type[Kind], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "recipe") -> Resolved[Kind]:
+def resolve(
+    kind: type[Kind], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
+) -> Resolved[Kind]:
     """Check settings, and command-line overrides such as `--training.steps=100`, against the recipe class `kind`.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Models on disk: `config.json` and `model.safetensors`, written by a run, read by `load()` from a folder or the hub."""
+"""Models on disk: `config.json` and `model.safetensors`, written by a run, read by `load()` from there or the hub."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from narrows.atomic import whole_file
 from narrows.config import ModelRecipe, PriorRecipe, resolve
@@ -62,14 +62,15 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
-    """Write a model, built by the training recipe with the text `recipe`, into `folder`."""
+    """Write a model, built by the training recipe with the text `recipe`, into `folder`; its prior has its own."""
     config = {"model": yaml.safe_load(recipe)["model"], "shape": list(model.shape), "classes": model.classes}
-    _save(folder, model, config)
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("prior.")}
+    _save(folder, own, config)
 
 
 def save_prior(folder: Path, prior: Prior, recipe: str) -> None:
     """Write a prior, built by the prior recipe with the text `recipe`, into `folder`."""
-    _save(folder, prior, {"prior": yaml.safe_load(recipe)["prior"], "codes": asdict(prior.spec)})
+    _save(folder, prior.state_dict(), {"prior": yaml.safe_load(recipe)["prior"], "codes": asdict(prior.spec)})
 
 
 def fingerprint(source: str | Path) -> str:
@@ -93,13 +94,14 @@ def _folder(source: str | Path) -> Path:
         return Path(snapshot_download(str(source), allow_patterns=["model/*", "prior/model/*"]))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         reason = str(error).splitlines()[0]
-        raise ModelError(f"{source} is neither a run folder nor a model on the hub that can be reached: {reason}") from error
+        raise ModelError(
+            f"{source} is neither a run folder nor a model on the hub that can be reached: {reason}"
+        ) from error
 
 
-def _save(folder: Path, module: nn.Module, config: dict[str, Any]) -> None:
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in module.state_dict().items()}
+def _save(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
     with whole_file(folder / WEIGHTS) as aside:
-        save_file(weights, aside)
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
     with whole_file(folder / CONFIG) as aside:
         aside.write_text(json.dumps(config, indent=1))
 

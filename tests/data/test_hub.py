@@ -89,12 +89,8 @@ def test_plain_bytes_and_structs_without_features(tmp_path):
     binary = datasets.Value("binary")
     cells = [level(row) for row in range(3)]
     table(tmp_path / "a.parquet", image=[cell["bytes"] for cell in cells], label=[0, 1, 2], features={"image": binary})
-    table(
-        tmp_path / "b.parquet",
-        image=cells,
-        label=[0, 1, 2],
-        features={"image": {"bytes": binary, "path": datasets.Value("string")}},
-    )
+    struct = {"bytes": binary, "path": datasets.Value("string")}
+    table(tmp_path / "b.parquet", image=cells, label=[0, 1, 2], features={"image": struct})
     for name in "ab":
         assert rows_of(opened(tmp_path / f"{name}.parquet").train) == [0, 1, 2]
 
@@ -131,17 +127,13 @@ def test_which_column(tmp_path):
         opened(file, image_column="picture")
     with pytest.raises(DataError, match=f"data.label_column is 'kind', but {listed}"):
         opened(file, image_column="mask", label_column="kind")
-    with pytest.raises(DataError, match="data.label_column 'image' holds Image.*not one label a row"):
+    with pytest.raises(DataError, match=r"data\.label_column 'image' holds Image.*not one label a row"):
         opened(file, image_column="mask", label_column="image")
 
 
 def test_several_label_columns(tmp_path):
-    kinds = {
-        "image": datasets.Image(),
-        "fine": datasets.ClassLabel(names=NAMES),
-        "coarse": datasets.ClassLabel(names=["x"]),
-    }
-    kinds["label"] = datasets.Value("int64")
+    fine, coarse = datasets.ClassLabel(names=NAMES), datasets.ClassLabel(names=["x"])
+    kinds = {"image": datasets.Image(), "fine": fine, "coarse": coarse}
     table(tmp_path / "a.parquet", 3, fine=[2, 1, 0], coarse=[0, 0, 0], label=[5, 5, 5], features=kinds)
     with pytest.raises(DataError, match=r"several columns hold labels \(fine, coarse\): set data.label_column"):
         opened(tmp_path / "a.parquet")
@@ -156,7 +148,7 @@ def test_no_image_column(tmp_path):
 
 
 def test_bad_rows_are_named_and_skipped(tmp_path):
-    cells = [level(0), {"bytes": b"junk", "path": None}, {"bytes": None, "path": None}, level(3)]
+    cells = [level(0), {"bytes": b"junk", "path": None}, None, level(3)]
     table(tmp_path / "a.parquet", 4, image=cells)
     data = opened(tmp_path / "a.parquet")
     assert rows_of(data.train) == [0, 3]
@@ -169,8 +161,28 @@ def test_bad_rows_are_named_and_skipped(tmp_path):
 @pytest.mark.parametrize("streaming", [{}, {"streaming": True, "size": 4, "channels": 1}])
 def test_what_cannot_be_loaded(streaming, tmp_path):
     (tmp_path / "train.parquet").write_bytes(b"PAR1 this is no table PAR1")
-    with pytest.raises(DataError, match=f"data.source {tmp_path} cannot be loaded: .*Parquet"):
+    with pytest.raises(DataError, match=f"data.source hf:{tmp_path} cannot be loaded: .*Parquet"):
         opened(f"hf:{tmp_path}", **streaming)
+
+
+def test_a_set_that_cannot_be_reached(monkeypatch):
+    def unreachable(*_, **__):
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", unreachable)
+    with pytest.raises(DataError, match=r"data\.source hf:someone/pictures cannot be loaded: no network"):
+        opened("hf:someone/pictures")
+
+
+def test_a_folder_of_images_by_way_of_datasets(tmp_path):
+    for row in range(6):
+        path = tmp_path / "train" / NAMES[row % 3] / f"{row}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(level(row)["bytes"])
+    data = opened(f"hf:{tmp_path}")
+    assert data.classes == NAMES
+    np.testing.assert_array_equal(data.train.labels, np.array(rows_of(data.train)) % 3)
+    assert sorted(rows_of(data.train)) == list(range(6))
 
 
 def test_splits_without_training(tmp_path):
@@ -186,6 +198,7 @@ def test_splits_without_training(tmp_path):
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """A set of 20 training rows in 2 files, whose images tell their rows, streamed through a buffer of 8."""
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
     monkeypatch.setattr(stream_module, "BUFFER", 8)
     table(tmp_path / "train-00000-of-00002.parquet", 12)
     table(tmp_path / "train-00001-of-00002.parquet", 8, first=12)
@@ -222,11 +235,19 @@ def test_a_stream_has_every_row_once_an_epoch(hub):
         assert torch.equal(labels, place.long() % 3)
 
 
-@pytest.mark.parametrize("length_known", [True, False])
-def test_a_stream_resumes_at_any_step(length_known, hub):
+def describe(folder, rows):
+    """Say in the set's card how many training rows there are, as the hub does."""
+    (folder / "README.md").write_text(
+        f"---\ndataset_info:\n  splits:\n  - name: train\n    num_examples: {rows}\n---\n"
+    )
+
+
+@pytest.mark.parametrize("length", [20, None])
+def test_a_stream_resumes_at_any_step(length, hub):
+    if length is not None:
+        describe(hub, length)
     data = streamed(hub, flip=True)
-    if not length_known:
-        data.train.length = None
+    assert data.train.length == length
     whole = first(data.train, 8, batch_size=6)
     for start in (1, 3, 4, 7):
         assert same(first(data.train, 8 - start, batch_size=6, start=start), whole[start:])
@@ -241,42 +262,56 @@ def test_the_processes_share_the_batch_of_a_stream(hub):
     assert len({pixels.numpy().tobytes() for step in joined for pixels in step[0]}) > 12  # some are mirrored
 
 
-def test_the_first_rows_of_a_stream_are_held_out(hub):
+@pytest.mark.parametrize("length", [20, None])
+def test_the_first_rows_of_a_stream_are_held_out(length, hub, monkeypatch):
+    validation = 2 if length else 3
+    if length is not None:
+        describe(hub, length)
+    else:
+        monkeypatch.setattr(stream_module, "HELD_OUT", 3)
     data = streamed(hub, validation=0.1, test=0.2)
-    assert rows_of(data.validation) == [0, 1]
-    assert rows_of(data.test) == [2, 3, 4, 5]
-    assert data.test.labels.tolist() == [2, 0, 1, 2]
+    assert rows_of(data.validation) == list(range(validation))
+    assert rows_of(data.test) == list(range(validation, 6))
+    assert data.test.labels.tolist() == [row % 3 for row in range(validation, 6)]
+    assert data.train.length == (length and 14)
     rows = torch.cat([pixels[:, 0, 0, 0] for pixels, _ in first(data.train, 7, batch_size=2)])
     assert sorted(rows.tolist()) == list(range(6, 20))
 
 
 def test_a_stream_with_splits_of_its_own(hub):
     table(hub / "test-00000-of-00001.parquet", 3, first=100)
+    describe(hub, 20)
     data = streamed(hub, validation=0.1, test=0.2)
     assert rows_of(data.test) == [100, 101, 102]
     assert rows_of(data.validation) == [0, 1]
 
 
-def test_a_bad_row_of_a_stream_is_replaced(hub, caplog):
-    table(hub / "train-00001-of-00002.parquet", 8, image=[{"bytes": b"junk", "path": None}, *map(level, range(13, 20))])
+def test_bad_rows_of_a_stream_are_replaced(hub, caplog):
+    junk = {"bytes": b"junk", "path": None}
+    table(hub / "train-00001-of-00002.parquet", 8, image=[*[junk] * 3, *map(level, range(15, 20))])
     data = streamed(hub)
-    rows = torch.cat([pixels[:, 0, 0, 0] for pixels, _ in first(data.train, 5)]).tolist()
-    assert set(rows) == set(range(20)) - {12}
+    pixels, labels = map(torch.cat, zip(*first(data.train, 5), strict=True))
+    rows = pixels[:, 0, 0, 0]
     assert len(rows) == 20
-    assert len(data.skipped) >= 1
+    assert set(rows.tolist()) == set(range(20)) - {12, 13, 14}
+    assert torch.equal(labels, rows.long() % 12 % 3)
+    assert len(data.skipped) >= 3
     assert "a row cannot be read: not an image" in caplog.text
     with pytest.raises(DataError, match=r"a row of the stream\): not an image"):
         first(streamed(hub, strict=True).train, 5)
-    table(hub / "train-00000-of-00002.parquet", 12, image=[{"bytes": b"junk", "path": None}] * 12)
+    table(hub / "train-00000-of-00002.parquet", 12, image=[junk] * 12)
     with pytest.raises(DataError, match="no image of a whole batch can be read"):
         first(streamed(hub).train, 20, batch_size=1)
 
 
 def test_a_stream_shorter_than_described(hub):
+    describe(hub, 25)
     data = streamed(hub)
-    data.train.length = 25
-    with pytest.raises(DataError, match="gave 20 rows instead of 25 rows, as its description says"):
+    with pytest.raises(DataError, match="streamed 20 rows, but its description says 25"):
         first(data.train, 10)
+    (hub / "README.md").unlink()
+    with pytest.raises(DataError, match=r"streams no row to train on: data\.validation and data.test hold out"):
+        first(streamed(hub, validation=0.1).train, 1)
 
 
 @pytest.mark.skipif("NARROWS_DATA" not in os.environ, reason="NARROWS_DATA does not name the folder of real sets")

@@ -290,6 +290,14 @@ def test_the_cache_holds_what_memory_would(damaged, folder, cache, monkeypatch):
     np.testing.assert_array_equal(opened(folder, memory_limit_gb=0).train.pixels, memory.train.pixels)
 
 
+def test_the_cache_keeps_the_splits_apart(write, folder):
+    for index in range(20):
+        write(f"{index:02}.png")
+    memory, mapped = (opened(folder, validation=0.5, test=0.25, memory_limit_gb=limit) for limit in (4, 0))
+    for split in ("train", "validation", "test"):
+        np.testing.assert_array_equal(getattr(mapped, split).pixels, getattr(memory, split).pixels)
+
+
 def entries(cache):
     return {path.name for path in cache.iterdir() if path.is_dir()}
 

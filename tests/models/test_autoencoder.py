@@ -21,7 +21,11 @@ def images(n: int, size: int = 8) -> torch.Tensor:
     return torch.randint(256, (n, 3, size, size), generator=torch.Generator().manual_seed(1)) / 255
 
 
-BOTTLENECKS = [Gaussian(channels=2), VectorQuantizer(dim=4, codebook_size=8), VectorQuantizer(dim=2, codebook_size=8, codebooks=3)]
+BOTTLENECKS = [
+    Gaussian(channels=2),
+    VectorQuantizer(dim=4, codebook_size=8),
+    VectorQuantizer(dim=2, codebook_size=8, codebooks=3),
+]
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)

@@ -13,7 +13,9 @@ def test_every_downsampling_halves_and_every_upsampling_doubles(n: int) -> None:
 
 def test_the_papers_encoder_has_the_papers_layers() -> None:
     """Two 4x4 stride-2 convolutions of 256 units, then (ReLU, 3x3, ReLU, 1x1) twice (section 4.1)."""
-    shapes = [tuple(module.weight.shape) for module in ConvEncoder(3, 64).modules() if isinstance(module, torch.nn.Conv2d)]
+    shapes = [
+        tuple(module.weight.shape) for module in ConvEncoder(3, 64).modules() if isinstance(module, torch.nn.Conv2d)
+    ]
     block = [(256, 256, 3, 3), (256, 256, 1, 1)]
     assert shapes == [(256, 3, 4, 4), (256, 256, 4, 4), (256, 256, 3, 3), *block, *block, (64, 256, 1, 1)]
 

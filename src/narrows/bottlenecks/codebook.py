@@ -1,7 +1,7 @@
 """Codebooks: the search for the nearest vector, the ways to learn the vectors, and the care that keeps codes in use.
 
 A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Learning", equations 1, 3 and 6-8.
-Everything learnt from a batch is learnt from the global batch, so that several processes keep one and the same codebook.
+What a codebook learns from is the global batch, so that several processes keep one and the same codebook.
 """
 
 from __future__ import annotations
@@ -23,15 +23,17 @@ __all__ = [
     "KMeansStart",
     "LearntCodebook",
     "RestartUnused",
+    "count",
+    "lookup",
     "nearest",
 ]
 
 # A CPU finds the least of 64 adjacent scores with vector instructions, but the place of the least one score at a time:
 # the minimum of each block first leaves few scores to search for a place.
 _BLOCK = 64
-# Scores held at once: 64 MiB, and on a CPU no more than 2048 tokens' so that a typical codebook's stay in the cache.
+# Scores held at once: 64 MiB, and on a CPU no more than 4096 tokens' so that a typical codebook's stay in the cache.
 _SCORES = 2**24
-_CPU_TOKENS = 2048
+_CPU_TOKENS = 4096
 
 
 @torch.no_grad()
@@ -79,17 +81,20 @@ def count(codes: Tensor, size: int) -> Tensor:
 
 def lookup(points: Tensor, codes: Tensor) -> Tensor:
     """The points [n, M, dim] of codes [n, M] in M codebooks [M, K, dim]."""
-    codebooks, size, dim = points.shape
-    rows = codes + torch.arange(codebooks, device=codes.device) * size
-    return F.embedding(rows, points.reshape(codebooks * size, dim))
+    return F.embedding(_rows(codes, points.shape[1]), points.flatten(0, 1))
 
 
 def _sums(tokens: Tensor, codes: Tensor, size: int) -> Tensor:
     """The sum of the tokens of each code over the global batch, [M, K, dim]."""
     codebooks, dim = tokens.shape[1:]
-    rows = codes + torch.arange(codebooks, device=codes.device) * size
-    sums = tokens.new_zeros(codebooks * size, dim).index_add_(0, rows.flatten(), tokens.flatten(0, 1))
+    sums = tokens.new_zeros(codebooks * size, dim)
+    sums.index_add_(0, _rows(codes, size).flatten(), tokens.flatten(0, 1))
     return global_sum(sums).view(codebooks, size, dim)
+
+
+def _rows(codes: Tensor, size: int) -> Tensor:
+    """Where codes [n, M] are in the M codebooks of `size` vectors laid end to end, [n, M]."""
+    return codes + torch.arange(codes.shape[1], device=codes.device) * size
 
 
 class Codebook(nn.Module):

@@ -89,10 +89,10 @@ class VectorQuantizer(DiscreteBottleneck):
 
         quantized, codes, loss = VectorQuantizer(dim=64, codebook_size=512)(features)
 
-    Gradients of z pass to the features as they are, and the commitment loss b ||z_e - sg[e]||^2 (equation 3) keeps these
-    near their vectors; losses are means over the batch and the N latents of an example. In training mode each forward
-    pass lets the codebook learn, gradients or none, and every process has to make it; in eval mode, or after
-    `freeze()`, nothing changes a codebook. All is computed in float32 under any autocast.
+    Gradients of z pass to the features as they are, and the commitment loss b ||z_e - sg[e]||^2 (equation 3) keeps the
+    features near their vectors. Losses are means over the batch and the N latents of an example. In training mode the
+    codebook learns in the forward pass, with gradients or without, and every process has to take part; in eval mode,
+    or after `freeze()`, no forward pass changes it. All is computed in float32 under any autocast.
 
     Args:
         dim: length of a codebook vector; the features have `codebooks` * `dim` channels.

@@ -40,7 +40,7 @@ def sample_images(
         labels = torch.tensor([chosen[i % len(chosen)] for i in range(n)])
     elif label is not None:
         raise NarrowsError(f"--class {label}: {folder} was trained on data without labels")
-    with progress("sample", model.codes.length if model.discrete else 1, "codes") as meter:
+    with progress("sample", model.prior.length if model.prior else 1, "codes") as meter:
         images = model.sample(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
     save_image(out, image_grid(images, columns=min(n, COLUMNS)))
 

@@ -6,7 +6,6 @@ import yaml
 
 from narrows.config import TrainingRecipe, resolve
 from narrows.data import ImageData, open_images
-from narrows.errors import NarrowsError
 from narrows.training.run import RunFolder
 
 __all__ = ["open_run_data"]

@@ -20,6 +20,7 @@ from narrows.models import Autoencoder
 from narrows.pretrained import load, save_autoencoder, save_prior
 from narrows.progress import progress
 from narrows.report.run import report_run
+from narrows.training import checkpoint
 from narrows.training.loop import make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
@@ -95,12 +96,17 @@ def fit_prior(
     with accelerator.main_process_first():
         data = open_run_data(run, source)
     if data.classes != model.classes:
-        raise NarrowsError(f"--data {source} has the classes {data.classes}, the model {model.classes}: they must be the same")
-    if not isinstance(data.train, Images):
-        raise NarrowsError("a prior is fitted to the codes of a whole data set, not of a stream: set --data to a fetched one")
+        raise NarrowsError(
+            f"--data {source} has the classes {data.classes}, the model {model.classes}: they must be the same"
+        )
+    train_images = data.train
+    if not isinstance(train_images, Images):
+        raise NarrowsError(
+            "a prior is fitted to the codes of a whole data set, not of a stream: set --data to a fetched one"
+        )
     _begin(run.prior, resolved, resume, accelerator)
     quiet = not accelerator.is_main_process
-    codes = _encode(model, data.train, quiet)
+    codes = _encode(model, train_images, quiet)
     held_out = data.validation.first(built.training.validation_examples)
     held_out_codes = _encode(model, held_out, quiet)
     run_loop(
@@ -108,7 +114,7 @@ def fit_prior(
         PriorTask(prior, model.dimensions),
         lambda step: batches(
             codes,
-            data.train.labels,
+            train_images.labels,
             batch_size=built.training.batch_size,
             seed=built.training.seed,
             start=step,
@@ -128,8 +134,11 @@ def fit_prior(
 
 
 def _begin(run: RunFolder, resolved: Resolved[Any], resume: bool, accelerator: Accelerator) -> None:
+    newest = checkpoint.latest(run.checkpoints)
+    if resume and newest is not None:
+        checkpoint.verify(accelerator, newest)
     if accelerator.is_main_process:
-        run.write_recipe(resolved.yaml) if resume else run.start(resolved.yaml)
+        (run.write_recipe if resume else run.start)(resolved.yaml)
     accelerator.wait_for_everyone()
 
 

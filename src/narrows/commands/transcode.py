@@ -23,7 +23,7 @@ BATCH = 64
 
 
 def encode(folder: str, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the codes of image files to `out`, an .npz of `codes` [N, *grid] (float latents of a VAE), `names` and the model."""
+    """Write the `codes` [N, *grid] of image files (latents of a VAE), their `names` and the `model` to `out`, an .npz."""
     if out.suffix != ".npz":
         raise NarrowsError(f"--out {out}: codes are written as .npz")
     model = load(folder)
@@ -47,9 +47,13 @@ def decode(folder: str, codes: Path, out: Path) -> list[Path]:
         with np.load(codes) as content:
             values, names, owner = content["codes"], content["names"].tolist(), str(content["model"])
     except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise NarrowsError(f"{codes} is not a file of codes that `narrows encode` wrote, or it is damaged: {error}") from error
+        raise NarrowsError(
+            f"{codes} is not a file of codes that `narrows encode` wrote, or it is damaged: {error}"
+        ) from error
     if owner != fingerprint(folder):
-        raise NarrowsError(f"{codes} holds codes of another model than {folder}: decode it with the model that encoded it")
+        raise NarrowsError(
+            f"{codes} holds codes of another model than {folder}: decode it with the model that encoded it"
+        )
     tensor = torch.from_numpy(values)
     tensor = tensor if tensor.is_floating_point() else tensor.long()
     written = []

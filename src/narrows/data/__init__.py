@@ -2,8 +2,9 @@
 
 from narrows.data.errors import DataError
 from narrows.data.files import image_grid, read_images, save_image, to_uint8, to_unit
-from narrows.data.images import ImageData, Images, ImageSettings, open_images
+from narrows.data.images import ImageData, Images, open_images
 from narrows.data.loader import Loader, batches
+from narrows.data.settings import ImageSettings
 from narrows.data.stream import StreamedImages
 
 __all__ = [

@@ -29,14 +29,16 @@ class Look(NamedTuple):
 
 
 def look(image: Image.Image) -> Look:
-    """Look at an opened image; most formats are not decoded for it."""
+    """Look at an opened image without decoding it, unless it has a palette."""
     width, height = image.size
-    if image.getexif().get(Base.Orientation) in QUARTER_TURNS:
+    # Pillow would decode a whole PNG in search of an orientation behind its pixels, where hardly any program puts it.
+    has_exif = image.format != "PNG" or "exif" in image.info
+    if has_exif and image.getexif().get(Base.Orientation) in QUARTER_TURNS:
         width, height = height, width
     return Look(height, width, image.mode in GREY_MODES or _has_grey_palette(image))
 
 
-def decode(image: Image.Image, shape: tuple[int, int, int], binary: bool = False) -> np.ndarray:
+def decode(image: Image.Image, shape: tuple[int, ...], binary: bool = False) -> np.ndarray:
     """The pixels of an opened image, turned upright, scaled (antialiased) to cover H x W and cropped about its centre.
 
     Args:

@@ -77,7 +77,7 @@ def save_image(path: str | Path, image: Tensor | np.ndarray) -> None:
         Image.fromarray(np.ascontiguousarray(pixels)).save(aside, form)
 
 
-def read_images(paths: Sequence[str | Path], shape: tuple[int, int, int]) -> Tensor:
+def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> Tensor:
     """Read image files into what a model of images of `shape` takes, scaled and cropped as in training.
 
     Args:

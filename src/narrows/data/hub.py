@@ -8,20 +8,19 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from PIL import Image
 
 from narrows.data.errors import DataError
+from narrows.data.settings import ImageSettings
 from narrows.data.undecoded import Found, Undecoded, split_of
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Columns", "by_split", "columns_of", "find_hub", "labels_of", "load_hub", "open_cell"]
-
-Part = TypeVar("Part")
+__all__ = ["Columns", "columns_of", "find_hub", "labels_of", "load_hub", "open_cell"]
 
 
 class Columns(NamedTuple):
@@ -32,37 +31,34 @@ class Columns(NamedTuple):
     classes: list[str] | None
 
 
-def load_hub(source: str, config: str | None, streaming: bool) -> dict[str, Any]:
+def load_hub(settings: ImageSettings) -> dict[str, Any]:
     """The splits of a hub set or a local folder or file: `datasets.Dataset`, or `IterableDataset` if streamed.
 
+    A set of a single split is all for training, whatever that is called.
+
     Raises:
-        DataError: if it cannot be had, with the reason `datasets` gives.
+        DataError: if it cannot be had, with the reason `datasets` gives, or has no training split.
     """
     import datasets  # it takes a second to import, which other sources need not wait for
 
-    path = Path(source).expanduser()
+    path = Path(settings.name).expanduser()
+    place, files = (str(path) if path.exists() else settings.name), None
+    if path.is_file():
+        place, files = "parquet", {"train": str(path)}
     try:
-        if path.is_file():
-            loaded = datasets.load_dataset("parquet", data_files={"train": str(path)}, streaming=streaming)
-        else:
-            loaded = datasets.load_dataset(str(path) if path.exists() else source, config, streaming=streaming)
+        loaded = datasets.load_dataset(place, settings.config, data_files=files, streaming=settings.streaming)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = f"{error}" if error.__cause__ is None else f"{error} ({error.__cause__})"
-        raise DataError(f"data.source {source} cannot be loaded: {reason}") from error
-    return by_split(loaded, source)
-
-
-def by_split(loaded: Mapping[str, Part], source: str) -> dict[str, Part]:
-    """Splits under our own names; a set of one split is all for training, whatever it is called."""
+        raise DataError(f"data.source {settings.source} cannot be loaded: {reason}") from error
     if len(loaded) == 1:
         return {"train": next(iter(loaded.values()))}
     named = {split: part for name, part in loaded.items() if (split := split_of(name)) is not None}
     if "train" not in named:
-        raise DataError(f"data.source {source} has no split 'train'; its splits are {', '.join(loaded)}")
+        raise DataError(f"data.source {settings.source} has no split 'train'; its splits are {', '.join(loaded)}")
     return named
 
 
-def columns_of(features: Mapping[str, Any] | None, source: str, image: str | None, label: str | None) -> Columns:
+def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> Columns:
     """The columns asked for, or else guessed: the only one of images, and the only one of class labels.
 
     Raises:
@@ -71,7 +67,8 @@ def columns_of(features: Mapping[str, Any] | None, source: str, image: str | Non
     import datasets
 
     features = features or {}
-    listed = f"the columns of {source} are " + (", ".join(features) or "unknown")
+    image, label = settings.image_column, settings.label_column
+    listed = f"the columns of {settings.name} are " + (", ".join(features) or "unknown")
     for setting, name in (("image_column", image), ("label_column", label)):
         if name is not None and name not in features:
             raise DataError(f"data.{setting} is {name!r}, but {listed}")
@@ -109,21 +106,21 @@ def open_cell(cell: Any) -> Image.Image:
     return Image.open(path)
 
 
-def find_hub(source: str, config: str | None, image_column: str | None, label_column: str | None) -> Found:
+def find_hub(settings: ImageSettings) -> Found:
     """The splits of a hub set, or of local Parquet files.
 
     Raises:
         DataError: if it cannot be loaded, has no image column, or labels beyond its classes.
     """
-    loaded = load_hub(source, config, streaming=False)
-    columns = columns_of(loaded["train"].features, source, image_column, label_column)
+    loaded = load_hub(settings)
+    columns = columns_of(loaded["train"].features, settings)
     raw: dict[str, list[Any]] = {}
     if columns.label is not None:
         raw = {split: part[columns.label][:] for split, part in loaded.items()}
     values = _values(raw) if columns.classes is None else range(len(columns.classes))
     found = {}
     for split, part in loaded.items():
-        name = f"{source} {split}"
+        name = f"{settings.name} {split}"
         labels = labels_of(raw[split], values, name) if raw else None
         found[split] = _split(name, part, columns.image, labels)
     return Found(found, columns.classes or [str(value) for value in values])

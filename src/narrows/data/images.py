@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,73 +20,17 @@ from narrows.data.folders import find_folder, is_image, walk
 from narrows.data.hub import find_hub
 from narrows.data.idx import find_idx, is_idx_images
 from narrows.data.loader import Loader, batches, permutation
+from narrows.data.settings import ImageSettings
 from narrows.data.stream import StreamedImages, find_stream
 from narrows.data.undecoded import Found, Refused, Skipped, Undecoded, each
 from narrows.progress import Meter, progress
 
-__all__ = ["ImageData", "ImageSettings", "Images", "open_images"]
+__all__ = ["ImageData", "Images", "open_images"]
 
 LARGEST_GUESS = 128
 """The largest size chosen for images of mixed sizes."""
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class ImageSettings:
-    """Which images, and how they are read.
-
-    Args:
-        source: `digits` (scikit-learn's handwritten digits, 8x8); a folder of image files, of IDX files (as MNIST is
-            downloaded) or of Parquet files (as the hub lays them out); one such file; or `hf:NAME`, a set of the
-            Hugging Face hub.
-        size: images become `size` x `size`: the shorter side is scaled to it, then the centre is cropped. None keeps
-            the size of the images if they share one, and else takes the largest power of two that fits in the
-            smallest of them, at most 128.
-        channels: 1 (grey) or 3 (RGB); None is 1 if every image is stored as grey, else 3.
-        binary: set pixels to 0 below level 128 and to 255 from there on, for Bernoulli models.
-        flip: mirror training images left to right with probability 1/2.
-        validation: the share of the training data held out for validation, if the source has no such split.
-        test: the share of the training data held out for the test, if the source has no such split.
-        split_seed: of the choice of what is held out.
-        strict: stop at the first file that cannot be read instead of skipping it.
-        config: the configuration of a hub set that has several.
-        image_column: the column of the images in Parquet and hub sets; None takes the only one of images.
-        label_column: the column of the labels in Parquet and hub sets; None takes the only one of class labels.
-        streaming: read a hub set while training instead of fetching it first; `size` and `channels` must be set.
-        memory_limit_gb: decoded images beyond this many GB are kept in a file (in the folder NARROWS_CACHE, or else
-            ~/.cache/narrows) instead of in memory; 0 keeps any set there, so that it is decoded only once.
-    """
-
-    source: str = "digits"
-    size: int | None = None
-    channels: int | None = None
-    binary: bool = False
-    flip: bool = False
-    validation: float = 0.05
-    test: float = 0.05
-    split_seed: int = 0
-    strict: bool = False
-    config: str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    streaming: bool = False
-    memory_limit_gb: float = 4.0
-
-    def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise DataError(f"data.size is {self.size}: it must be at least 1")
-        if self.channels not in (None, 1, 3):
-            raise DataError(f"data.channels is {self.channels}: it must be 1 (grey) or 3 (RGB)")
-        for name in ("validation", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it is a share, at least 0 and below 1")
-        if self.split_seed < 0:
-            raise DataError(f"data.split_seed is {self.split_seed}: it must be at least 0")
-        if self.streaming and not self.source.startswith("hf:"):
-            raise DataError(f"data.streaming is for hub sets (hf:NAME), not for data.source {self.source}")
-        if self.streaming and (self.size is None or self.channels is None):
-            raise DataError("data.streaming needs data.size and data.channels: a stream is never seen as a whole")
 
 
 @dataclass
@@ -157,19 +101,21 @@ def open_images(settings: ImageSettings, quiet: bool = False) -> ImageData:
     """
     skipped = Skipped(settings.strict)
     if settings.streaming:
-        data = _open_stream(settings, skipped, quiet)
+        stream, splits = find_stream(settings, skipped)
+        images = _decode(splits, stream.shape, settings, skipped, quiet)
+        data = ImageData(stream, **images, classes=stream.columns.classes or [], shape=stream.shape, skipped=skipped)
     else:
         found = _find(settings)
         for file, reason in found.foreign:
             skipped.add(file, reason)
-        splits = _hold_out(found.splits, settings)
-        if settings.size is None or settings.channels is None:
-            splits, shape = _choose_shape(splits, settings, skipped, quiet)
-        else:
-            shape = (settings.channels, settings.size, settings.size)
-        images = _decode(splits, shape, settings, skipped, quiet)
+        splits = readable = _hold_out(found.splits, settings)
+        shape = settings.shape
+        if shape is None:
+            readable, shape = _choose_shape(splits, settings, skipped, quiet)
+        images = _decode(readable, shape, settings, skipped, quiet)
         images["train"].flip = settings.flip
         data = ImageData(**images, classes=found.classes, shape=shape, skipped=skipped)
+    _require_images(splits, images, settings, skipped)
     if skipped and not quiet:
         listed = "\n".join(f"  {file}: {reason}" for file, reason in skipped[:10])
         more = f"\n  and {len(skipped) - 10} more" if len(skipped) > 10 else ""
@@ -183,7 +129,7 @@ def _find(settings: ImageSettings) -> Found:
     if source == "digits":
         return _digits()
     if source.startswith("hf:"):
-        return find_hub(source.removeprefix("hf:"), settings.config, settings.image_column, settings.label_column)
+        return find_hub(settings)
     if not path.exists():
         raise DataError(
             f"data.source {source} is not there; it is `digits`, a folder, a file, or hf:NAME for a set of the hub"
@@ -193,7 +139,7 @@ def _find(settings: ImageSettings) -> Found:
         if idx := [file for file in files if is_idx_images(file)]:
             return find_idx(root, idx)
         if any(file.endswith(".parquet") for file in files):
-            return find_hub(str(path), settings.config, settings.image_column, settings.label_column)
+            return find_hub(settings)
     return find_folder(root, files)
 
 
@@ -253,7 +199,7 @@ def _choose_shape(
                     kept.append(index)
                 advance(1)
             readable[split] = items.take(kept)
-    _require_images(splits, readable, settings.source, skipped)
+    _require_images(splits, readable, settings, skipped)
     channels = settings.channels or (1 if all(seen.grey for seen in looks) else 3)
     if settings.size is not None:
         return readable, (channels, settings.size, settings.size)
@@ -275,40 +221,25 @@ def _decode(
 ) -> dict[str, Images]:
     count = sum(map(len, splits.values()))
     large = count * math.prod(shape) > settings.memory_limit_gb * 1e9
-    images, readable = {}, {}
+    images = {}
     with _patient("decoding images", count, quiet) as advance:
         for split, items in splits.items():
             decode_all = decode_into_file if large and len(items) else decode_into_memory
             pixels, kept = decode_all(items, shape, settings.binary, skipped, advance)
-            readable[split] = items.take(kept)
-            images[split] = Images(pixels, readable[split].labels)
-    _require_images(splits, readable, settings.source, skipped)
+            images[split] = Images(pixels, items.take(kept).labels)
     return images
 
 
 def _require_images(
-    splits: dict[str, Undecoded], readable: dict[str, Undecoded], source: str, skipped: Skipped
+    splits: Mapping[str, Sized], readable: Mapping[str, Sized], settings: ImageSettings, skipped: Skipped
 ) -> None:
     for split, items in splits.items():
         if len(items) and not len(readable[split]):
             file, reason = skipped[-1]
             raise DataError(
-                f"data.source {source}: none of the {len(items)} {split} images can be read; the last: {file}: {reason}"
+                f"data.source {settings.source}: none of the {len(items)} {split} images can be read; the last: "
+                f"{file}: {reason}"
             )
-
-
-def _open_stream(settings: ImageSettings, skipped: Skipped, quiet: bool) -> ImageData:
-    assert settings.channels is not None
-    assert settings.size is not None
-    source = settings.source.removeprefix("hf:")
-    shape = (settings.channels, settings.size, settings.size)
-    shares = {"validation": settings.validation, "test": settings.test}
-    rows, length, held, columns = find_stream(
-        source, settings.config, settings.image_column, settings.label_column, shares
-    )
-    train = StreamedImages(source, rows, columns, length, shape, settings.binary, settings.flip, skipped)
-    images = _decode(held, shape, settings, skipped, quiet)
-    return ImageData(train, **images, classes=columns.classes or [], shape=shape, skipped=skipped)
 
 
 @contextmanager

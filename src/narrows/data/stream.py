@@ -6,7 +6,9 @@ is exact; every process reads the whole stream and decodes its own part of each 
 
 from __future__ import annotations
 
+import hashlib
 import logging
+import math
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +23,7 @@ from narrows.data.decode import decode
 from narrows.data.errors import DataError
 from narrows.data.hub import Columns, columns_of, labels_of, load_hub, open_cell
 from narrows.data.loader import Loader, coins, part_of_batch
+from narrows.data.settings import ImageSettings
 from narrows.data.undecoded import Refused, Skipped, Undecoded, attempt
 
 if TYPE_CHECKING:
@@ -41,24 +44,24 @@ class StreamedImages:
     """Training images that are read anew for each batch.
 
     Args:
-        name: of the set, for messages.
+        settings: which images, and how they are read.
         rows: the stream, its images undecoded.
         columns: where a row keeps its image and label.
         length: the rows of the stream; None if the hub does not say.
-        shape: (C, H, W).
-        binary: set pixels to 0 or 255.
-        flip: mirror images left to right with probability 1/2.
         skipped: where rows that cannot be read are noted.
     """
 
-    name: str
+    settings: ImageSettings
     rows: datasets.IterableDataset
     columns: Columns
     length: int | None
-    shape: tuple[int, int, int]
-    binary: bool
-    flip: bool
     skipped: Skipped
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """(C, H, W)."""
+        assert self.settings.shape is not None
+        return self.settings.shape
 
     def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
         """Training batches from step `start` on, as those of `Images`.
@@ -77,7 +80,7 @@ class StreamedImages:
                 while True:
                     picked = list(islice(rows, batch_size))[part]
                     pixels, places = self._decode(picked, pool)
-                    if self.flip:
+                    if self.settings.flip:
                         heads = coins(batch_size, seed, step)[part]
                         pixels[heads] = pixels[heads, ..., ::-1]
                     yield (pixels, *self._labels([picked[place] for place in places]))
@@ -94,63 +97,62 @@ class StreamedImages:
             for count, row in enumerate(self.rows.shuffle(seed=epoch_seed, buffer_size=BUFFER), 1):
                 if count > passed:
                     yield row
-            if count == 0 or self.length not in (None, count):
-                expected = "a stream" if self.length is None else f"{self.length} rows, as its description says"
-                raise DataError(f"data.source {self.name} gave {count} rows instead of {expected}")
+            if count == 0:
+                raise DataError(
+                    f"data.source {self.settings.source} streams no row to train on: data.validation and data.test "
+                    f"hold out up to {HELD_OUT} each; set them to 0"
+                )
+            if self.length not in (None, count):
+                raise DataError(
+                    f"data.source {self.settings.source} streamed {count} rows, but its description says "
+                    f"{self.length}: fetch it with data.streaming=false"
+                )
             passed = max(0, passed - count)
             epoch += 1
 
     def _decode(self, rows: list[Row], pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[int]]:
         """Pixels [B, C, H, W] of rows, and which row each is of."""
-        work = partial(decode, shape=self.shape, binary=self.binary)
+        work = partial(decode, shape=self.shape, binary=self.settings.binary)
         results = list(pool.map(lambda row: attempt(partial(open_cell, row[self.columns.image]), work), rows))
         readable = [place for place, result in enumerate(results) if not isinstance(result, Refused)]
         if not readable:
-            raise DataError(f"data.source {self.name}: no image of a whole batch can be read: {results[0]}")
+            raise DataError(f"data.source {self.settings.source}: no image of a whole batch can be read: {results[0]}")
         places = list(range(len(rows)))
         for place, result in enumerate(results):
             if isinstance(result, Refused):
-                self.skipped.add(f"{self.name} (a row of the stream)", result.reason)
-                logging.getLogger(__name__).warning("%s: a row cannot be read: %s", self.name, result.reason)
+                self.skipped.add(f"{self.settings.name} (a row of the stream)", result.reason)
+                logging.getLogger(__name__).warning("%s: a row cannot be read: %s", self.settings.name, result.reason)
                 places[place] = readable[place % len(readable)]
         return np.stack([results[place] for place in places]), places
 
     def _labels(self, rows: list[Row]) -> tuple[np.ndarray, ...]:
         if self.columns.label is None or self.columns.classes is None:
             return ()
-        labels = labels_of([row[self.columns.label] for row in rows], range(len(self.columns.classes)), self.name)
+        cells = [row[self.columns.label] for row in rows]
+        labels = labels_of(cells, range(len(self.columns.classes)), f"{self.settings.name} train")
         if labels is None:
-            raise DataError(f"data.source {self.name}: rows of the training split have no label")
+            raise DataError(f"data.source {self.settings.source}: rows of the training split have no label")
         return (labels,)
 
 
-def find_stream(
-    source: str,
-    config: str | None,
-    image_column: str | None,
-    label_column: str | None,
-    shares: dict[str, float],
-) -> tuple[datasets.IterableDataset, int | None, dict[str, Undecoded], Columns]:
-    """Open a stream.
+def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImages, dict[str, Undecoded]]:
+    """Open a stream for training, and read the first rows of its splits 'validation' and 'test'.
 
-    Args:
-        source: the hub set, or a local folder.
-        config: the configuration of the hub set.
-        image_column: the column of the images; None guesses.
-        label_column: the column of the labels; None guesses.
-        shares: of 'validation' and 'test', to be held out from training where the set has no such split.
+    Where it has no such split they are the first rows of the stream, which training then leaves out.
 
-    Returns:
-        The training rows, their number if it is known, the first rows of 'validation' and 'test', and the columns.
+    Raises:
+        DataError: if it cannot be loaded, has no image column, or labels without names.
     """
     import datasets
 
-    loaded = load_hub(source, config, streaming=True)
-    features = loaded["train"].features
-    columns = columns_of(features, source, image_column, label_column)
-    if columns.classes is None and label_column is not None:
-        raise DataError(f"data.label_column {label_column!r} of {source} has no list of classes: it cannot be streamed")
+    loaded = load_hub(settings)
+    features, info = loaded["train"].features, loaded["train"].info
+    columns = columns_of(features, settings)
     if columns.classes is None:
+        if settings.label_column is not None:
+            raise DataError(
+                f"data.label_column {columns.label!r} of {settings.name} has no list of classes to stream with"
+            )
         columns = columns._replace(label=None)
     for split, part in loaded.items():
         kept = part.select_columns([name for name in (columns.image, columns.label) if name is not None])
@@ -158,20 +160,19 @@ def find_stream(
             kept = kept.cast_column(columns.image, datasets.Image(decode=False))
         loaded[split] = kept
     train = loaded["train"]
-    counts = train.info.splits or {}
-    length = counts[str(train.split)].num_examples if str(train.split) in counts else None
+    described = (info.splits or {}).get(str(train.split))
+    length = None if described is None else described.num_examples
     held: dict[str, Undecoded] = {}
-    for split, share in shares.items():
+    for split, share in (("validation", settings.validation), ("test", settings.test)):
+        rows: list[Row] = []
         if split in loaded:
             rows = list(loaded[split].take(HELD_OUT))
         elif share > 0:
-            count = HELD_OUT if length is None else max(1, min(HELD_OUT, round(share * length)))
+            count = HELD_OUT if length is None else min(HELD_OUT, math.ceil(share * length))
             rows = list(train.take(count))
             train, length = train.skip(count), None if length is None else length - count
-        else:
-            rows = []
-        held[split] = _undecoded(rows, columns, f"{source} {split}")
-    return train, length, held, columns
+        held[split] = _undecoded(rows, columns, f"{settings.name} {split}")
+    return StreamedImages(settings, train, columns, length, skipped), held
 
 
 def _undecoded(rows: list[Row], columns: Columns, name: str) -> Undecoded:
@@ -183,5 +184,5 @@ def _undecoded(rows: list[Row], columns: Columns, name: str) -> Undecoded:
         labels=labels,
         open=lambda row: open_cell(rows[row][columns.image]),
         name=lambda row: f"{name} row {row}",
-        stamp=lambda: name,
+        stamp=lambda: "\n".join(hashlib.sha256(repr(row).encode()).hexdigest() for row in rows),
     )

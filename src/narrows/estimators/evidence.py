@@ -1,4 +1,4 @@
-"""What a model says of a batch, log p(x|z), log q(z|x), log p(z) of S drawn latents, and the bounds on log p(x) it gives."""
+"""What a model says of a batch, log p(x|z), log q(z|x), log p(z) of S drawn latents, and the bounds on log p(x)."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def elbo(evidence: Evidence) -> Tensor:
 
 
 def importance_weighted_bound(evidence: Evidence) -> Tensor:
-    """log 1/S sum_s p(x, z_s) / q(z_s|x) of each example in nats, [B] (Burda et al. 2016, equation 8)."""
+    """Log 1/S sum_s p(x, z_s) / q(z_s|x) of each example in nats, [B] (Burda et al. 2016, equation 8)."""
     log_weights = evidence.log_likelihood + evidence.log_p - evidence.log_q
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 

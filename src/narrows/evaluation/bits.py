@@ -1,7 +1,7 @@
 """What a model costs and loses on a data set: bits per dimension split into rate and distortion, and pixel errors.
 
--log2 p(x) <= [-E_q log2 p(x|z)] + [rate], divided by d; the rate is the KL to the fixed prior, or -log2 p(codes) under the
-learned one.
+-log2 p(x) <= [-E_q log2 p(x|z)] + [rate], divided by d; the rate is the KL to the fixed prior, or -log2 p(codes)
+under the learned one.
 """
 
 from __future__ import annotations
@@ -107,7 +107,9 @@ def measure_prior(
     return {"loss": nats / len(codes), "bits_per_code": bits / prior.length, "rate_bits_per_dim": bits / dimensions}
 
 
-def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int) -> tuple[dict[str, Tensor], Tensor | None]:
+def _figures(
+    model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int
+) -> tuple[dict[str, Tensor], Tensor | None]:
     bits = 1 / (model.dimensions * math.log(2))
     posterior, evidence = model.evidence(x, samples)
     distortion = -evidence.log_likelihood.mean(0) * bits

@@ -67,7 +67,7 @@ class GaussianShared(Likelihood):
 
 
 class GaussianPerDimension(Likelihood):
-    """N(x; 1/2 + out_1, sigma^2) with sigma = w/4 + softplus(out_2) in each dimension; `log_prob` is a lower bound.
+    """N(x; 1/2 + out_1, sigma^2), sigma = w/4 + softplus(out_2) / 10 in each dimension; `log_prob` is a lower bound.
 
     Args:
         channels: C, the channels of the data.
@@ -80,7 +80,7 @@ class GaussianPerDimension(Likelihood):
 
     def _observe(self, out: Tensor) -> Observation:
         offset, raw_scale = out.chunk(2, dim=1)
-        return _Observation(offset, _least_scale(self.levels) + F.softplus(raw_scale), self.levels)
+        return _Observation(offset, _least_scale(self.levels) + F.softplus(raw_scale) / 10, self.levels)
 
 
 class _Observation(Observation):

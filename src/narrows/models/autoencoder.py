@@ -1,7 +1,7 @@
-"""An autoencoder: encoder -> bottleneck -> decoder -> likelihood, and a learned prior over its codes once one is fitted.
+"""An autoencoder: encoder -> bottleneck -> decoder -> likelihood, and the prior over its codes once one is fitted.
 
-x -> features -> q(z|x) -> z -> p(x|z). The VQ-VAE (van den Oord et al. 2017) and the VAE (Kingma and Welling 2014) differ
-in the bottleneck alone.
+x -> features -> q(z|x) -> z -> p(x|z). The VQ-VAE (van den Oord et al. 2017) and the VAE (Kingma and Welling 2014)
+differ in the bottleneck alone.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Autoencoder(nn.Module):
         self.decoder = decoder(bottleneck.channels, self.likelihood.features)
         self.prior: Prior | None = None
         self.classes: list[str] = []
-        # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens without a copy.
+        # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens, uncopied.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.grid = self._traced_grid()
 
@@ -66,8 +66,8 @@ class Autoencoder(nn.Module):
             decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
         if decoded != self.shape[1:]:
             raise NarrowsError(
-                f"this encoder and decoder turn images of size {self.shape[1:]} into {decoded}: set data.size to a size "
-                "they keep (a multiple of 2^n for n downsamplings), or as many upsamplings as downsamplings"
+                f"this encoder and decoder turn images of size {self.shape[1:]} into {decoded}: set data.size to a "
+                "size they keep (a multiple of 2^n for n downsamplings), or as many upsamplings as downsamplings"
             )
         return grid
 

@@ -32,8 +32,8 @@ class ResidualBlock(nn.Module):
 class ConvEncoder(nn.Module):
     """Images [B, inputs, H, W] -> features [B, outputs, H / 2^n, W / 2^n], n = `downsamplings`.
 
-    n convolutions of window 4 and stride 2, then `blocks` residual blocks, then a 1x1 convolution to the features that the
-    bottleneck reads.
+    n convolutions of window 4 and stride 2, then `blocks` residual blocks, then a 1x1 convolution to the features that
+    the bottleneck reads.
 
     Args:
         inputs: image channels.

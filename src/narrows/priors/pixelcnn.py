@@ -57,7 +57,7 @@ class GatedPixelCNN(Prior):
             first_kernel_size,
             head_width,
             dropout,
-        )
+        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Unnormalised log p(code | earlier codes, label), [B, H, W, M, K], of all codes at once."""
@@ -99,14 +99,15 @@ class PixelCNNState:
         self.width = width
         self.length = height * width * self.codebooks
         self.index = 0
-        self.row: list[Tensor] = []
 
         # The rows above: embeddings for the first convolution, vertical features for each layer.
         last = torch.channels_last
         self.embedded = zeros(batch, channels, first, width).contiguous(memory_format=last)
         self.above = [zeros(batch, channels, reach, width).contiguous(memory_format=last) for _ in layers]
 
-        # This row: what each layer takes from above, and the horizontal stack between layers, with margins for kernels.
+        # This row: its codes, what each layer takes from above, and the horizontal stack between layers, with margins
+        # on either side for the kernels.
+        self.row = torch.zeros(width * self.codebooks, batch, dtype=torch.long, device=labels.device)
         self.across = zeros(depth, batch, width, 2 * channels)
         self.horizontal = zeros(depth + 1, batch, reach + width + first, channels)
 
@@ -118,9 +119,9 @@ class PixelCNNState:
         # Weights as matrices from inputs to outputs; the first convolution of an embedding is a table of K rows, which
         # hold what a code adds to each of the `first` positions after it.
         mixes = [layer.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1).contiguous() for layer in layers]
-        residuals, skips = zip(*(layer.project.weight[:, :, 0, 0].t().chunk(2, 1) for layer in layers), strict=True)
-        residuals = [residual.contiguous() for residual in residuals]
-        self.skips = torch.cat(skips)
+        projections = [layer.project.weight[:, :, 0, 0].t().chunk(2, 1) for layer in layers]
+        residuals = [residual.contiguous() for residual, _ in projections]
+        self.skips = torch.cat([skip for _, skip in projections])
         taps = network.left.weight[:, :, 0].flip(-1).permute(1, 2, 0).flatten(1)
         self.tables = [embedding.weight @ taps for embedding in network.embeddings]
 
@@ -131,6 +132,7 @@ class PixelCNNState:
 
         # Views of every column, made once: a view costs as much as the arithmetic on it.
         gates = self.gates.chunk(depth, 1)
+        self.slots = self.row.unbind()
         self.columns = []
         self.ahead = []
         for column in range(width):
@@ -151,26 +153,27 @@ class PixelCNNState:
         position, code = divmod(self.index, self.codebooks)
         self.index += 1
         if code == 0:
-            column = position % self.width
+            row, column = divmod(position, self.width)
             if column == 0:
-                self._begin_row()
+                self._begin_row(row)
             self.hidden = self._read(column)
         return torch.addmm(self.code_biases[code], self.hidden[:, code].relu(), self.code_weights[code])
 
     def _take(self, code: Tensor) -> None:
+        """Add the code before to all that later codes read."""
         position, m = divmod(self.index - 1, self.codebooks)
-        self.row.append(code)
-        self.ahead[position % self.width].add_(self.tables[m].index_select(0, code))
+        column = position % self.width
+        self.slots[column * self.codebooks + m].copy_(code)
+        self.ahead[column].add_(self.tables[m].index_select(0, code))
         if m + 1 < self.codebooks:
             self.hidden[:, m + 1 :] += self.earlier[m][code].unsqueeze(1)
 
     @torch.no_grad()
-    def _begin_row(self) -> None:
+    def _begin_row(self, row: int) -> None:
         """Run the vertical stack over the row that begins, given all rows above."""
-        if self.row:
-            codes = torch.stack(self.row, 1).view(len(self.gates), 1, self.width, self.codebooks)
+        if row > 0:
+            codes = self.row.t().reshape(-1, 1, self.width, self.codebooks)
             self.embedded = torch.cat((self.embedded, self.network.embed(codes)), 2)[:, :, 1:]
-            self.row.clear()
         self.horizontal[0].zero_()
         vertical = self.network.above(self.embedded)
         for i, (layer, condition) in enumerate(zip(self.network.layers, self.conditions, strict=True)):

@@ -1,4 +1,4 @@
-"""What every learned prior offers: log p(codes | label) in parallel, and one code at a time through `begin` and `step`."""
+"""What every learned prior offers: log p(codes | label) in parallel, and code by code through `begin` and `step`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -39,13 +38,14 @@ class CodeSpec:
 class Prior(nn.Module, ABC):
     """p(codes | label) over codes [B, *grid] in [0, K), or [B, *grid, M] with M > 1 codes per position.
 
-    The codes of an example have one fixed order: positions row by row, and the M codes of a position one after the other.
+    The codes of an example have one fixed order: positions row by row, the M codes of a position one after the other.
     The sampler and the entropy coder are two callers of the same `begin` and `step`.
 
     Args:
         spec: the codes to model.
 
     Attributes:
+        spec: the codes it models, as given.
         grid: the code grid, for example (32, 32).
         codebooks: M, the codes per position.
         codebook_size: K, the values a code can take.
@@ -75,11 +75,9 @@ class Prior(nn.Module, ABC):
         """Unnormalised log p(code | earlier codes, label), [B, *grid, M, K], of all codes at once."""
 
     def log_prob(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """log p(codes | label) in nats, [B]."""
-        logits = self.logits(codes, labels)
-        return -F.cross_entropy(logits.reshape(-1, self.codebook_size), codes.reshape(-1), reduction="none").view(
-            len(codes), -1
-        ).sum(1)
+        """Total log p(codes | label) in nats, [B]."""
+        logits = self.logits(codes, labels).flatten(0, -2)
+        return -F.cross_entropy(logits, codes.flatten().long(), reduction="none").view(len(codes), -1).sum(1)
 
     @abstractmethod
     def begin(self, batch: int, labels: Tensor | None = None) -> Any:
@@ -98,7 +96,7 @@ class Prior(nn.Module, ABC):
         if codes.shape[1:] != self.code_shape:
             raise ValueError(f"codes must have the shape {['B', *self.code_shape]}, got {list(codes.shape)}")
         _check_range(codes, self.codebook_size, "codes")
-        return codes.view(-1, *self.grid, self.codebooks)
+        return codes.long().view(-1, *self.grid, self.codebooks)
 
     def check_labels(self, labels: Tensor | None, batch: int) -> Tensor | None:
         """Return the labels, [`batch`], or None for an unconditional prior.
@@ -115,9 +113,10 @@ class Prior(nn.Module, ABC):
         if labels.shape != (batch,):
             raise ValueError(f"labels must have the shape [{batch}], one for each example, got {list(labels.shape)}")
         _check_range(labels, self.classes, "labels")
-        return labels
+        return labels.long()
 
 
 def _check_range(values: Tensor, end: int, name: str) -> None:
     if values.is_floating_point() or (len(values) and not 0 <= values.min() <= values.max() < end):
-        raise ValueError(f"{name} must be integers from 0 to {end - 1}, got {values.dtype} from {values.min()} to {values.max()}")
+        found = f"{values.dtype} from {values.min()} to {values.max()}"
+        raise ValueError(f"{name} must be integers from 0 to {end - 1}, got {found}")

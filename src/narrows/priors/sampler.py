@@ -1,7 +1,7 @@
 """Sampling from a learned prior, code by code: each costs one incremental step and one uniform random number.
 
-A code is drawn by inverting the cumulative distribution of its filtered logits. Top-k: Fan et al. 2018; top-p (nucleus):
-Holtzman et al. 2020.
+A code is drawn by inverting the cumulative distribution of its filtered logits. Top-k: Fan et al. 2018, "Hierarchical
+neural story generation"; top-p (nucleus): Holtzman et al. 2020, "The curious case of neural text degeneration".
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The report of a run: what it reconstructs, samples and costs, how its codes are used, how it was trained, and with what."""
+"""The report of a run: what it reconstructs, samples and costs, how its codes are used, how and by what it was trained."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from narrows.data import ImageData, to_unit
+from narrows.data import ImageData, Images, to_unit
 from narrows.evaluation import Measurement, measure
 from narrows.models import Autoencoder
 from narrows.pretrained import load
@@ -52,9 +52,8 @@ def report_run(run: RunFolder, data: ImageData) -> None:
         settings.append(Settings(run.prior.recipe.read_text(), "The prior: recipe.yaml"))
     sections.append(Section("Settings", blocks=settings))
     size = "×".join(map(str, model.shape[1:]))
-    subtitle = (
-        f"{len(data.train)} training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
-    )
+    count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
+    subtitle = f"{count}training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
     write_page(run.report, Page(run.path.resolve().name, subtitle, _facts(model, measured), sections))
 
 
@@ -93,8 +92,8 @@ def _walks(model: Autoencoder, originals: torch.Tensor) -> torch.Tensor:
 
 def _bits_text(model: Autoencoder, images: int) -> str:
     return (
-        f"An upper bound on -log2 p(x), on {images} validation images: what the codes cost plus what remains given them, "
-        f"under {type(model.likelihood).__name__} pixels. "
+        f"An upper bound on -log2 p(x), on {images} validation images: what the codes cost plus what remains given "
+        f"them, under {type(model.likelihood).__name__} pixels. "
         + (
             ""
             if model.prior is not None or not model.discrete

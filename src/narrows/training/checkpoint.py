@@ -16,7 +16,7 @@ from accelerate import Accelerator
 from narrows.atomic import whole_folder
 from narrows.errors import NarrowsError
 
-__all__ = ["CheckpointError", "latest", "restore", "save"]
+__all__ = ["CheckpointError", "latest", "restore", "save", "verify"]
 
 
 class CheckpointError(NarrowsError):
@@ -50,6 +50,17 @@ def restore(accelerator: Accelerator, path: Path) -> int:
     """Load the checkpoint `path` into what `accelerator` has prepared, and return its step.
 
     Raises:
+        CheckpointError: as `verify` does.
+    """
+    step = verify(accelerator, path)
+    accelerator.load_state(str(path))
+    return step
+
+
+def verify(accelerator: Accelerator, path: Path) -> int:
+    """Return the step of the checkpoint `path` once all its files are found whole.
+
+    Raises:
         CheckpointError: if a file of it is missing or changed, or it was written by another number of processes.
     """
     remedy = f"remove the folder {path} to resume from the checkpoint before it, or start again"
@@ -63,10 +74,9 @@ def restore(accelerator: Accelerator, path: Path) -> int:
         raise CheckpointError(f"{path}/{damaged[0]} is truncated, changed or missing: {remedy}")
     if manifest["processes"] != accelerator.num_processes:
         raise CheckpointError(
-            f"{path} was written by {manifest['processes']} processes and this is a run of {accelerator.num_processes}: "
+            f"{path} was written by {manifest['processes']} processes and this run has {accelerator.num_processes}: "
             "resume it with as many processes"
         )
-    accelerator.load_state(str(path))
     return manifest["step"]
 
 

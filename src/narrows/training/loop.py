@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -46,16 +46,19 @@ class Batches(Protocol):
 
     def __next__(self) -> tuple[Tensor, ...]: ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Stop whatever makes them."""
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     """The device, number format and processes of a run, as `torchrun` or `accelerate launch` started it."""
-    buffers = DistributedDataParallelKwargs(broadcast_buffers=False)
-    accelerator = Accelerator(mixed_precision=settings.precision, kwargs_handlers=[buffers])
+    # Said outright, because accelerate joins processes into a group on a CPU only where it is asked for one.
+    cpu = not torch.accelerator.is_available()
+    accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)
     if settings.batch_size % accelerator.num_processes:
         raise NarrowsError(
-            f"training.batch_size is {settings.batch_size}: it must be a multiple of the {accelerator.num_processes} processes"
+            f"training.batch_size is {settings.batch_size}: it must be a multiple of the {accelerator.num_processes} "
+            "processes"
         )
     return accelerator
 

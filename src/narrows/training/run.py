@@ -1,12 +1,12 @@
 """The run folder: everything a training run leaves behind, and where.
 
-    recipe.yaml     the settings as resolved
-    metrics.jsonl   one line of figures every few steps
-    tensorboard/    the same for TensorBoard
-    checkpoints/    step-00000500/ ...: all that `--resume` needs
-    model/          config.json and model.safetensors: all that `narrows.load()` needs
-    report.html     the page to look at
-    prior/          the run folder of the prior fitted to this model's codes
+recipe.yaml     the settings as resolved
+metrics.jsonl   one line of figures every few steps
+tensorboard/    the same for TensorBoard
+checkpoints/    step-00000500/ ...: all that `--resume` needs
+model/          config.json and model.safetensors: all that `narrows.load()` needs
+report.html     the page to look at
+prior/          the run folder of the prior fitted to this model's codes
 """
 
 from __future__ import annotations

@@ -46,7 +46,15 @@ class TrainingSettings:
     keep: int = 2
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "log_every", "validate_every", "validation_examples", "checkpoint_every", "keep"):
+        for name in (
+            "steps",
+            "batch_size",
+            "log_every",
+            "validate_every",
+            "validation_examples",
+            "checkpoint_every",
+            "keep",
+        ):
             if getattr(self, name) < 1:
                 raise ValueError(f"training.{name} is {getattr(self, name)}: it must be at least 1")
         if not self.learning_rate > 0:

@@ -17,7 +17,10 @@ __all__ = ["AutoencoderTask", "PriorTask"]
 
 
 class AutoencoderTask(Task):
-    """The estimator's loss and the bottleneck's own losses, in nats per example.
+    """The estimator's loss in nats per dimension, and the bottleneck's own losses.
+
+    Per dimension, because the bottleneck's losses are means over the latents: beside a likelihood summed over thousands
+    of pixels the commitment of a VQ-VAE would be thousands of times weaker, and the encoder runs away from its codebook.
 
     Args:
         model: what is trained.
@@ -31,7 +34,7 @@ class AutoencoderTask(Task):
     def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of pixels, uint8 [B, C, H, W] (labels behind them are not used), and the bound in bits/dim."""
         posterior, evidence = self.model.evidence(to_unit(batch[0]), self.estimator.samples)
-        loss = self.estimator(evidence).mean() + sum(posterior.losses.values())
+        loss = self.estimator(evidence).mean() / self.model.dimensions + sum(posterior.losses.values())
         with torch.no_grad():
             bits = 1 / (self.model.dimensions * math.log(2))
             figures = {

@@ -1,0 +1,113 @@
+"""Sampling from the gated PixelCNN prior: incremental, side by side with a full forward pass for each position.
+
+A 32x32 grid of codes, K = 512, 15 layers of 64 channels, float32. Times are seconds an image: medians of interleaved
+repeats. A full forward costs the same at every position, so a few are timed and scaled to the whole grid. The limit is
+the matrix products of the incremental sampler alone: the same shapes and order, on buffers made beforehand.
+
+    python -m benchmarks.pixelcnn [--device cuda] [--threads 2] [--repeats 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from narrows.priors.pixelcnn import GatedPixelCNN
+from narrows.priors.prior import CodeSpec
+from narrows.priors.sampler import draw, sample
+
+GRID = HEIGHT, WIDTH = 32, 32
+SPEC = CodeSpec(GRID, codebooks=1, codebook_size=512, classes=0)
+FORWARDS = {1: 8, 16: 2}
+"""The full forwards to time, by the number of images at once."""
+HEADINGS = ["images", "full forwards s", "ours s", "full / ours", "matmuls s", "ours / matmuls"]
+
+
+def full_forwards(prior: GatedPixelCNN, codes: Tensor, count: int) -> None:
+    """Draw the last `count` codes by a pass over the whole grid for each."""
+    flat = codes.view(len(codes), -1)
+    for n in range(prior.length - count, prior.length):
+        logits = prior.logits(codes).view(len(codes), prior.length, -1)[:, n]
+        flat[:, n] = draw(logits, torch.rand(len(codes), 1, device=codes.device))
+
+
+def products(prior: GatedPixelCNN, batch: int) -> Callable[[], None]:
+    """The matrix products of sampling `batch` images, ready to run."""
+    network, device = prior.network, next(prior.parameters()).device
+    depth, channels, first = len(network.layers), network.left.in_channels, network.first_reach
+    taps = network.layers[0].reach + 1
+    hidden, size = network.head.weight.shape[1:]
+    row = batch * WIDTH
+    by_row = [(row, first * (2 * first + 1) * channels, channels)]
+    by_row += depth * [(row, taps * (2 * taps - 1) * channels, 2 * channels), (row, 2 * channels, 2 * channels)]
+    by_position = depth * [(batch, taps * channels, 2 * channels), (batch, channels, channels)]
+    by_position += [(batch, depth * channels, channels), (batch, channels, hidden), (batch, hidden, size)]
+
+    def operands(n: int, k: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
+        return torch.randn(n, k, device=device), torch.randn(k, m, device=device), torch.empty(n, m, device=device)
+
+    rows, positions = [operands(*shape) for shape in by_row], [operands(*shape) for shape in by_position]
+
+    def run() -> None:
+        for _ in range(HEIGHT):
+            for a, b, out in rows:
+                torch.mm(a, b, out=out)
+            for _ in range(WIDTH):
+                for a, b, out in positions:
+                    torch.mm(a, b, out=out)
+
+    return run
+
+
+def seconds(action: Callable[[], object], device: str) -> float:
+    """The time `action` takes."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure one image and sixteen at once, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds")
+    settings = parser.parse_args()
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    prior = GatedPixelCNN(SPEC).to(settings.device).eval()
+
+    actions: list[Callable[[], object]] = []
+    factors: list[float] = []  # from the time of an action to that of one image
+    for batch, count in FORWARDS.items():
+        codes = torch.randint(SPEC.codebook_size, (batch, *GRID), device=settings.device)
+        actions += [partial(full_forwards, prior, codes, count), partial(sample, prior, batch), products(prior, batch)]
+        factors += [prior.length / count / batch, 1 / batch, 1 / batch]
+    rounds = [[seconds(action, settings.device) for action in actions] for _ in range(settings.repeats + 1)]
+    medians = [statistics.median(column) for column in zip(*rounds[1:], strict=True)]  # the first round warms up
+    times = [factor * median for factor, median in zip(factors, medians, strict=True)]
+
+    print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
+    print(
+        f"Seconds an image; full forwards scaled to {prior.length} from {FORWARDS[1]} (1 image) and {FORWARDS[16]} (16)"
+    )
+    print("| " + " | ".join(HEADINGS) + " |")
+    print("|" + " ---: |" * len(HEADINGS))
+    for i, batch in enumerate(FORWARDS):
+        full, ours, limit = times[3 * i : 3 * i + 3]
+        print(f"| {batch} | {full:.1f} | {ours:.3f} | {full / ours:.0f} | {limit:.3f} | {ours / limit:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,160 @@
+"""One training step of the vector quantiser, side by side with vector-quantize-pytorch on the same input.
+
+A step is forward, backward and codebook update, for features [B, N, D] in float32 with a given gradient of the latents.
+Times are medians of interleaved repeats; the bare matrix product, tokens x codebook, writes to memory set aside before.
+Memory is what a step in a fresh process takes at its peak beyond what the process held just before: resident memory on
+Linux (its peak reset through /proc/self/clear_refs), the allocator's on CUDA.
+
+    python -m benchmarks.quantizer [--device cuda] [--threads 2] [--repeats 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import torch
+import vector_quantize_pytorch  # type: ignore[import-untyped]
+from torch import Tensor
+
+from narrows.bottlenecks.vector import VectorQuantizer
+
+SHAPES = [(8192, 64, 512), (65536, 64, 1024), (16384, 256, 8192)]
+TIMES = ["tokens, dim, K", "ours ms", "theirs ms", "theirs / ours", "matmul ms", "ours / matmul"]
+MEMORY = ["ours peak MiB", "theirs peak MiB", "ours / theirs"]
+MIB = 2**20
+
+Shape = tuple[int, int, int]
+Quantise = Callable[[Tensor], tuple[Tensor, Tensor]]
+Make = Callable[[int, int, str], Quantise]
+
+
+def ours(dim: int, codebook_size: int, device: str) -> Quantise:
+    """Our quantiser, from features [B, N, D] to latents [B, N, D] and loss."""
+    quantizer = VectorQuantizer(dim, codebook_size, commitment=0.25).to(device)
+
+    def quantise(features: Tensor) -> tuple[Tensor, Tensor]:
+        latents, _, loss = quantizer(features.movedim(-1, 1))
+        return latents.movedim(1, -1), loss
+
+    return quantise
+
+
+def theirs(dim: int, codebook_size: int, device: str) -> Quantise:
+    """Their quantiser with our decay and commitment weight, its own settings otherwise."""
+    quantizer = vector_quantize_pytorch.VectorQuantize(
+        dim=dim, codebook_size=codebook_size, decay=0.99, commitment_weight=0.25
+    ).to(device)
+
+    def quantise(features: Tensor) -> tuple[Tensor, Tensor]:
+        latents, _, loss = quantizer(features)
+        return latents, loss.sum()
+
+    return quantise
+
+
+def step(quantise: Quantise, features: Tensor, gradient: Tensor) -> None:
+    """One training step: forward with the codebook's update, and backward."""
+    features.grad = None
+    latents, loss = quantise(features)
+    torch.autograd.backward([latents, loss], [gradient, torch.ones_like(loss)])
+
+
+def inputs(tokens: int, dim: int, device: str) -> tuple[Tensor, Tensor]:
+    """Features [B, N, D] that require a gradient, and the gradient of their latents."""
+    torch.manual_seed(0)
+    shape = (8, tokens // 8, dim)
+    return torch.randn(shape, device=device).requires_grad_(), torch.randn(shape, device=device)
+
+
+def milliseconds(action: Callable[[], object], device: str) -> float:
+    """The time `action` takes."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return 1e3 * (time.perf_counter() - start)
+
+
+def times(shape: Shape, device: str, repeats: int) -> list[float]:
+    """Median milliseconds of our step, their step and the bare matrix product tokens x codebook, taken in turns."""
+    tokens, dim, codebook_size = shape
+    features, gradient = inputs(tokens, dim, device)
+    mine, other = ours(dim, codebook_size, device), theirs(dim, codebook_size, device)
+    rows = features.detach().view(tokens, dim)
+    codebook = torch.randn(codebook_size, dim, device=device)
+    scores = torch.empty(tokens, codebook_size, device=device)
+    actions: list[Callable[[], object]] = [
+        lambda: step(mine, features, gradient),
+        lambda: step(other, features, gradient),
+        lambda: torch.mm(rows, codebook.T, out=scores),
+    ]
+    rounds = [[milliseconds(action, device) for action in actions] for _ in range(repeats + 1)]
+    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]  # the first round warms up
+
+
+def peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
+    """Peak memory of one step beyond what was held before, in MiB; to be called in a fresh process."""
+    torch.set_num_threads(threads)
+    tokens, dim, codebook_size = shape
+    quantise = make(dim, codebook_size, device)
+    step(quantise, *inputs(8, dim, device))  # libraries set up their own memory at the first call
+    features, gradient = inputs(tokens, dim, device)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step(quantise, features, gradient)
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident_kib("VmRSS")
+    step(quantise, features, gradient)
+    return (resident_kib("VmHWM") - before) / 1024
+
+
+def resident_kib(field: str) -> int:
+    """A field of /proc/self/status, in KiB."""
+    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    if found is None:
+        raise RuntimeError(f"/proc/self/status has no {field}: memory can only be measured on Linux")
+    return int(found[1])
+
+
+def fresh_peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
+    """`peak_mib` in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(peak_mib, make, shape, device, threads).result()
+
+
+def main() -> None:
+    """Measure every shape and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds of each shape")
+    settings = parser.parse_args()
+    torch.set_num_threads(settings.threads)
+
+    print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
+    print("| " + " | ".join(TIMES + MEMORY) + " |")
+    print("|" + " ---: |" * len(TIMES + MEMORY))
+    for shape in SHAPES:
+        mine, other, matmul = times(shape, settings.device, settings.repeats)
+        memory = [fresh_peak_mib(make, shape, settings.device, settings.threads) for make in (ours, theirs)]
+        print(
+            f"| {', '.join(map(str, shape))} "
+            f"| {mine:.2f} | {other:.1f} | {other / mine:.1f} | {matmul:.2f} | {mine / matmul:.2f} "
+            f"| {memory[0]:.0f} | {memory[1]:.0f} | {memory[0] / memory[1]:.3f} |",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,165 @@
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from narrows.priors.pixelcnn import GatedPixelCNN
+from narrows.priors.prior import CodeSpec, Prior
+from narrows.priors.sampler import draw, filtered, sample, tempered, top_k_filtered, top_p_filtered
+
+K = 6
+LAST_UNIFORM = 1 - 2**-24  # the greatest float32 number torch.rand gives
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """On grids this small a second thread is all waiting."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def build(codebooks: int = 1, classes: int = 0) -> GatedPixelCNN:
+    torch.manual_seed(0)
+    prior = GatedPixelCNN(CodeSpec((3, 4), codebooks, K, classes), layers=2, width=8, head_width=16)
+    torch.nn.init.normal_(prior.network.condition.weight)
+    prior.network.head.weight.data *= 10
+    return prior
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def reference_code(
+    logits: Tensor, uniform: float, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None
+) -> int:
+    """One code from logits [K], in plain Python."""
+    p = (logits.double() / temperature).softmax(0).tolist()
+    ranked = sorted(range(len(p)), key=lambda i: -p[i])[:top_k]
+    total = sum(p[i] for i in ranked)
+    kept: list[int] = []
+    for i in ranked:
+        if top_p is None or sum(p[j] for j in kept) < top_p * total:
+            kept.append(i)
+    threshold = uniform * sum(p[i] for i in kept)
+    for i in sorted(kept):
+        threshold -= p[i]
+        if threshold < 0:
+            return i
+    raise AssertionError("the uniform number is not below 1")
+
+
+@torch.no_grad()
+def sample_by_full_forwards(
+    prior: Prior, batch: int, labels: Tensor | None, generator: torch.Generator, **filters: Any
+) -> Tensor:
+    """The sampler without caches: a parallel pass over the whole grid for every code."""
+    uniforms = torch.rand(batch, prior.length, generator=generator)
+    codes = torch.zeros(batch, prior.length, dtype=torch.long)
+    for n in range(prior.length):
+        logits = prior.logits(codes.view(batch, *prior.code_shape), labels).view(batch, prior.length, -1)
+        for b in range(batch):
+            codes[b, n] = reference_code(logits[b, n], uniforms[b, n].item(), **filters)
+    return codes.view(batch, *prior.code_shape)
+
+
+FILTERS: list[dict[str, Any]] = [
+    {},
+    {"temperature": 0.5},
+    {"top_k": 2},
+    {"top_p": 0.6},
+    {"temperature": 1.5, "top_k": 4, "top_p": 0.8},
+]
+
+
+@pytest.mark.parametrize("filters", FILTERS)
+@pytest.mark.parametrize("codebooks", [1, 3])
+@pytest.mark.parametrize("classes", [0, 4])
+def test_codes_equal_those_of_full_forwards(codebooks: int, classes: int, filters: dict[str, Any]) -> None:
+    prior = build(codebooks, classes)
+    labels = torch.tensor([3, 0, 2]) if classes else None
+    for seed in range(3):
+        codes = sample(prior, 3, labels, **filters, generator=seeded(seed))
+        assert torch.equal(codes, sample_by_full_forwards(prior, 3, labels, seeded(seed), **filters))
+
+
+def test_an_example_does_not_depend_on_the_rest_of_the_batch() -> None:
+    prior = build(classes=4)
+    one = sample(prior, 1, torch.tensor([3]), generator=seeded(0))
+    three = sample(prior, 3, torch.tensor([3, 0, 2]), generator=seeded(0))
+    assert torch.equal(one[0], three[0])
+    assert not torch.equal(three[0], three[1])
+
+
+def test_codes_are_drawn_at_their_probabilities() -> None:
+    logits = torch.randn(8, generator=seeded(0))
+    uniforms = (torch.arange(10_000) + 0.5) / 10_000
+    codes = draw(logits.expand(10_000, -1), uniforms.unsqueeze(1))
+    share = codes.bincount(minlength=8) / 10_000
+    torch.testing.assert_close(share, logits.softmax(0), rtol=0, atol=2e-4)
+
+
+def test_excluded_codes_are_never_drawn() -> None:
+    logits = torch.randn(20_000, K, generator=seeded(0))
+    uniforms = torch.rand(20_000, 1, generator=seeded(1))
+    uniforms[0::4], uniforms[1::4] = 0.0, LAST_UNIFORM
+    for kept in (top_k_filtered(logits, 2), top_k_filtered(logits, K), top_p_filtered(logits, 0.5)):
+        codes = draw(kept, uniforms)
+        assert kept.gather(1, codes.unsqueeze(1)).isfinite().all()
+
+
+def test_top_k_keeps_exactly_the_k_most_probable() -> None:
+    logits = torch.randn(50, K, generator=seeded(0))
+    for k in range(1, K + 3):
+        kept = top_k_filtered(logits, k).isfinite()
+        assert (kept.sum(1) == min(k, K)).all()
+        assert (logits.masked_fill(~kept, torch.inf).amin(1) > logits.masked_fill(kept, -torch.inf).amax(1)).all()
+    assert top_k_filtered(torch.zeros(1, K), 2).isfinite().sum() == 2
+    assert torch.equal(top_k_filtered(logits, K), logits)
+
+
+@pytest.mark.parametrize("p", [0.1, 0.5, 0.9])
+def test_top_p_keeps_the_fewest_codes_that_reach_p(p: float) -> None:
+    logits = torch.randn(50, K, generator=seeded(0)).double()
+    probabilities = logits.softmax(1)
+    kept = top_p_filtered(logits, p).isfinite()
+    mass = (probabilities * kept).sum(1)
+    least = probabilities.masked_fill(~kept, torch.inf).amin(1)
+    assert (mass >= p).all()
+    assert (mass - least < p).all()
+    assert (least > probabilities.masked_fill(kept, 0).amax(1)).all()
+    assert torch.equal(top_p_filtered(logits, 1.0), logits)
+
+
+def test_temperature_raises_probabilities_to_its_inverse() -> None:
+    logits = torch.randn(4, K, generator=seeded(0))
+    powers = logits.softmax(1) ** (1 / 0.7)
+    torch.testing.assert_close(tempered(logits, 0.7).softmax(1), powers / powers.sum(1, keepdim=True))
+    assert filtered(logits) is logits
+
+
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"temperature": 0.0}, "temperature must be above 0, got 0.0"),
+        ({"temperature": -1.0}, "temperature must be above 0"),
+        ({"temperature": float("nan")}, "temperature must be above 0"),
+        ({"top_k": 0}, "top_k must be at least 1, got 0"),
+        ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
+        ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
+        ({"labels": torch.tensor([0, 1])}, "classes = 0"),
+    ],
+)
+def test_bad_settings_are_refused(setting: dict[str, Any], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        sample(build(), 2, **setting)
+
+
+def test_progress_counts_the_codes() -> None:
+    calls: list[tuple[int, int]] = []
+    sample(build(codebooks=2), 1, progress=lambda done, total: calls.append((done, total)))
+    assert calls == [(n, 24) for n in range(1, 25)]

@@ -1,0 +1,182 @@
+"""The commands as a user meets them, on a model that trains in a moment."""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import narrows
+from narrows.cli import main
+from narrows.data import ImageSettings, open_images
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> list[Path]:
+    paths = []
+    for index, pixels in enumerate(open_images(ImageSettings()).test.pixels[:3]):
+        paths.append(tmp_path / f"digit{index}.png")
+        Image.fromarray(pixels[0]).save(paths[-1])
+    return paths
+
+
+def size_of(path: Path) -> tuple[int, int]:
+    with Image.open(path) as image:
+        return image.size
+
+
+def test_a_run_leaves_what_it_promises(trained: Path) -> None:
+    names = {entry.name for entry in trained.iterdir()}
+    assert names == {"recipe.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "model", "report.html", "prior"}
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 13))
+    assert {row["step"] for row in rows if row["split"] == "validation"} == {6, 12}
+    assert "http" not in (trained / "report.html").read_text().replace("http-equiv", "")
+
+
+def test_encoding_files_and_decoding_the_codes_gives_their_reconstructions(
+    trained: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    codes, out = tmp_path / "codes.npz", tmp_path / "decoded"
+    assert main(["encode", str(trained), *map(str, pictures), "-o", str(codes)]) == 0
+    assert main(["decode", str(trained), str(codes), "-o", str(out)]) == 0
+    model = narrows.load(trained)
+    pixels = np.stack([np.asarray(Image.open(path)) for path in pictures])[:, None]
+    expected = model.reconstruct(torch.from_numpy(pixels).float() / 255)
+    decoded = np.stack([np.asarray(Image.open(out / path.name)) for path in pictures])[:, None]
+    np.testing.assert_array_equal(decoded, (expected * 255).round().byte().numpy())
+    with np.load(codes) as content:
+        assert content["codes"].shape == (3, 4, 4)
+        assert content["codes"].dtype == np.uint8
+
+
+def test_codes_of_another_model_or_damaged_codes_are_refused(
+    trained: Path, pictures: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    codes = tmp_path / "codes.npz"
+    main(["encode", str(trained), str(pictures[0]), "-o", str(codes)])
+    other = shutil.copytree(trained, tmp_path / "other")
+    weights = narrows.load(trained)
+    weights.encoder.layers[0].bias.data += 1
+    narrows.pretrained.save_autoencoder(other / "model", weights, (other / "recipe.yaml").read_text())
+    assert main(["decode", str(other), str(codes), "-o", str(tmp_path / "no")]) == 1
+    assert "holds codes of another model" in capsys.readouterr().err
+    codes.write_bytes(codes.read_bytes()[:-40])
+    assert main(["decode", str(trained), str(codes), "-o", str(tmp_path / "no")]) == 1
+    assert f"{codes} is not a file of codes" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_sampling_repeats_with_its_seed_and_obeys_the_class(trained: Path, tmp_path: Path) -> None:
+    def drawn(name: str, *arguments: str) -> np.ndarray:
+        assert main(["sample", str(trained), "-n", "4", "-o", str(tmp_path / name), *arguments]) == 0
+        return np.asarray(Image.open(tmp_path / name))
+
+    first = drawn("a.png", "--class", "3")
+    np.testing.assert_array_equal(first, drawn("b.png", "--class", "3"))
+    assert (first != drawn("c.png", "--class", "3", "--seed", "1")).any()
+    assert size_of(tmp_path / "a.png") == (4 * 10 - 2, 8)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--class", "11"], "no class '11'; the classes are: 0, 1, 2"),
+        (["--temperature", "0"], "temperature"),
+        (["--top-k", "0"], "top_k"),
+        (["-n", "0"], "-n is 0"),
+    ],
+)
+def test_impossible_samples_are_refused(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["sample", str(trained), "-o", str(tmp_path / "no.png"), *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "no.png").exists()
+
+
+def test_pictures_of_reconstructions_and_of_the_way_between_two(
+    trained: Path, pictures: list[Path], tmp_path: Path
+) -> None:
+    out = tmp_path / "out.png"
+    assert main(["reconstruct", str(trained), *map(str, pictures), "-o", str(out)]) == 0
+    assert size_of(out) == (8 * 10 - 2, 2 * 10 - 2)
+    assert main(["interpolate", str(trained), str(pictures[0]), str(pictures[1]), "--steps", "5", "-o", str(out)]) == 0
+    assert size_of(out) == (5 * 10 - 2, 8)
+
+
+def test_evaluation_is_written_down_and_adds_up(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["evaluate", str(run), "--limit", "20"]) == 0
+    written = json.loads((run / "evaluation.json").read_text())
+    figures = written["figures"]
+    assert (written["split"], written["images"]) == ("test", 20)
+    assert figures["rate_bits_per_dim"] == pytest.approx(16 * 3 / 64)  # 4x4 codes of 8 for 64 pixels
+    assert figures["bits_per_dim"] == pytest.approx(figures["rate_bits_per_dim"] + figures["distortion_bits_per_dim"])
+    learned = figures["prior_rate_bits_per_dim"] + figures["distortion_bits_per_dim"]
+    assert figures["prior_bits_per_dim"] == pytest.approx(learned)
+
+
+def test_a_vae_trains_samples_and_is_bounded_tighter_by_importance_weights(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "vae"
+    assert main(["train", str(tiny), "--variant", "vae", "--out", str(run), "--training.steps=30"]) == 0
+    assert main(["sample", str(run), "-n", "3"]) == 0
+    assert main(["evaluate", str(run), "--samples", "16", "--limit", "30"]) == 0
+    figures = json.loads((run / "evaluation.json").read_text())["figures"]
+    assert figures["importance_weighted_bits_per_dim"] < figures["bits_per_dim"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--model.bottleneck.codebok_size=4"], "codebok_size"),
+        (["--training.steps=many"], "training.steps"),
+        (["--training.steps=0"], "training.steps is 0"),
+        (["--trainin.steps=1"], "--trainin.steps=1"),
+        (["--variant", "gpu"], "no variant 'gpu'; it has: vae"),
+        (["--data", "missing-folder"], "missing-folder"),
+        (["--training.batch_size=5000"], "training.batch_size is 5000"),
+        (["--model.encoder.downsamplings=2"], "set data.size"),
+        (["--resume"], "nothing to resume"),
+    ],
+)
+def test_bad_settings_are_named_and_leave_nothing(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    assert main(["train", str(tiny), "--out", str(tmp_path / "run"), *arguments]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run" / "model").exists()
+
+
+def test_a_run_is_never_overwritten(trained: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (trained / "metrics.jsonl").read_bytes()
+    assert main(["train", str(tiny), "--out", str(trained)]) == 1
+    assert "holds a run already: continue it with --resume" in capsys.readouterr().err
+    assert (trained / "metrics.jsonl").read_bytes() == before
+
+
+def test_unknown_recipes_and_folders_say_what_there_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "nonesuch"]) == 1
+    assert "`narrows recipes` lists them" in capsys.readouterr().err
+    assert main(["sample", str(tmp_path)]) == 1
+    assert "holds no trained model" in capsys.readouterr().err
+
+
+def test_a_misspelt_option_exits_with_two() -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["sample", "run", "--tempratur", "1"])
+    assert stop.value.code == 2
+
+
+def test_every_recipe_resolves_with_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
+    from narrows.config import recipes
+
+    found = list(recipes())
+    assert {"vqvae-images", "vqvae-cifar10", "vqvae-imagenet128", "vae-cifar10", "pixelcnn"} <= {r.name for r in found}
+    for recipe in found:
+        for variant in (None, *recipe.variants):
+            assert main(["recipes", recipe.name, *([] if variant is None else ["--variant", variant])]) == 0
+            assert "training:" in capsys.readouterr().out

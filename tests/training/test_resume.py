@@ -1,0 +1,145 @@
+"""A run killed at the worst moments and resumed leaves, bit for bit, what an uninterrupted one does."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from narrows.cli import main
+from narrows.training.run import RunFolder
+
+KILL_AT_STEP = """
+import os, signal, sys, torch
+from narrows.cli import main
+from narrows.training.run import RunFolder
+torch.set_num_threads(2)
+log = RunFolder.log
+def log_then_die(self, row):
+    log(self, row)
+    if row["step"] == 7:
+        os.kill(os.getpid(), signal.SIGKILL)
+RunFolder.log = log_then_die
+main(sys.argv[1:])
+"""
+KILL_IN_SECOND_CHECKPOINT = """
+import os, signal, sys, torch
+from narrows.cli import main
+from narrows.training import checkpoint
+torch.set_num_threads(2)
+digest = checkpoint._digest
+def digest_then_die(file):
+    if "00000008" in str(file):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return digest(file)
+checkpoint._digest = digest_then_die
+main(sys.argv[1:])
+"""
+
+
+def figures(run: Path) -> list[dict[str, Any]]:
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    return [{name: value for name, value in row.items() if name not in ("steps_per_second", "waiting")} for row in rows]
+
+
+@pytest.fixture(scope="module", params=[[], ["--variant", "vae"]], ids=["vqvae", "vae"])
+def uninterrupted(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, trained: Path
+) -> tuple[list[str], Path]:
+    folder = tmp_path_factory.mktemp("whole")
+    shutil.copy(trained.parent / "tiny.yaml", folder)
+    arguments = ["train", str(folder / "tiny.yaml"), *request.param]
+    assert main([*arguments, "--out", str(folder / "run")]) == 0
+    return arguments, folder / "run"
+
+
+@pytest.mark.parametrize("script", [KILL_AT_STEP, KILL_IN_SECOND_CHECKPOINT], ids=["training", "checkpointing"])
+def test_killed_and_resumed_equals_uninterrupted(
+    uninterrupted: tuple[list[str], Path], tmp_path: Path, script: str
+) -> None:
+    arguments, whole = uninterrupted
+    command = [*arguments, "--out", str(tmp_path / "run")]
+    killed = subprocess.run([sys.executable, "-c", script, *command], capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
+    assert [path.name for path in (tmp_path / "run" / "checkpoints").glob("step-*")] == ["step-00000004"]
+    with (tmp_path / "run" / "metrics.jsonl").open("a") as file:
+        file.write('{"step": 8, "spl')  # the torn line that a kill leaves
+    assert main([*command, "--resume"]) == 0
+    assert figures(tmp_path / "run") == figures(whole)
+    expected = load_file(whole / "model" / "model.safetensors")
+    for name, tensor in load_file(tmp_path / "run" / "model" / "model.safetensors").items():
+        assert torch.equal(tensor, expected[name]), name
+
+
+def test_a_prior_resumes_bit_for_bit(trained: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "prior" / "checkpoints" / "step-00000006")
+    assert main(["prior", str(run), "--recipe", str(tiny_prior), "--resume"]) == 0
+    assert figures(run / "prior") == figures(trained / "prior")
+
+
+def test_a_finished_run_goes_on_when_it_is_given_more_steps(trained: Path, tiny: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["train", str(tiny), "--out", str(run), "--resume", "--training.steps=14"]) == 0
+    assert [row["step"] for row in figures(run) if row["split"] == "train"] == list(range(1, 15))
+
+
+def corrupt(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "optimizer.bin", "random_states_0.pkl", "manifest.json"])
+def test_a_damaged_checkpoint_is_named_with_the_way_out(
+    trained: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    newest = run / "checkpoints" / "step-00000012"
+    corrupt(newest / name)
+    before = (run / "metrics.jsonl").read_bytes()
+    assert main(["train", str(tiny), "--out", str(run), "--resume", "--training.steps=14"]) == 1
+    message = capsys.readouterr().err
+    assert f"{newest}/{name}" in message
+    assert f"remove the folder {newest} to resume from the checkpoint before it" in message
+    assert (run / "metrics.jsonl").read_bytes() == before
+    shutil.rmtree(newest)
+    assert main(["train", str(tiny), "--out", str(run), "--resume"]) == 0
+    assert figures(run) == figures(trained)
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_it_is_kept(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    assert main(["train", str(tiny), "--out", str(run), "--training.learning_rate=1e30"]) == 1
+    assert "NaN or infinite by step" in capsys.readouterr().err
+    assert RunFolder(run).checkpoints.exists() is False
+    assert not (run / "model").exists()
+
+
+def test_a_full_disk_is_told_and_leaves_no_half_checkpoint(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(file: Path) -> str:
+        raise OSError(28, "No space left on device", str(file))
+
+    monkeypatch.setattr("narrows.training.checkpoint._digest", full)
+    run = tmp_path / "run"
+    assert main(["train", str(tiny), "--out", str(run)]) == 1
+    assert "No space left on device" in capsys.readouterr().err
+    assert list((run / "checkpoints").iterdir()) == []
+
+
+def test_a_checkpoint_of_more_processes_is_refused(
+    trained: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    manifest = run / "checkpoints" / "step-00000012" / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"processes": 1', '"processes": 2'))
+    assert main(["train", str(tiny), "--out", str(run), "--resume"]) == 1
+    assert "written by 2 processes" in capsys.readouterr().err
