@@ -129,9 +129,17 @@ def test_a_vae_trains_samples_and_is_bounded_tighter_by_importance_weights(tiny:
     assert figures["importance_weighted_bits_per_dim"] < figures["bits_per_dim"]
 
 
+def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> None:
+    run = tmp_path / "half"
+    assert main(["train", str(tiny), "--out", str(run), "--training.precision=bf16"]) == 0
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert rows[-1]["bits_per_dim"] < rows[0]["bits_per_dim"] < 20
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (["--data.validation=0"], "data.validation holds out no image"),
         (["--model.bottleneck.codebok_size=4"], "codebok_size"),
         (["--training.steps=many"], "training.steps"),
         (["--training.steps=0"], "training.steps is 0"),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import yaml
 
 from narrows.config import TrainingRecipe, resolve
 from narrows.data import ImageData, open_images
 from narrows.training.run import RunFolder
 
-__all__ = ["open_run_data"]
+__all__ = ["open_run_data", "source_override"]
 
 
 def open_run_data(run: RunFolder, source: str | None = None) -> ImageData:
@@ -17,6 +19,13 @@ def open_run_data(run: RunFolder, source: str | None = None) -> ImageData:
     Raises:
         NarrowsError: if the data cannot be read, or are not of the model's shape and classes.
     """
-    overrides = [] if source is None else [f"--data.source={source}"]
-    resolved = resolve(TrainingRecipe, yaml.safe_load(run.reopen()), overrides, str(run.recipe))
+    resolved = resolve(TrainingRecipe, yaml.safe_load(run.reopen()), source_override(source), str(run.recipe))
     return open_images(resolved.build().data)
+
+
+def source_override(source: str | None) -> list[str]:
+    """The override of `data.source` that --data stands for; paths are made absolute, to hold from any folder."""
+    if source is None:
+        return []
+    path = Path(source).expanduser()
+    return [f"--data.source={path.resolve() if path.exists() else source}"]

@@ -11,7 +11,7 @@ import torch
 import yaml
 from accelerate import Accelerator
 
-from narrows.commands.source import open_run_data
+from narrows.commands.source import open_run_data, source_override
 from narrows.config import PriorRecipe, Recipe, Resolved, TrainingRecipe, find_recipe, resolve
 from narrows.data import Images, batches, open_images, to_unit
 from narrows.errors import NarrowsError
@@ -47,18 +47,21 @@ def train(
     newest checkpoint is.
     """
     run = RunFolder(out)
-    settings = yaml.safe_load(run.reopen()) if resume else recipe.variant(variant)
-    given = [] if source is None else [f"--data.source={source}"]
-    resolved = resolve(TrainingRecipe, settings, [*given, *overrides], recipe.name)
+    settings = _settings(run, recipe, variant, resume)
+    resolved = resolve(TrainingRecipe, settings, [*source_override(source), *overrides], recipe.name)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
     accelerator = make_accelerator(built.training)
     with accelerator.main_process_first():
         data = open_images(built.data, quiet=not accelerator.is_main_process)
+    validation = data.validation.first(built.training.validation_examples)
+    if not len(validation):
+        raise NarrowsError(
+            "data.validation holds out no image: raise it, since a run is watched and reported by such images"
+        )
     model = built.model(data.shape)
     model.classes = data.classes
     _begin(run, resolved, resume, accelerator)
-    validation = data.validation.first(built.training.validation_examples)
     run_loop(
         accelerator,
         AutoencoderTask(model, built.estimator),
@@ -86,7 +89,7 @@ def fit_prior(
 ) -> RunFolder:
     """Fit the prior of a recipe to the codes of a trained model, into `prior/` of its run folder."""
     run, recipe = RunFolder(folder), find_recipe(recipe_name)
-    settings = yaml.safe_load(run.prior.reopen()) if resume else recipe.variant(variant)
+    settings = _settings(run.prior, recipe, variant, resume)
     resolved = resolve(PriorRecipe, settings, overrides, recipe.name)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
@@ -133,12 +136,20 @@ def fit_prior(
     return run
 
 
+def _settings(run: RunFolder, recipe: Recipe, variant: str | None, resume: bool) -> dict[str, Any]:
+    """The settings of the run in the folder if it is resumed, else of the recipe, whose run must be a new one."""
+    if resume:
+        return yaml.safe_load(run.reopen())
+    run.require_new()
+    return recipe.variant(variant)
+
+
 def _begin(run: RunFolder, resolved: Resolved[Any], resume: bool, accelerator: Accelerator) -> None:
     newest = checkpoint.latest(run.checkpoints)
     if resume and newest is not None:
         checkpoint.verify(accelerator, newest)
     if accelerator.is_main_process:
-        (run.write_recipe if resume else run.start)(resolved.yaml)
+        run.write_recipe(resolved.yaml)
     accelerator.wait_for_everyone()
 
 

@@ -23,7 +23,7 @@ BATCH = 64
 
 
 def encode(folder: str, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the `codes` [N, *grid] of image files (latents of a VAE), their `names` and the `model` to `out`, an .npz."""
+    """Write the `codes` [N, *grid] of image files (a VAE's latents), `names` and the `model` to `out`, an .npz."""
     if out.suffix != ".npz":
         raise NarrowsError(f"--out {out}: codes are written as .npz")
     model = load(folder)

@@ -17,6 +17,7 @@ from torch import Tensor
 from torchmetrics.functional.image import structural_similarity_index_measure
 
 from narrows.data import Images, to_unit
+from narrows.errors import NarrowsError
 from narrows.estimators import importance_weighted_bound
 from narrows.evaluation.codebook import code_counts, perplexity, share_in_use
 from narrows.models import Autoencoder
@@ -57,7 +58,12 @@ def measure(
         samples: S of the importance-weighted bound; 1 leaves it out.
         batch_size: latents decoded at once.
         advance: called with the number of images done.
+
+    Raises:
+        NarrowsError: if there are no images.
     """
+    if not len(images):
+        raise NarrowsError("there are no images to measure: this split of the data is empty")
     training = model.training
     model.eval()
     device = next(model.parameters()).device

@@ -1,4 +1,4 @@
-"""The report of a run: what it reconstructs, samples and costs, how its codes are used, how and by what it was trained."""
+"""The report of a run: what it reconstructs, samples and costs, how its codes are used, how it was trained."""
 
 from __future__ import annotations
 

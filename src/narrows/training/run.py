@@ -25,7 +25,7 @@ class RunFolder:
     """A run's folder on disk.
 
     Args:
-        path: the folder; made by `start`.
+        path: the folder; made by `write_recipe`.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -43,15 +43,14 @@ class RunFolder:
         """The run folder of the prior fitted to this run's codes."""
         return RunFolder(self.path / "prior")
 
-    def start(self, recipe: str) -> None:
-        """Make the folder and write `recipe.yaml`.
+    def require_new(self) -> None:
+        """Refuse to write over an earlier run.
 
         Raises:
-            NarrowsError: if it holds a run already.
+            NarrowsError: if the folder holds one.
         """
         if self.recipe.exists():
-            raise NarrowsError(f"{self.path} holds a run already: continue it with --resume, or give another --out")
-        self.write_recipe(recipe)
+            raise NarrowsError(f"{self.path} holds a run already: continue it with --resume, or use another folder")
 
     def write_recipe(self, recipe: str) -> None:
         """Write `recipe.yaml`."""

@@ -20,7 +20,7 @@ class AutoencoderTask(Task):
     """The estimator's loss in nats per dimension, and the bottleneck's own losses.
 
     Per dimension, because the bottleneck's losses are means over the latents: beside a likelihood summed over thousands
-    of pixels the commitment of a VQ-VAE would be thousands of times weaker, and the encoder runs away from its codebook.
+    of pixels the commitment of a VQ-VAE would be thousands of times weaker, and the encoder would outrun its codebook.
 
     Args:
         model: what is trained.
