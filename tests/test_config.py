@@ -1,0 +1,49 @@
+from pathlib import Path
+
+import pytest
+import yaml
+
+from narrows.config import ModelRecipe, RecipeError, TrainingRecipe, find_recipe, resolve
+
+
+def test_a_variant_lays_its_settings_over_the_recipe(tiny: Path) -> None:
+    recipe = find_recipe(str(tiny))
+    values = resolve(TrainingRecipe, recipe.variant("vae")).values
+    assert values.model.init_args.bottleneck.init_args.as_dict() == {"channels": 2}  # nothing of the VectorQuantizer's
+    assert values.model.init_args.encoder.init_args.width == 8
+    assert resolve(TrainingRecipe, recipe.variant(None)).values.model.init_args.bottleneck.init_args.codebook_size == 8
+
+
+def test_overrides_reach_the_built_objects(tiny: Path) -> None:
+    overrides = ["--model.encoder.width=6", "--training.betas=[0.8,0.9]", "--estimator=ImportanceWeighted"]
+    built = resolve(TrainingRecipe, find_recipe(str(tiny)).settings, [*overrides, "--estimator.samples=3"]).build()
+    assert built.model((1, 8, 8)).encoder.layers[0].out_channels == 6
+    assert built.training.betas == (0.8, 0.9)
+    assert built.estimator.samples == 3
+
+
+def test_what_was_resolved_resolves_to_itself(tiny: Path) -> None:
+    once = resolve(TrainingRecipe, find_recipe(str(tiny)).settings).yaml
+    assert resolve(TrainingRecipe, yaml.safe_load(once)).yaml == once
+
+
+def test_unknown_parts_of_a_recipe_are_named(tiny: Path) -> None:
+    settings = find_recipe(str(tiny)).settings
+    with pytest.raises(
+        RecipeError, match="unknown setting 'trainin'; the settings are model, estimator, data, training"
+    ):
+        resolve(TrainingRecipe, {**settings, "trainin": {}})
+    with pytest.raises(RecipeError, match="stps"):
+        resolve(TrainingRecipe, {**settings, "training": {"stps": 3}})
+    with pytest.raises(RecipeError, match="model"):
+        resolve(ModelRecipe, {})
+
+
+def test_a_file_that_is_no_recipe_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    for text, message in (("a: [", "cannot be read"), ("- a", "not a YAML mapping")):
+        path.write_text(text)
+        with pytest.raises(RecipeError, match=message):
+            find_recipe(str(path))
+    with pytest.raises(RecipeError, match="cannot be read"):
+        find_recipe(str(tmp_path / "missing.yaml"))

@@ -1,0 +1,57 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+import narrows
+from narrows.pretrained import ModelError
+
+
+def test_a_loaded_model_encodes_decodes_and_samples(trained: Path) -> None:
+    model = narrows.load(trained)
+    x = torch.randint(256, (3, 1, 8, 8)) / 255
+    codes = model.encode(x)
+    assert (codes.shape, codes.dtype) == ((3, 4, 4), torch.int64)
+    assert model.decode(codes).shape == x.shape
+    assert model.sample(5, labels=torch.arange(5)).shape == (5, 1, 8, 8)
+    assert model.classes == [str(digit) for digit in range(10)]
+    assert not model.training
+
+
+def test_the_prior_is_loaded_with_its_weights(trained: Path) -> None:
+    prior = narrows.load(trained).prior
+    assert prior is not None
+    torch.manual_seed(0)
+    codes, labels = torch.randint(8, (4, 4, 4)), torch.tensor([0, 1, 2, 3])
+    again = narrows.load(trained).prior
+    assert again is not None
+    torch.testing.assert_close(prior.log_prob(codes, labels), again.log_prob(codes, labels))
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "config.json"])
+@pytest.mark.parametrize("part", ["model", "prior/model"])
+def test_damaged_files_are_named(trained: Path, tmp_path: Path, part: str, name: str) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    file = run / part / name
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    with pytest.raises(ModelError, match=f"{file} "):
+        narrows.load(run)
+
+
+def test_weights_of_another_model_are_refused(trained: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((run / "model" / "config.json").read_text())
+    config["model"]["init_args"]["encoder"]["init_args"]["width"] = 9
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ModelError, match="of another model"):
+        narrows.load(run)
+
+
+def test_what_is_neither_folder_nor_hub_id_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match="neither a run folder nor a model on the hub"):
+        narrows.load("no such model")
+    with pytest.raises(ModelError, match="holds no trained model"):
+        narrows.load(tmp_path)
