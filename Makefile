@@ -30,7 +30,9 @@ check: .venv/installed-dev
 
 bench: .venv/installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
-	$(BIN)/python -m benchmarks
+	$(BIN)/python -m benchmarks.quantizer
+	$(BIN)/python -m benchmarks.pixelcnn
+	$(BIN)/python -m benchmarks.loader
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache

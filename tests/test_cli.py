@@ -86,8 +86,7 @@ def test_sampling_repeats_with_its_seed_and_obeys_the_class(trained: Path, tmp_p
     [
         (["--class", "11"], "no class '11'; the classes are: 0, 1, 2"),
         (["--temperature", "0"], "temperature"),
-        (["--top-k", "0"], "top_k"),
-        (["-n", "0"], "-n is 0"),
+        (["--top-p", "1.5"], "top_p"),
     ],
 )
 def test_impossible_samples_are_refused(
@@ -102,8 +101,8 @@ def test_pictures_of_reconstructions_and_of_the_way_between_two(
     trained: Path, pictures: list[Path], tmp_path: Path
 ) -> None:
     out = tmp_path / "out.png"
-    assert main(["reconstruct", str(trained), *map(str, pictures), "-o", str(out)]) == 0
-    assert size_of(out) == (8 * 10 - 2, 2 * 10 - 2)
+    assert main(["reconstruct", str(trained), *map(str, pictures), "--scale", "3", "-o", str(out)]) == 0
+    assert size_of(out) == (3 * (8 * 10 - 2), 3 * (2 * 10 - 2))
     assert main(["interpolate", str(trained), str(pictures[0]), str(pictures[1]), "--steps", "5", "-o", str(out)]) == 0
     assert size_of(out) == (5 * 10 - 2, 8)
 
@@ -173,9 +172,10 @@ def test_unknown_recipes_and_folders_say_what_there_is(tmp_path: Path, capsys: p
     assert "holds no trained model" in capsys.readouterr().err
 
 
-def test_a_misspelt_option_exits_with_two() -> None:
+@pytest.mark.parametrize("wrong", [["--tempratur", "1"], ["-n", "0"], ["--top-k", "0"], ["--scale", "0"]])
+def test_a_misspelt_or_impossible_option_exits_with_two(wrong: list[str]) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(["sample", "run", "--tempratur", "1"])
+        main(["sample", "run", *wrong])
     assert stop.value.code == 2
 
 

@@ -86,20 +86,28 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
 def _sample(options: argparse.Namespace, _: list[str]) -> None:
     out = options.out or Path(options.folder) / "samples.png"
     commands.sample_images(
-        options.folder, options.n, options.label, options.temperature, options.top_k, options.top_p, options.seed, out
+        options.folder,
+        options.n,
+        options.label,
+        options.temperature,
+        options.top_k,
+        options.top_p,
+        options.seed,
+        options.scale,
+        out,
     )
     _say(str(out))
 
 
 def _reconstruct(options: argparse.Namespace, _: list[str]) -> None:
     out = options.out or Path(options.folder) / "reconstructions.png"
-    commands.reconstruct(options.folder, options.files, out)
+    commands.reconstruct(options.folder, options.files, options.scale, out)
     _say(str(out))
 
 
 def _interpolate(options: argparse.Namespace, _: list[str]) -> None:
     out = options.out or Path(options.folder) / "interpolation.png"
-    commands.interpolate(options.folder, options.start, options.end, options.steps, out)
+    commands.interpolate(options.folder, options.start, options.end, options.steps, options.scale, out)
     _say(str(out))
 
 
@@ -111,6 +119,13 @@ def _encode(options: argparse.Namespace, _: list[str]) -> None:
 def _decode(options: argparse.Namespace, _: list[str]) -> None:
     for file in commands.decode(options.folder, options.codes, options.out):
         _say(str(file))
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -132,6 +147,12 @@ def _parser() -> argparse.ArgumentParser:
 
     def out(added: argparse.ArgumentParser, help: str, required: bool = False) -> None:
         added.add_argument("-o", "--out", type=Path, metavar="PATH", required=required, help=help)
+
+    def picture(added: argparse.ArgumentParser, name: str) -> None:
+        added.add_argument(
+            "--scale", type=_positive, default=1, help="the factor by which the picture is magnified (1)"
+        )
+        out(added, f"a PNG (RUN/{name}.png)")
 
     data_help = "a folder of images, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
 
@@ -157,22 +178,22 @@ def _parser() -> argparse.ArgumentParser:
 
     sample = command("sample", _sample, "draw new images from the prior")
     folder(sample)
-    sample.add_argument("-n", type=int, default=16, help="how many images (16)")
+    sample.add_argument("-n", type=_positive, default=16, help="how many images (16)")
     sample.add_argument("--class", dest="label", metavar="CLASS", help="the name or number of a class (all in turn)")
     sample.add_argument("--temperature", type=float, default=1.0, help="below 1: more probable, less varied (1)")
-    sample.add_argument("--top-k", type=int, help="only the k most probable values of each code")
+    sample.add_argument("--top-k", type=_positive, help="only the k most probable values of each code")
     sample.add_argument(
         "--top-p", type=float, help="only the most probable values that together reach this probability"
     )
     sample.add_argument("--seed", type=int, default=0, help="of the draws (0)")
-    out(sample, "a PNG (RUN/samples.png)")
+    picture(sample, "samples")
 
     reconstruct = command("reconstruct", _reconstruct, "show images above their reconstructions")
     folder(reconstruct)
     reconstruct.add_argument(
         "files", nargs="*", type=Path, metavar="IMAGE", help="image files (16 of the run's test split)"
     )
-    out(reconstruct, "a PNG (RUN/reconstructions.png)")
+    picture(reconstruct, "reconstructions")
 
     encode = command("encode", _encode, "turn image files into codes")
     folder(encode)
@@ -190,13 +211,15 @@ def _parser() -> argparse.ArgumentParser:
     folder(interpolate)
     interpolate.add_argument("start", type=Path, metavar="START", help="an image file")
     interpolate.add_argument("end", type=Path, metavar="END", help="an image file")
-    interpolate.add_argument("--steps", type=int, default=9, help="how many images, the ends included (9)")
-    out(interpolate, "a PNG (RUN/interpolation.png)")
+    interpolate.add_argument("--steps", type=_positive, default=9, help="how many images, the ends included (9)")
+    picture(interpolate, "interpolation")
 
     evaluate = command("evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data")
     folder(evaluate)
     evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
     evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="(test)")
-    evaluate.add_argument("--samples", type=int, default=64, help="S of the importance-weighted bound of a VAE (64)")
-    evaluate.add_argument("--limit", type=int, help="measure the first LIMIT examples only")
+    evaluate.add_argument(
+        "--samples", type=_positive, default=64, help="S of the importance-weighted bound of a VAE (64)"
+    )
+    evaluate.add_argument("--limit", type=_positive, help="measure the first LIMIT examples only")
     return parser

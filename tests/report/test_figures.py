@@ -26,7 +26,7 @@ def titles(rows: list[dict[str, Any]]) -> list[str]:
 def test_a_panel_per_quantity_with_known_ones_first_and_none_for_the_clock() -> None:
     row = {"step": 1, "zeta": 1.0, "loss": 2.0, "seconds": 3.0, "images_per_second": 4.0, "waiting": 0.1, "done": "yes"}
     rows = [row, {"step": 1, "split": "validation", "bits_per_dim": 5.0, "loss": 3.0}]
-    assert titles(rows) == ["Bits per dimension", "Loss (nats per example)", "zeta"]
+    assert titles(rows) == ["Bits per dimension", "Loss", "zeta"]
     assert {"train 2.000", "validation 3.000"} <= set(panels(learning_curves(rows).svg)[1])
 
 

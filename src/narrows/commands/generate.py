@@ -25,11 +25,10 @@ def sample_images(
     top_k: int | None,
     top_p: float | None,
     seed: int,
+    scale: int,
     out: Path,
 ) -> None:
     """Write a grid of n samples of the run's prior to the PNG `out`; without a label the classes take turns."""
-    if n < 1:
-        raise NarrowsError(f"-n is {n}: it must be at least 1")
     model = load(folder)
     if model.discrete and model.prior is None:
         raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
@@ -42,7 +41,7 @@ def sample_images(
         raise NarrowsError(f"--class {label}: {folder} was trained on data without labels")
     with progress("sample", model.prior.length if model.prior else 1, "codes") as meter:
         images = model.sample(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
-    save_image(out, image_grid(images, columns=min(n, COLUMNS)))
+    save_image(out, image_grid(images, columns=min(n, COLUMNS), scale=scale))
 
 
 def class_index(model: Autoencoder, label: str) -> int:
@@ -59,10 +58,10 @@ def class_index(model: Autoencoder, label: str) -> int:
     raise NarrowsError(f"no class {label!r}; the classes are: {names}")
 
 
-def interpolate(folder: str, start: Path, end: Path, steps: int, out: Path) -> None:
+def interpolate(folder: str, start: Path, end: Path, steps: int, scale: int, out: Path) -> None:
     """Write the row of `steps` images from `start` to `end` through the latent space to the PNG `out`."""
     if steps < 2:
         raise NarrowsError(f"--steps is {steps}: it must be at least 2")
     model = load(folder)
     ends = to_unit(read_images([start, end], model.shape))
-    save_image(out, image_grid(model.interpolate(ends[:1], ends[1:], steps)[0], columns=steps))
+    save_image(out, image_grid(model.interpolate(ends[:1], ends[1:], steps)[0], columns=steps, scale=scale))

@@ -6,7 +6,6 @@ import json
 
 from narrows.atomic import whole_file
 from narrows.commands.source import open_run_data
-from narrows.errors import NarrowsError
 from narrows.evaluation import measure
 from narrows.pretrained import load
 from narrows.progress import progress
@@ -21,8 +20,6 @@ def evaluate(folder: str, source: str | None, split: str, samples: int, limit: i
 
     The importance-weighted bound takes `samples` latents of each example where the posterior is one to draw from.
     """
-    if samples < 1:
-        raise NarrowsError(f"--samples is {samples}: it must be at least 1")
     model = load(folder)
     run = RunFolder(folder)
     data = open_run_data(run, source)

@@ -64,7 +64,7 @@ def decode(folder: str, codes: Path, out: Path) -> list[Path]:
     return written
 
 
-def reconstruct(folder: str, files: Sequence[Path], out: Path) -> None:
+def reconstruct(folder: str, files: Sequence[Path], scale: int, out: Path) -> None:
     """Write a PNG of images above their reconstructions; without files, of the first images of the run's test split."""
     model = load(folder)
     levels = read_images(files, model.shape) if files else _test_images(folder, 16)
@@ -74,7 +74,7 @@ def reconstruct(folder: str, files: Sequence[Path], out: Path) -> None:
         part = originals[start : start + 8]
         padding = torch.ones(8 - len(part), *model.shape)
         rows += [part, padding, model.reconstruct(part), padding]
-    save_image(out, image_grid(torch.cat(rows), columns=8))
+    save_image(out, image_grid(torch.cat(rows), columns=8, scale=scale))
 
 
 def _test_images(folder: str, n: int) -> Tensor:

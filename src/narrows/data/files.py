@@ -37,16 +37,17 @@ def to_uint8(images: Tensor) -> Tensor:
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
-def image_grid(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
+def image_grid(images: Tensor, columns: int, gap: int = 2, scale: int = 1) -> np.ndarray:
     """Images row by row on white.
 
     Args:
         images: [N, C, H, W] in [0, 1], C = 1 (grey) or 3 (RGB).
         columns: the images in a row; the last row may be shorter.
         gap: the pixels between two images.
+        scale: the whole factor by which the grid is magnified.
 
     Returns:
-        uint8 [rows (H + gap) - gap, columns (W + gap) - gap, 3].
+        uint8 [`scale` (rows (H + gap) - gap), `scale` (columns (W + gap) - gap), 3].
     """
     tiles = to_uint8(images).permute(0, 2, 3, 1).numpy()
     count, height, width, _ = tiles.shape
@@ -55,7 +56,7 @@ def image_grid(images: Tensor, columns: int, gap: int = 2) -> np.ndarray:
     for index, tile in enumerate(tiles):
         top, left = index // columns * (height + gap), index % columns * (width + gap)
         sheet[top : top + height, left : left + width] = tile
-    return sheet
+    return sheet.repeat(scale, 0).repeat(scale, 1)
 
 
 def save_image(path: str | Path, image: Tensor | np.ndarray) -> None:

@@ -14,7 +14,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torchmetrics.functional.image import structural_similarity_index_measure
 
 from narrows.data import Images, to_unit
 from narrows.errors import NarrowsError
@@ -24,6 +23,9 @@ from narrows.models import Autoencoder
 from narrows.priors import Prior
 
 __all__ = ["Measurement", "measure", "measure_prior"]
+
+SSIM_WINDOW = 11
+"""The side of the window that SSIM compares; smaller images have none."""
 
 
 @dataclass
@@ -117,10 +119,11 @@ def _figures(
     model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int
 ) -> tuple[dict[str, Tensor], Tensor | None]:
     bits = 1 / (model.dimensions * math.log(2))
-    posterior, evidence = model.evidence(x, samples)
+    posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(samples))
     distortion = -evidence.log_likelihood.mean(0) * bits
     rate = evidence.rate * bits
-    mean = model.observe(posterior.mode).mean
+    reconstruction = model.observe(posterior.mode)
+    mean = reconstruction.mean
     mse = (mean - x).square().flatten(1).mean(1)
     figures = {
         "bits_per_dim": rate + distortion,
@@ -129,13 +132,16 @@ def _figures(
         "mse": mse,
         "psnr": -10 * mse.clamp_min(1e-10).log10(),
     }
-    if min(x.shape[2:]) > 11:
+    if min(x.shape[2:]) >= SSIM_WINDOW:
+        from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
+
         figures["ssim"] = structural_similarity_index_measure(mean, x, reduction="none", data_range=1.0)
     if samples > 1:
         figures["importance_weighted_bits_per_dim"] = -importance_weighted_bound(evidence) * bits
     if model.prior is not None and posterior.codes is not None:
         figures["prior_rate_bits_per_dim"] = -model.prior.log_prob(posterior.codes, labels) * bits
-        figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] + distortion
+        # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
+        figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] - reconstruction.log_prob(x) * bits
     return figures, posterior.codes
 
 

@@ -22,7 +22,7 @@ TITLES = {
     "rate_bits_per_dim": "Rate (bits/dim)",
     "distortion_bits_per_dim": "Distortion (bits/dim)",
     "bits_per_code": "Bits per code",
-    "loss": "Loss (nats per example)",
+    "loss": "Loss",
     "perplexity": "Perplexity of the codes",
     "codes_in_use": "Share of codes in use",
     "usage": "Share of codes in use, by batch",

@@ -61,13 +61,13 @@ def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
     figures = measured.figures
     best = min(figures["bits_per_dim"], figures.get("prior_bits_per_dim", float("inf")))
     facts = {
-        "upper bound on -log2 p(x)": f"{best:.3f} bits/dim",
+        "-log2 p(x) is at most": f"{best:.3f} bits/dim",
         "reconstruction": f"{figures['psnr']:.1f} dB PSNR",
     }
     if "perplexity" in figures:
         facts["codes"] = f"{figures['perplexity']:.0f} perplexity, of {model.codes.codebook_size}"
         bits = figures["rate_bits_per_dim"] * model.dimensions
-        facts["an image"] = f"{bits:.0f} bits, 1/{8 * model.dimensions / bits:.0f} of its pixels' size"
+        facts["an image"] = f"{bits:.0f} bits, 1/{8 * model.dimensions / bits:.0f} of its pixels'"
     return facts
 
 
@@ -114,4 +114,4 @@ def _bits(run: RunFolder, model: Autoencoder, measured: Measurement) -> Iterator
     rows = [[name, value, tested.get(name)] for name, value in figures.items()]
     rows += [[name, None, value] for name, value in tested.items() if name not in figures]
     columns = ["figure", "validation", evaluated.get("split", "test")]
-    yield Table("`narrows evaluate` fills the last column in.", columns, rows)
+    yield Table("Means over the images; `narrows evaluate` fills in the last column.", columns, rows)

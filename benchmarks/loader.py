@@ -1,0 +1,62 @@
+"""Batches of images against the training step that takes them: what the loader makes a second, and what a step waits.
+
+The model is that of `vqvae-images`, cpu variant; waiting is the share of a step in which it stood still for data.
+
+    python -m benchmarks.loader [--data SOURCE] [--size 32] [--batch 128] [--steps 40] [--threads 2]
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+
+import torch
+
+from narrows.config import TrainingRecipe, find_recipe, resolve
+from narrows.data import ImageSettings, open_images
+from narrows.training.tasks import AutoencoderTask
+
+
+def main() -> None:
+    """Measure and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", default="digits", help="a source of images, as `narrows train --data` takes it")
+    parser.add_argument("--size", type=int, default=32, help="the side of the images")
+    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--steps", type=int, default=40, help="training steps")
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    settings = parser.parse_args()
+    torch.set_num_threads(settings.threads)
+
+    data = open_images(ImageSettings(source=settings.data, size=settings.size))
+    with data.train.batches(settings.batch, seed=0) as loader:
+        next(loader)
+        began = time.perf_counter()
+        for _ in range(10 * settings.steps):
+            next(loader)
+        alone = (time.perf_counter() - began) / (10 * settings.steps)
+
+    built = resolve(TrainingRecipe, find_recipe("vqvae-images").variant("cpu")).build()
+    task = AutoencoderTask(built.model(data.shape), built.estimator)
+    optimizer = torch.optim.Adam(task.parameters(), built.training.learning_rate)
+    with data.train.batches(settings.batch, seed=0) as loader:
+        for step in range(settings.steps + 1):
+            if step == 1:  # the first warms up
+                began, waited = time.perf_counter(), loader.waited
+            task(*next(loader))[0].backward()
+            optimizer.step()
+            optimizer.zero_grad()
+        taken = time.perf_counter() - began
+        waiting = (loader.waited - waited) / taken
+
+    print("| images | loader alone, images/s | training step ms | loader alone, ms a batch | waiting |")
+    print("|" + " ---: |" * 5)
+    shape = "x".join(map(str, data.shape))
+    print(
+        f"| {shape} | {settings.batch / alone:.0f} | {1e3 * taken / settings.steps:.0f} | {1e3 * alone:.2f} "
+        f"| {waiting:.2%} |"
+    )
+
+
+if __name__ == "__main__":
+    main()
