@@ -190,7 +190,9 @@ def test_bad_input_is_refused() -> None:
         build(grid=(16,))
     with pytest.raises(ValueError, match="first_kernel_size must be odd"):
         build(first_kernel_size=4)
-    with pytest.raises(ValueError, match="at least 1"):
+    with pytest.raises(ValueError, match="layers, width and head_width"):
+        build(layers=0)
+    with pytest.raises(ValueError, match="codebooks and codebook_size must be at least 1"):
         build(codebooks=0)
 
 

@@ -95,6 +95,14 @@ def test_an_example_does_not_depend_on_the_rest_of_the_batch() -> None:
     assert not torch.equal(three[0], three[1])
 
 
+def test_codes_do_not_depend_on_autocast_and_can_be_trained_on() -> None:
+    prior = build()
+    with torch.autocast("cpu", torch.bfloat16):
+        codes = sample(prior, 2, generator=seeded(0))
+    assert torch.equal(codes, sample(prior, 2, generator=seeded(0)))
+    prior.log_prob(codes).sum().backward()
+
+
 def test_codes_are_drawn_at_their_probabilities() -> None:
     logits = torch.randn(8, generator=seeded(0))
     uniforms = (torch.arange(10_000) + 0.5) / 10_000

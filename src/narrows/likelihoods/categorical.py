@@ -22,7 +22,7 @@ class Categorical(Likelihood):
     def __init__(self, channels: int, categories: int) -> None:
         super().__init__(channels, features=channels * categories)
         if categories < 2:
-            raise ValueError(f"categories must be at least 2, not {categories}")
+            raise NarrowsError(f"categories must be at least 2, not {categories}")
 
     def _observe(self, out: Tensor) -> Observation:
         return CategoricalObservation(out.unflatten(1, (-1, self.channels)))

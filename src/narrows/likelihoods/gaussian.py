@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from narrows.errors import NarrowsError
 from narrows.likelihoods.levels import Levels
 from narrows.likelihoods.likelihood import Likelihood, Observation
 
@@ -35,7 +36,7 @@ class GaussianFixed(Likelihood):
     def __init__(self, channels: int, scale: float = 0.1, levels: int = 256) -> None:
         super().__init__(channels, features=channels)
         if scale <= 0:
-            raise ValueError(f"scale must be positive, not {scale}")
+            raise NarrowsError(f"scale must be positive, not {scale}")
         self.levels = Levels(levels)
         self.scale = scale
 
@@ -57,7 +58,7 @@ class GaussianShared(Likelihood):
         self.levels = Levels(levels)
         excess = scale - _least_scale(self.levels)
         if excess <= 0:
-            raise ValueError(
+            raise NarrowsError(
                 f"scale must be more than a quarter of a level, {_least_scale(self.levels):.3g}, not {scale}"
             )
         self.raw_scale = nn.Parameter(torch.tensor(math.log(math.expm1(excess))))

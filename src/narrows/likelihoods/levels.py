@@ -16,14 +16,14 @@ class Levels:
     """The L = `count` levels of an image; 256 for 8 bits.
 
     Raises:
-        ValueError: if there are fewer than two.
+        NarrowsError: if there are fewer than two.
     """
 
     count: int
 
     def __post_init__(self) -> None:
         if self.count < 2:
-            raise ValueError(f"levels must be at least 2, not {self.count}; 8-bit images have 256")
+            raise NarrowsError(f"levels must be at least 2, not {self.count}; 8-bit images have 256")
 
     @property
     def width(self) -> float:

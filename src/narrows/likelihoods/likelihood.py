@@ -12,6 +12,8 @@ from collections.abc import Sequence
 
 from torch import Size, Tensor, nn
 
+from narrows.errors import NarrowsError
+
 __all__ = ["Likelihood", "Observation", "bits_per_dim"]
 
 
@@ -34,11 +36,11 @@ class Observation(ABC):
         """Return log p(x|z), or a lower bound on it where the class says so, in nats, [B].
 
         Raises:
-            ValueError: if x has another shape.
+            NarrowsError: if x has another shape.
             NarrowsError: if x has values that the observation model does not describe.
         """
         if x.shape != self.shape:
-            raise ValueError(
+            raise NarrowsError(
                 f"the data are {list(x.shape)} but the decoder describes {list(self.shape)}: "
                 "its grid and the likelihood's `channels` must be those of the data"
             )
@@ -75,10 +77,10 @@ class Likelihood(nn.Module, ABC):
         """Return p(x|z) for decoder outputs [B, `features`, *grid].
 
         Raises:
-            ValueError: if the decoder's outputs have other than `features` channels.
+            NarrowsError: if the decoder's outputs have other than `features` channels.
         """
         if out.shape[1] != self.features:
-            raise ValueError(
+            raise NarrowsError(
                 f"{type(self).__name__} needs {self.features} channels from the decoder, not {out.shape[1]}: "
                 "build the decoder with the likelihood's `features`"
             )

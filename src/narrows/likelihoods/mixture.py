@@ -10,6 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from narrows.errors import NarrowsError
 from narrows.likelihoods.levels import Levels
 from narrows.likelihoods.likelihood import Likelihood, Observation
 from narrows.likelihoods.logistic import clipped_mean, draw, log_bin, positive_scale
@@ -30,7 +31,7 @@ class DiscretizedLogisticMixture(Likelihood):
         sizes = [1, channels, channels, channels * (channels - 1) // 2]
         super().__init__(channels, features=components * sum(sizes))
         if components < 1:
-            raise ValueError(f"components must be at least 1, not {components}")
+            raise NarrowsError(f"components must be at least 1, not {components}")
         self.components = components
         self.sizes = sizes
         self.levels = Levels(levels)

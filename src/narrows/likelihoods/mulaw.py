@@ -48,7 +48,7 @@ class MuLawCategorical(Likelihood):
     def __init__(self, channels: int, levels: int = 256) -> None:
         super().__init__(channels, features=channels * levels)
         if levels < 2:
-            raise ValueError(f"levels must be at least 2, not {levels}; 8-bit mu-law has 256")
+            raise NarrowsError(f"levels must be at least 2, not {levels}; 8-bit mu-law has 256")
 
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out.unflatten(1, (-1, self.channels)))

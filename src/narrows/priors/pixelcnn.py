@@ -9,6 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from narrows.errors import NarrowsError
 from narrows.networks.pixelcnn import PixelCNN
 from narrows.priors.prior import CodeSpec, Prior
 
@@ -28,7 +29,7 @@ class GatedPixelCNN(Prior):
         dropout: probability with which a gated feature of the horizontal stack is dropped in training.
 
     Raises:
-        ValueError: if the grid is not two-dimensional, or a kernel size is even or below 3.
+        NarrowsError: if the grid is not two-dimensional, a kernel size is even or below 3, or another size is below 1.
     """
 
     def __init__(
@@ -43,10 +44,12 @@ class GatedPixelCNN(Prior):
     ) -> None:
         super().__init__(spec)
         if len(spec.grid) != 2:
-            raise ValueError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use another prior")
+            raise NarrowsError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use another prior")
+        if min(layers, width, head_width) < 1:
+            raise NarrowsError(f"layers, width and head_width must be at least 1, got {layers}, {width}, {head_width}")
         for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
             if size < 3 or size % 2 == 0:
-                raise ValueError(f"{name} must be odd and at least 3, got {size}")
+                raise NarrowsError(f"{name} must be odd and at least 3, got {size}")
         self.network = PixelCNN(
             spec.codebooks,
             spec.codebook_size,
@@ -115,6 +118,7 @@ class PixelCNNState:
         self.gates = zeros(batch, depth * channels)
         self.features = zeros(batch, 2 * channels)
         self.a, self.b = self.features.chunk(2, 1)
+        self.hidden = zeros(batch, network.head.hidden.out_features)
 
         # Weights as matrices from inputs to outputs; the first convolution of an embedding is a table of K rows, which
         # hold what a code adds to each of the `first` positions after it.
@@ -128,9 +132,11 @@ class PixelCNNState:
         head = network.head
         self.hidden_weight, self.hidden_bias = head.hidden.weight.t().contiguous(), head.hidden.bias.detach()
         self.earlier = [embedding.weight.detach() for embedding in head.earlier]
-        self.code_weights, self.code_biases = head.weight.detach().unbind(), head.bias.detach().unbind()
 
-        # Views of every column, made once: a view costs as much as the arithmetic on it.
+        # Views, made once: a view costs as much as the arithmetic on it.
+        hidden = self.hidden.chunk(self.codebooks, 1)
+        self.heads = list(zip(head.bias.detach(), hidden, head.weight.detach(), strict=True))
+        self.later = self.hidden.unflatten(1, (self.codebooks, -1))
         gates = self.gates.chunk(depth, 1)
         self.slots = self.row.unbind()
         self.columns = []
@@ -145,9 +151,9 @@ class PixelCNNState:
     def step(self, previous: Tensor | None) -> Tensor:
         """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
         if self.index == self.length:
-            raise ValueError(f"all {self.length} codes are drawn: call begin() for new examples")
+            raise NarrowsError(f"all {self.length} codes are drawn: call begin() for new examples")
         if (previous is None) != (self.index == 0):
-            raise ValueError("step() takes None at the first code and the code before at every other")
+            raise NarrowsError("step() takes None at the first code and the code before at every other")
         if previous is not None:
             self._take(previous)
         position, code = divmod(self.index, self.codebooks)
@@ -156,8 +162,9 @@ class PixelCNNState:
             row, column = divmod(position, self.width)
             if column == 0:
                 self._begin_row(row)
-            self.hidden = self._read(column)
-        return torch.addmm(self.code_biases[code], self.hidden[:, code].relu(), self.code_weights[code])
+            self._read(column)
+        bias, hidden, weight = self.heads[code]
+        return torch.addmm(bias, hidden.relu(), weight)
 
     def _take(self, code: Tensor) -> None:
         """Add the code before to all that later codes read."""
@@ -166,7 +173,7 @@ class PixelCNNState:
         self.slots[column * self.codebooks + m].copy_(code)
         self.ahead[column].add_(self.tables[m].index_select(0, code))
         if m + 1 < self.codebooks:
-            self.hidden[:, m + 1 :] += self.earlier[m][code].unsqueeze(1)
+            self.later[:, m + 1 :] += self.earlier[m][code].unsqueeze(1)
 
     @torch.no_grad()
     def _begin_row(self, row: int) -> None:
@@ -182,8 +189,8 @@ class PixelCNNState:
             vertical, across = layer.descend(rows, condition)
             self.across[i] = across[:, :, 0].mT
 
-    def _read(self, column: int) -> Tensor:
-        """Run the horizontal stack at one position and return the head's hidden features, [B, M, D]."""
+    def _read(self, column: int) -> None:
+        """Run the horizontal stack and the head's hidden layer at one position."""
         features, a, b = self.features, self.a, self.b
         for across, window, mix, gate, here, residual, after in self.columns[column]:
             torch.addmm(across, window, mix, out=features)
@@ -191,4 +198,4 @@ class PixelCNNState:
             torch.addcmul(b, a, b, value=-2, out=gate)
             torch.addmm(here, gate, residual, out=after)
         read = torch.addmm(after, self.gates, self.skips).relu_()
-        return torch.addmm(self.hidden_bias, read, self.hidden_weight).unflatten(1, (self.codebooks, -1))
+        torch.addmm(self.hidden_bias, read, self.hidden_weight, out=self.hidden)

@@ -10,6 +10,8 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from narrows.errors import NarrowsError
+
 __all__ = ["CodeSpec", "Prior"]
 
 
@@ -32,7 +34,7 @@ class CodeSpec:
     def __post_init__(self) -> None:
         """Refuse sizes below one."""
         if min(*self.grid, self.codebooks, self.codebook_size) < 1 or self.classes < 0:
-            raise ValueError(f"grid, codebooks and codebook_size must be at least 1 and classes at least 0, got {self}")
+            raise NarrowsError(f"grid, codebooks and codebook_size must be at least 1, and classes 0 or more: {self}")
 
 
 class Prior(nn.Module, ABC):
@@ -91,10 +93,10 @@ class Prior(nn.Module, ABC):
         """Return the codes as [B, *grid, M].
 
         Raises:
-            ValueError: if their shape is not [B, *grid] (M = 1) or [B, *grid, M], or a code lies outside [0, K).
+            NarrowsError: if their shape is not [B, *grid] (M = 1) or [B, *grid, M], or a code lies outside [0, K).
         """
         if codes.shape[1:] != self.code_shape:
-            raise ValueError(f"codes must have the shape {['B', *self.code_shape]}, got {list(codes.shape)}")
+            raise NarrowsError(f"codes must have the shape {['B', *self.code_shape]}, got {list(codes.shape)}")
         _check_range(codes, self.codebook_size, "codes")
         return codes.long().view(-1, *self.grid, self.codebooks)
 
@@ -102,21 +104,21 @@ class Prior(nn.Module, ABC):
         """Return the labels, [`batch`], or None for an unconditional prior.
 
         Raises:
-            ValueError: if labels are missing, uncalled for, not of shape [`batch`], or outside [0, `classes`).
+            NarrowsError: if labels are missing, uncalled for, not of shape [`batch`], or outside [0, `classes`).
         """
         if labels is None:
             if self.classes:
-                raise ValueError(f"this prior is conditioned on {self.classes} classes: pass labels of shape [{batch}]")
+                raise NarrowsError(f"this prior is conditioned on {self.classes} classes: pass labels, [{batch}]")
             return None
         if not self.classes:
-            raise ValueError("this prior has classes = 0: pass labels=None, or build it with the number of classes")
+            raise NarrowsError("this prior has classes = 0: pass labels=None, or build it with the number of classes")
         if labels.shape != (batch,):
-            raise ValueError(f"labels must have the shape [{batch}], one for each example, got {list(labels.shape)}")
+            raise NarrowsError(f"labels must have the shape [{batch}], one for each example, got {list(labels.shape)}")
         _check_range(labels, self.classes, "labels")
         return labels.long()
 
 
 def _check_range(values: Tensor, end: int, name: str) -> None:
-    if values.is_floating_point() or (len(values) and not 0 <= values.min() <= values.max() < end):
+    if values.is_floating_point() or (values.numel() and not 0 <= values.min() <= values.max() < end):
         found = f"{values.dtype} from {values.min()} to {values.max()}"
-        raise ValueError(f"{name} must be integers from 0 to {end - 1}, got {found}")
+        raise NarrowsError(f"{name} must be integers from 0 to {end - 1}, got {found}")

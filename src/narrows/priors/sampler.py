@@ -11,6 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from narrows.errors import NarrowsError
 from narrows.priors.prior import Prior
 
 __all__ = ["draw", "filtered", "sample", "tempered", "top_k_filtered", "top_p_filtered"]
@@ -20,10 +21,10 @@ def tempered(logits: Tensor, temperature: float) -> Tensor:
     """Logits [..., K] divided by the temperature: below 1 sharpens the distribution, above 1 flattens it.
 
     Raises:
-        ValueError: if `temperature` is not above 0.
+        NarrowsError: if `temperature` is not above 0.
     """
     if not temperature > 0:
-        raise ValueError(f"temperature must be above 0, got {temperature}; for the most probable code use top_k=1")
+        raise NarrowsError(f"temperature must be above 0, got {temperature}; for the most probable code use top_k=1")
     return logits / temperature
 
 
@@ -31,10 +32,10 @@ def top_k_filtered(logits: Tensor, k: int) -> Tensor:
     """Logits [..., K] with all but the `k` most probable codes excluded (minus infinity).
 
     Raises:
-        ValueError: if `k` is below 1.
+        NarrowsError: if `k` is below 1.
     """
     if k < 1:
-        raise ValueError(f"top_k must be at least 1, got {k}; leave it out to keep all codes")
+        raise NarrowsError(f"top_k must be at least 1, got {k}; leave it out to keep all codes")
     values, indices = logits.topk(min(k, logits.shape[-1]))
     return torch.full_like(logits, -torch.inf).scatter(-1, indices, values)
 
@@ -43,10 +44,10 @@ def top_p_filtered(logits: Tensor, p: float) -> Tensor:
     """Logits [..., K] with all but the fewest most probable codes that together reach probability `p` excluded.
 
     Raises:
-        ValueError: if `p` is not in (0, 1].
+        NarrowsError: if `p` is not in (0, 1].
     """
     if not 0 < p <= 1:
-        raise ValueError(f"top_p must be above 0 and at most 1, got {p}; leave it out to keep all codes")
+        raise NarrowsError(f"top_p must be above 0 and at most 1, got {p}; leave it out to keep all codes")
     ordered, indices = logits.sort(descending=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
@@ -57,7 +58,7 @@ def filtered(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
     """Logits [..., K] after temperature, then top-k, then top-p; each is left out at its default.
 
     Raises:
-        ValueError: if a setting is out of range.
+        NarrowsError: if a setting is out of range.
     """
     if temperature != 1:
         logits = tempered(logits, temperature)
@@ -77,7 +78,6 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(1)
 
 
-@torch.inference_mode()
 def sample(
     prior: Prior,
     batch: int,
@@ -88,7 +88,7 @@ def sample(
     generator: torch.Generator | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Draw codes from p(codes | label), one incremental step a code.
+    """Draw codes from p(codes | label), one incremental step a code, in full precision whatever the autocast.
 
     All random numbers are drawn at the start, one uniform for each code: those of the first example in the order of its
     codes, then those of the second, and so on. An example is thus the same however many follow it in the batch.
@@ -107,16 +107,17 @@ def sample(
         Codes [B, *grid], or [B, *grid, M] where the prior has M > 1 codes per position.
 
     Raises:
-        ValueError: if a setting is out of range, or labels do not fit the prior.
+        NarrowsError: if a setting is out of range, or labels do not fit the prior.
     """
     device = next(prior.parameters()).device
     source = "cpu" if generator is None else generator.device
-    uniforms = torch.rand(batch, prior.length, generator=generator, device=source).to(device)
-    state = prior.begin(batch, labels)
     codes: list[Tensor] = []
-    for uniform in uniforms.t().contiguous().unsqueeze(-1):
-        logits = prior.step(state, codes[-1] if codes else None)
-        codes.append(draw(filtered(logits, temperature, top_k, top_p), uniform))
-        if progress is not None:
-            progress(len(codes), prior.length)
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        uniforms = torch.rand(batch, prior.length, generator=generator, device=source).to(device)
+        state = prior.begin(batch, labels)
+        for uniform in uniforms.t().contiguous().unsqueeze(-1):
+            logits = prior.step(state, codes[-1] if codes else None)
+            codes.append(draw(filtered(logits, temperature, top_k, top_p), uniform))
+            if progress is not None:
+                progress(len(codes), prior.length)
     return torch.stack(codes, 1).view(batch, *prior.code_shape)

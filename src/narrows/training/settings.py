@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
+from narrows.errors import NarrowsError
+
 __all__ = ["TrainingSettings"]
 
 
@@ -56,9 +58,9 @@ class TrainingSettings:
             "keep",
         ):
             if getattr(self, name) < 1:
-                raise ValueError(f"training.{name} is {getattr(self, name)}: it must be at least 1")
+                raise NarrowsError(f"training.{name} is {getattr(self, name)}: it must be at least 1")
         if not self.learning_rate > 0:
-            raise ValueError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
+            raise NarrowsError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
 
     def learning_rate_at(self, step: int) -> float:
         """The learning rate of step 1, 2, ..., `steps`."""
