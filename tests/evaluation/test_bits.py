@@ -8,7 +8,7 @@ import torch
 import narrows
 from narrows.data import Images, ImageSettings, open_images, to_unit
 from narrows.errors import NarrowsError
-from narrows.evaluation import code_counts, measure, measure_prior, perplexity, share_in_use
+from narrows.evaluation import measure, measure_prior
 
 
 @pytest.fixture(scope="module")
@@ -48,11 +48,3 @@ def test_measuring_leaves_training_alone(trained: Path, images: Images) -> None:
 def test_no_images_are_an_error(trained: Path, images: Images) -> None:
     with pytest.raises(NarrowsError, match="split of the data is empty"):
         measure(narrows.load(trained), images.first(0))
-
-
-def test_perplexity_and_use_of_known_counts() -> None:
-    codes = torch.tensor([[[0, 3]], [[1, 3]]])  # [B=2, grid=1, M=2]
-    counts = code_counts(codes, codebooks=2, codebook_size=4)
-    assert counts.tolist() == [[1, 1, 0, 0], [0, 0, 0, 2]]
-    assert perplexity(counts) == pytest.approx((2 + 1) / 2)
-    assert share_in_use(counts) == 3 / 8

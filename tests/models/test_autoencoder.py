@@ -47,7 +47,7 @@ def test_codes_are_integers_on_the_grid() -> None:
 def test_the_evidence_of_many_samples_is_that_of_each_alone() -> None:
     model, x = autoencoder(Gaussian(channels=2)), images(3)
     torch.manual_seed(2)
-    posterior, evidence = model.evidence(x, samples=5)
+    posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(5))
     torch.manual_seed(2)
     draw = model.posterior(x).draw(5)
     alone = torch.stack([model.observe(z).log_prob(x) for z in draw.z])

@@ -153,10 +153,11 @@ def test_a_new_prior_is_close_to_uniform_and_deep_vertical_signals_survive() -> 
     codes = torch.randint(64, (4, 8, 8))
     bits = -prior.log_prob(codes) / (64 * torch.tensor(2.0).log())
     assert ((bits - 6).abs() < 0.3).all()
-    embedded = prior.network.embed(codes.unsqueeze(-1))
-    vertical = prior.network.above(torch.nn.functional.pad(embedded, (0, 0, 3, -1)))
-    for layer, condition in zip(prior.network.layers, prior.network.conditions(torch.zeros(4).long()), strict=True):
-        vertical, _ = layer.descend(torch.nn.functional.pad(vertical, (0, 0, 1, 0)), condition)
+    network = prior.network
+    embedded = network.embed(codes.unsqueeze(-1)).permute(0, 3, 1, 2)
+    vertical = network.above(torch.nn.functional.pad(embedded, (0, 0, 3, -1)))
+    for layer, condition in zip(network.layers, network.conditions(torch.zeros(4).long()), strict=True):
+        vertical, _, _ = layer(vertical, embedded, condition)
     assert 0.03 < vertical[:, :, 1:].std() < 1
 
 

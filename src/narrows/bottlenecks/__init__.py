@@ -1,5 +1,6 @@
 """Bottlenecks: features [B, C, *grid] to a posterior over latents."""
 
+from narrows.bottlenecks.categorical import Categorical, CategoricalPosterior
 from narrows.bottlenecks.codebook import (
     Codebook,
     CodebookCare,
@@ -10,11 +11,16 @@ from narrows.bottlenecks.codebook import (
     RestartUnused,
 )
 from narrows.bottlenecks.gaussian import Gaussian, GaussianPosterior
-from narrows.bottlenecks.posterior import Bottleneck, DiscreteBottleneck, Draw, Posterior
+from narrows.bottlenecks.posterior import Bottleneck, DiscreteBottleneck, Draw, Posterior, SampledPosterior
+from narrows.bottlenecks.residual import ResidualQuantizer
+from narrows.bottlenecks.scalar import FSQ
 from narrows.bottlenecks.vector import FactorizedQuantizer, VectorPosterior, VectorQuantizer
 
 __all__ = [
+    "FSQ",
     "Bottleneck",
+    "Categorical",
+    "CategoricalPosterior",
     "Codebook",
     "CodebookCare",
     "CosineCodebook",
@@ -27,7 +33,9 @@ __all__ = [
     "KMeansStart",
     "LearntCodebook",
     "Posterior",
+    "ResidualQuantizer",
     "RestartUnused",
+    "SampledPosterior",
     "VectorPosterior",
     "VectorQuantizer",
 ]

@@ -13,7 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from narrows.bottlenecks.usage import count
 from narrows.distributed import global_rows, global_sum
+from narrows.errors import NarrowsError
 
 __all__ = [
     "Codebook",
@@ -23,7 +25,6 @@ __all__ = [
     "KMeansStart",
     "LearntCodebook",
     "RestartUnused",
-    "count",
     "lookup",
     "nearest",
 ]
@@ -70,13 +71,6 @@ def nearest(tokens: Tensor, points: Tensor) -> Tensor:
             within = scores.view(-1, _BLOCK).index_select(0, first_blocks[:n] + block).argmin(1)
             torch.add(within, block, alpha=_BLOCK, out=found)
     return codes.clamp_max_(size - 1)  # a token that is not finite may have met the padding
-
-
-@torch.no_grad()
-def count(codes: Tensor, size: int) -> Tensor:
-    """How many tokens of this process have each code: [n, M] codes in [0, K = `size`) -> [M, K], float32."""
-    ones = torch.ones((), device=codes.device).expand(codes.T.shape)
-    return torch.zeros(codes.shape[1], size, device=codes.device).scatter_add_(1, codes.T, ones)
 
 
 def lookup(points: Tensor, codes: Tensor) -> Tensor:
@@ -194,9 +188,9 @@ class EMACodebook(Codebook):
     def __init__(self, codebooks: int, codebook_size: int, dim: int, decay: float = 0.99, smoothing: float = 1e-5):
         super().__init__(codebooks, codebook_size, dim)
         if not 0 <= decay < 1:
-            raise ValueError(f"decay must be in [0, 1), not {decay}")
+            raise NarrowsError(f"decay must be in [0, 1), not {decay}")
         if smoothing <= 0:
-            raise ValueError(f"smoothing must be above 0, not {smoothing}")
+            raise NarrowsError(f"smoothing must be above 0, not {smoothing}")
         self.decay, self.smoothing = decay, smoothing
         self.register_buffer("counts", torch.ones(codebooks, codebook_size))
         self.register_buffer("sums", self.vectors.clone())
@@ -206,10 +200,10 @@ class EMACodebook(Codebook):
         """Move the averages by one step.
 
         Raises:
-            ValueError: if the module was converted to another type than float32, too coarse for such small steps.
+            NarrowsError: if the module was converted to another type than float32, too coarse for such small steps.
         """
         if self.sums.dtype != torch.float32:
-            raise ValueError(f"an EMACodebook cannot learn in {self.sums.dtype}: keep it in float32 and use autocast")
+            raise NarrowsError(f"an EMACodebook cannot learn in {self.sums.dtype}: keep it in float32 and use autocast")
         super().observe(tokens, codes, counts)
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(_sums(tokens, codes, self.size), 1 - self.decay)
@@ -267,7 +261,7 @@ class KMeansStart(CodebookCare):
 
     def __init__(self, batches: int = 1, iterations: int = 10):
         if batches < 1 or iterations < 0:
-            raise ValueError(f"batches must be at least 1 and iterations at least 0, not {batches} and {iterations}")
+            raise NarrowsError(f"batches must be at least 1 and iterations at least 0, not {batches} and {iterations}")
         self.batches, self.iterations = batches, iterations
 
     def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
@@ -292,7 +286,7 @@ class RestartUnused(CodebookCare):
 
     def __init__(self, after: int = 100):
         if after < 1:
-            raise ValueError(f"after must be at least 1 batch, not {after}")
+            raise NarrowsError(f"after must be at least 1 batch, not {after}")
         self.after = after
 
     def __call__(self, codebook: Codebook, tokens: Tensor) -> None:

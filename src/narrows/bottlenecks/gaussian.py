@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from narrows.bottlenecks.posterior import Bottleneck, Draw, Posterior
+from narrows.errors import NarrowsError
 
 __all__ = ["Gaussian", "GaussianPosterior"]
 
@@ -79,10 +80,10 @@ class Gaussian(Bottleneck):
         """Return q(z|x) for encoder features [B, 2C, *grid].
 
         Raises:
-            ValueError: if there are other than 2C channels.
+            NarrowsError: if there are other than 2C channels.
         """
         if features.shape[1] != self.features:
-            raise ValueError(
+            raise NarrowsError(
                 f"Gaussian needs {self.features} features from the encoder, not {features.shape[1]}: "
                 "build the encoder with the bottleneck's `features`"
             )

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-__all__ = ["Bottleneck", "DiscreteBottleneck", "Draw", "Posterior"]
+__all__ = ["Bottleneck", "DiscreteBottleneck", "Draw", "Posterior", "SampledPosterior"]
 
 
 class Draw(NamedTuple):
@@ -47,6 +48,32 @@ class Posterior(ABC):
     @abstractmethod
     def draw(self, samples: int = 1) -> Draw:
         """Draw `samples` latents (S) of each example; gradients flow through z wherever the pathwise one exists."""
+
+
+class SampledPosterior(Posterior):
+    """q(z|x) over categorical latents that are sampled, factorised or autoregressive.
+
+    A draw's z is the embedding of sampled codes, with a gradient to the embeddings alone: it is log q that carries the
+    encoder's. An estimator makes a gradient of that, or has the codes relaxed.
+    """
+
+    @abstractmethod
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """Log q(codes|x) in nats, [S, B], of S codes of each example, shaped [S, *`codes`.shape]."""
+
+    @abstractmethod
+    def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
+        """Draw `samples` (S) mixtures of embeddings, with the gradient of the mixture's weights to the encoder.
+
+        Args:
+            relax: draws weights [..., K] over the K categories from their logits [..., K]; called for all latents at
+                once or for one after another.
+            samples: S.
+
+        Returns:
+            z, the weights times the embeddings; log_q, the weights times the log-probabilities, which is log q(z|x)
+            where the weights are those of one category; log_p.
+        """
 
 
 class Bottleneck(nn.Module, ABC):

@@ -14,9 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, count, lookup, nearest
+from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, lookup, nearest
 from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, Posterior
+from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.distributed import global_sum
+from narrows.errors import NarrowsError
 
 __all__ = ["FactorizedQuantizer", "VectorPosterior", "VectorQuantizer"]
 
@@ -43,7 +45,7 @@ class VectorPosterior(Posterior):
     def __iter__(self) -> Iterator[Tensor]:
         yield self.z
         yield self.codes
-        yield torch.stack(list(self.losses.values())).sum()
+        yield sum(self.losses.values(), start=torch.zeros((), device=self.z.device))
 
     @property
     def rate(self) -> Tensor:
@@ -104,7 +106,7 @@ class VectorQuantizer(DiscreteBottleneck):
         care: what else keeps codes in use: `KMeansStart`, `RestartUnused`; the paper has neither.
 
     Raises:
-        ValueError: if a size is below 1, or the features have another number of channels.
+        NarrowsError: if a size is below 1, or the features have another number of channels.
     """
 
     def __init__(
@@ -119,7 +121,7 @@ class VectorQuantizer(DiscreteBottleneck):
         super().__init__()
         for name, value in {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks}.items():
             if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}")
+                raise NarrowsError(f"{name} must be at least 1, not {value}")
         self.features = self.channels = codebooks * dim
         self.codebook_size, self.codebooks, self.commitment = codebook_size, codebooks, commitment
         self.codebook = codebook(codebooks, codebook_size, dim)
@@ -135,7 +137,7 @@ class VectorQuantizer(DiscreteBottleneck):
     def forward(self, features: Tensor) -> VectorPosterior:
         """Quantise features [B, M * `dim`, *grid], of any number of grid dimensions."""
         if features.ndim < 2 or features.shape[1] != self.features:
-            raise ValueError(
+            raise NarrowsError(
                 f"features must be [B, {self.features}, *grid] for {self.codebooks} codebook(s) of vectors of length "
                 f"{self.features // self.codebooks}, not {list(features.shape)}: change dim, or the encoder's channels"
             )
@@ -146,14 +148,14 @@ class VectorQuantizer(DiscreteBottleneck):
         """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
 
         Raises:
-            ValueError: if a code is outside [0, K), or the last dimension is not M.
+            NarrowsError: if a code is outside [0, K), or the last dimension is not M.
         """
         if self.codebooks == 1:
             codes = codes.unsqueeze(-1)
         if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
-            raise ValueError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
+            raise NarrowsError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
         if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise ValueError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
+            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
         z = lookup(self.codebook.points, codes.flatten(0, -2)).view(*codes.shape[:-1], self.channels)
         return z.movedim(-1, 1).contiguous().to(self.codebook.vectors.dtype)
 
@@ -187,7 +189,7 @@ class VectorQuantizer(DiscreteBottleneck):
             codes = codes.squeeze(1)
         codes = codes.view(*channels_last.shape[:-1], *codes.shape[1:])
         return VectorPosterior(
-            z=z, codes=codes, losses=losses, statistics=_statistics(counts), codebook_size=self.codebook_size
+            z=z, codes=codes, losses=losses, statistics=usage_statistics(counts), codebook_size=self.codebook_size
         )
 
 
@@ -227,9 +229,3 @@ class FactorizedQuantizer(DiscreteBottleneck):
 
 def _channelwise(linear: nn.Linear, features: Tensor) -> Tensor:
     return linear(features.movedim(1, -1)).movedim(-1, 1)
-
-
-def _statistics(counts: Tensor) -> dict[str, Tensor]:
-    shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    perplexity = torch.special.entr(shares).sum(1).exp().mean()
-    return {"perplexity": perplexity, "usage": (counts > 0).float().mean()}

@@ -1,6 +1,36 @@
 """How a bound's gradient is found: one estimator a file."""
 
+from narrows.estimators.daps import DAPS
 from narrows.estimators.evidence import Estimator, Evidence, elbo, importance_weighted_bound
 from narrows.estimators.pathwise import ImportanceWeighted, Pathwise
+from narrows.estimators.rao_blackwell import GumbelRao
+from narrows.estimators.reinforce import (
+    REINFORCE,
+    Baseline,
+    LearnedBaseline,
+    LeaveOneOut,
+    MovingAverage,
+    NoBaseline,
+)
+from narrows.estimators.relaxed import GumbelSoftmax, StraightThroughGumbel
+from narrows.estimators.vimco import VIMCO
 
-__all__ = ["Estimator", "Evidence", "ImportanceWeighted", "Pathwise", "elbo", "importance_weighted_bound"]
+__all__ = [
+    "DAPS",
+    "REINFORCE",
+    "VIMCO",
+    "Baseline",
+    "Estimator",
+    "Evidence",
+    "GumbelRao",
+    "GumbelSoftmax",
+    "ImportanceWeighted",
+    "LearnedBaseline",
+    "LeaveOneOut",
+    "MovingAverage",
+    "NoBaseline",
+    "Pathwise",
+    "StraightThroughGumbel",
+    "elbo",
+    "importance_weighted_bound",
+]

@@ -8,6 +8,9 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from narrows.bottlenecks.posterior import Draw, Posterior, SampledPosterior
+from narrows.errors import NarrowsError
+
 __all__ = ["Estimator", "Evidence", "elbo", "importance_weighted_bound"]
 
 
@@ -22,6 +25,8 @@ class Evidence(NamedTuple):
     """log p(z), [S, B]."""
     rate: Tensor
     """KL(q(z|x) || p(z)) in closed form, [B]."""
+    x: Tensor
+    """The examples, [B, ...]."""
 
 
 def elbo(evidence: Evidence) -> Tensor:
@@ -36,14 +41,53 @@ def importance_weighted_bound(evidence: Evidence) -> Tensor:
 
 
 class Estimator(nn.Module, ABC):
-    """The loss whose gradient trains encoder and decoder.
+    """The loss whose gradient trains encoder and decoder, and how the latents for it are drawn.
+
+    Args:
+        samples: S, the latents it needs of each example.
+        least: the smallest S it works with.
 
     Attributes:
-        samples: S, the latents it needs of each example.
+        samples: S.
+        figures: what the last call has to log, scalars by name without gradient.
+
+    Raises:
+        NarrowsError: if `samples` is below `least`.
     """
 
-    samples: int
+    def __init__(self, samples: int, least: int = 1) -> None:
+        super().__init__()
+        if samples < least:
+            raise NarrowsError(f"{type(self).__name__}.samples is {samples}: it must be at least {least}")
+        self.samples = samples
+        self.figures: dict[str, Tensor] = {}
+
+    def draw(self, posterior: Posterior) -> Draw:
+        """Draw S latents of each example with the gradient through them.
+
+        Raises:
+            NarrowsError: if no gradient passes through the latents of this posterior.
+        """
+        if isinstance(posterior, SampledPosterior):
+            raise NarrowsError(
+                f"{type(self).__name__} needs a gradient through the latents, which those of a "
+                f"{type(posterior).__name__} have not: use an estimator such as DAPS or StraightThroughGumbel"
+            )
+        return posterior.draw(self.samples)
 
     @abstractmethod
     def forward(self, evidence: Evidence) -> Tensor:
-        """The loss of each example in nats, [B]."""
+        """The loss of each example in nats, [B]: its value is what is minimised, its gradient the estimator's."""
+
+    def require_sampled(self, posterior: Posterior) -> SampledPosterior:
+        """The posterior itself, if it is one that samples codes.
+
+        Raises:
+            NarrowsError: if it is not.
+        """
+        if not isinstance(posterior, SampledPosterior):
+            raise NarrowsError(
+                f"{type(self).__name__} estimates the gradient of sampled codes, and a {type(posterior).__name__} "
+                "samples none: use a bottleneck such as Categorical, or the estimator Pathwise"
+            )
+        return posterior

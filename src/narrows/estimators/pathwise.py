@@ -21,8 +21,8 @@ class Pathwise(Estimator):
     """
 
     def __init__(self, beta: float = 1.0, samples: int = 1) -> None:
-        super().__init__()
-        self.beta, self.samples = beta, samples
+        super().__init__(samples)
+        self.beta = beta
 
     def forward(self, evidence: Evidence) -> Tensor:
         """-E_q[log p(x|z)] + beta KL, [B] nats."""
@@ -37,8 +37,7 @@ class ImportanceWeighted(Estimator):
     """
 
     def __init__(self, samples: int = 8) -> None:
-        super().__init__()
-        self.samples = samples
+        super().__init__(samples)
 
     def forward(self, evidence: Evidence) -> Tensor:
         """-log 1/S sum_s p(x, z_s) / q(z_s|x), [B] nats."""

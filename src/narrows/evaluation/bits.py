@@ -15,10 +15,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.data import Images, to_unit
 from narrows.errors import NarrowsError
 from narrows.estimators import importance_weighted_bound
-from narrows.evaluation.codebook import code_counts, perplexity, share_in_use
 from narrows.models import Autoencoder
 from narrows.priors import Prior
 
@@ -36,7 +36,7 @@ class Measurement:
         figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`;
             `importance_weighted_bits_per_dim` where S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a
             prior is fitted; `mse` over pixels in [0, 1], `psnr` (dB) and `ssim` of the reconstructions, averaged over
-            images; `perplexity` and `codes_in_use` (a share) of the codes.
+            images; `perplexity` and `usage` (the share of codes in use) of the codes.
         counts: how often each code was used, [M, K]; None if the latents are continuous.
     """
 
@@ -79,13 +79,13 @@ def measure(
             for name, values in figures.items():
                 totals[name] += values.double().sum().item()
             if codes is not None:
-                batch_counts = code_counts(codes, model.codes.codebooks, model.codes.codebook_size)
+                batch_counts = count(codes.reshape(-1, model.codes.codebooks), model.codes.codebook_size).double()
                 counts = batch_counts if counts is None else counts + batch_counts
             advance(len(x))
     model.train(training)
     means = {name: total / len(images) for name, total in totals.items()}
     if counts is not None:
-        means["perplexity"], means["codes_in_use"] = perplexity(counts), share_in_use(counts)
+        means |= {name: value.item() for name, value in usage_statistics(counts).items()}
     return Measurement(means, counts)
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from narrows.bottlenecks import Bottleneck, DiscreteBottleneck, Posterior
+from narrows.bottlenecks import Bottleneck, DiscreteBottleneck, Draw, Posterior
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, Observation
@@ -107,16 +107,16 @@ class Autoencoder(nn.Module):
         """p(x|z) for latents z [B, channels, *grid]."""
         return self.likelihood(self.decoder(z))
 
-    def evidence(self, x: Tensor, samples: int = 1) -> tuple[Posterior, Evidence]:
-        """q(z|x) of x [B, C, *size], and the log-probabilities of `samples` latents of each example.
+    def evidence(self, x: Tensor, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
+        """q(z|x) of x [B, C, *size], and the log-probabilities of the S latents of each example that `draw` draws.
 
         The decoder runs once, on all S B latents.
         """
         posterior = self.posterior(x)
-        draw = posterior.draw(samples)
-        repeated = x.expand(samples, *x.shape).flatten(0, 1)
-        log_likelihood = self.observe(draw.z.flatten(0, 1)).log_prob(repeated).view(samples, len(x))
-        return posterior, Evidence(log_likelihood, draw.log_q, draw.log_p, posterior.rate)
+        z, log_q, log_p = draw(posterior)
+        repeated = x.expand(len(z), *x.shape).flatten(0, 1)
+        log_likelihood = self.observe(z.flatten(0, 1)).log_prob(repeated).view(log_q.shape)
+        return posterior, Evidence(log_likelihood, log_q, log_p, posterior.rate, x)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:

@@ -51,22 +51,16 @@ class GatedLayer(nn.Module):
         for convolution, gain in ((self.vertical, 4), (self.link, 1), (self.horizontal, 1)):
             nn.init.normal_(convolution.weight, std=gain * convolution.weight[0].numel() ** -0.5)
 
-    def descend(self, rows: Tensor, condition: Tensor) -> tuple[Tensor, Tensor]:
-        """Run the vertical stack over rows [B, C, `reach` + H, W], the first `reach` of them context.
-
-        `condition` [B, 4 C, 1, 1] is added in the gates of both stacks (equation 4). Returns the vertical features
-        [B, C, H, W] of this layer and what its horizontal gates take from them, [B, 2 C, H, W].
-        """
-        vertical, horizontal = condition.chunk(2, 1)
-        down = self.vertical(rows) + vertical
-        return gate(down), self.link(down) + horizontal
-
     def forward(self, vertical: Tensor, horizontal: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map both stacks [B, C, H, W] to those of the next layer and this layer's skip connection [B, C, H, W]."""
-        vertical, across = self.descend(F.pad(vertical, (0, 0, self.reach, 0)), condition)
-        gated = gate(self.horizontal(F.pad(horizontal, (self.reach, 0))) + across)
-        residual, skip = self.project(self.dropout(gated)).chunk(2, 1)
-        return vertical, horizontal + residual, skip
+        """Map both stacks [B, C, H, W] to those of the next layer and this layer's skip connection [B, C, H, W].
+
+        `condition` [B, 4 C] is added in the gates of the vertical, then of the horizontal stack (equation 4).
+        """
+        above, here = condition[..., None, None].chunk(2, 1)
+        down = self.vertical(F.pad(vertical, (0, 0, self.reach, 0))) + above
+        across = self.horizontal(F.pad(horizontal, (self.reach, 0))) + self.link(down) + here
+        residual, skip = self.project(self.dropout(gate(across))).chunk(2, 1)
+        return gate(down), horizontal + residual, skip
 
 
 class CodeHead(nn.Module):
@@ -149,17 +143,17 @@ class PixelCNN(nn.Module):
         self.head = CodeHead(width, head_width, codebooks, codebook_size)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """Sum of the embeddings of the M codes of each position, [B, C, H, W], channels last in memory."""
+        """Sum of the embeddings of the M codes of each position, [B, H, W, C]."""
         embedded = [embedding(code) for embedding, code in zip(self.embeddings, codes.unbind(-1), strict=True)]
-        return torch.stack(embedded).sum(0).permute(0, 3, 1, 2)
+        return torch.stack(embedded).sum(0)
 
     def conditions(self, labels: Tensor) -> tuple[Tensor, ...]:
-        """What the labels [B] add in the gates of each layer, [B, 4 C, 1, 1]."""
-        return self.condition(labels)[..., None, None].chunk(len(self.layers), 1)
+        """What the labels [B] add in the gates of each layer, [B, 4 C]."""
+        return self.condition(labels).chunk(len(self.layers), 1)
 
     def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
         """Logits [B, H, W, M, K] of codes [B, H, W, M] given labels [B]."""
-        embedded = self.embed(codes)
+        embedded = self.embed(codes).permute(0, 3, 1, 2)  # channels last in memory, and so all that follows
         vertical = self.above(F.pad(embedded, (0, 0, self.first_reach, -1)))
         horizontal = self.left(F.pad(embedded, (self.first_reach, -1)))
         skips = []

@@ -7,10 +7,10 @@ row, the horizontal stack once for each position, on caches of what both compute
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.pixelcnn import PixelCNN
+from narrows.networks.pixelcnn import PixelCNN, gate
 from narrows.priors.prior import CodeSpec, Prior
 
 __all__ = ["GatedPixelCNN", "PixelCNNState"]
@@ -60,7 +60,7 @@ class GatedPixelCNN(Prior):
             first_kernel_size,
             head_width,
             dropout,
-        ).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        )
 
     def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
         """Unnormalised log p(code | earlier codes, label), [B, H, W, M, K], of all codes at once."""
@@ -97,56 +97,63 @@ class PixelCNNState:
         depth, channels, batch = len(layers), network.left.in_channels, len(labels)
         zeros = network.left.weight.new_zeros
         self.network = network
-        self.conditions = network.conditions(labels)
         self.codebooks = len(network.embeddings)
         self.width = width
         self.length = height * width * self.codebooks
         self.index = 0
 
-        # The rows above: embeddings for the first convolution, vertical features for each layer.
-        last = torch.channels_last
-        self.embedded = zeros(batch, channels, first, width).contiguous(memory_format=last)
-        self.above = [zeros(batch, channels, reach, width).contiguous(memory_format=last) for _ in layers]
-
-        # This row: its codes, what each layer takes from above, and the horizontal stack between layers, with margins
-        # on either side for the kernels.
-        self.row = torch.zeros(width * self.codebooks, batch, dtype=torch.long, device=labels.device)
+        # Caches, with margins for the kernels. The rows above, as embeddings and, with this row as the last, as the
+        # vertical features that each layer reads:
+        self.embedded = zeros(batch, first, first + width + first, channels)
+        self.vertical = zeros(depth, batch, reach + 1, reach + width + reach, channels)
+        # This row: its codes, what each layer takes from above, the horizontal features before and after each layer:
+        self.codes = torch.zeros(width * self.codebooks, batch, dtype=torch.long, device=labels.device)
         self.across = zeros(depth, batch, width, 2 * channels)
         self.horizontal = zeros(depth + 1, batch, reach + width + first, channels)
-
-        # This position.
-        self.gates = zeros(batch, depth * channels)
+        # This position:
         self.features = zeros(batch, 2 * channels)
-        self.a, self.b = self.features.chunk(2, 1)
+        self.gates = zeros(batch, depth * channels)
         self.hidden = zeros(batch, network.head.hidden.out_features)
 
-        # Weights as matrices from inputs to outputs; the first convolution of an embedding is a table of K rows, which
-        # hold what a code adds to each of the `first` positions after it.
-        mixes = [layer.horizontal.weight[:, :, 0].permute(2, 1, 0).flatten(0, 1).contiguous() for layer in layers]
-        projections = [layer.project.weight[:, :, 0, 0].t().chunk(2, 1) for layer in layers]
-        residuals = [residual.contiguous() for residual, _ in projections]
+        # Weights as matrices. What a code adds to the `first` positions after it comes from a table of all codes.
+        self.above = _matrix(network.above)
+        left = network.left.weight[:, :, 0].flip(-1).permute(1, 2, 0).flatten(1)
+        self.tables = [embedding.weight @ left for embedding in network.embeddings]
+        projections = [_matrix(layer.project).chunk(2, 1) for layer in layers]
         self.skips = torch.cat([skip for _, skip in projections])
-        taps = network.left.weight[:, :, 0].flip(-1).permute(1, 2, 0).flatten(1)
-        self.tables = [embedding.weight @ taps for embedding in network.embeddings]
-
         head = network.head
         self.hidden_weight, self.hidden_bias = head.hidden.weight.t().contiguous(), head.hidden.bias.detach()
         self.earlier = [embedding.weight.detach() for embedding in head.earlier]
 
-        # Views, made once: a view costs as much as the arithmetic on it.
-        hidden = self.hidden.chunk(self.codebooks, 1)
-        self.heads = list(zip(head.bias.detach(), hidden, head.weight.detach(), strict=True))
-        self.later = self.hidden.unflatten(1, (self.codebooks, -1))
+        # The views and weights that a row, a position and a code need, made once: a view costs as much as arithmetic.
+        self.rows = [
+            (
+                cache[:, -1, reach:-reach],
+                _windows(cache, 2 * reach + 1),
+                _matrix(layer.vertical),
+                _matrix(layer.link),
+                *condition.repeat_interleave(width, 0).chunk(2, 1),
+                across,
+            )
+            for cache, layer, condition, across in zip(
+                self.vertical, layers, network.conditions(labels), self.across.flatten(1, 2), strict=True
+            )
+        ]
+        mixes = [_matrix(layer.horizontal) for layer in layers]
+        residuals = [residual.contiguous() for residual, _ in projections]
         gates = self.gates.chunk(depth, 1)
-        self.slots = self.row.unbind()
-        self.columns = []
-        self.ahead = []
+        self.positions = []
         for column in range(width):
-            here = self.horizontal[:, :, column + reach].unbind()
-            windows = self.horizontal[:-1, :, column : column + reach + 1].flatten(2).unbind()
-            across = self.across[:, :, column].unbind()
-            self.columns.append(list(zip(across, windows, mixes, gates, here[:-1], residuals, here[1:], strict=True)))
-            self.ahead.append(self.horizontal[0, :, column + reach + 1 : column + reach + 1 + first].flatten(1))
+            across = self.across[:, :, column]
+            windows = self.horizontal[:-1, :, column : column + reach + 1].flatten(2)
+            here = self.horizontal[:, :, column + reach]
+            self.positions.append(list(zip(across, windows, mixes, gates, here[:-1], residuals, here[1:], strict=True)))
+        ahead = self.horizontal[0, :, reach + 1 :]
+        self.ahead = [ahead[:, column : column + first].flatten(1) for column in range(width)]
+        hidden = self.hidden.unflatten(1, (self.codebooks, -1))
+        self.heads = list(zip(head.bias.detach(), hidden.unbind(1), head.weight.detach(), strict=True))
+        self.later = [hidden[:, code + 1 :] for code in range(self.codebooks)]
+        self.slots = self.codes.unbind()
 
     def step(self, previous: Tensor | None) -> Tensor:
         """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
@@ -166,36 +173,50 @@ class PixelCNNState:
         bias, hidden, weight = self.heads[code]
         return torch.addmm(bias, hidden.relu(), weight)
 
-    def _take(self, code: Tensor) -> None:
+    def _take(self, previous: Tensor) -> None:
         """Add the code before to all that later codes read."""
-        position, m = divmod(self.index - 1, self.codebooks)
-        column = position % self.width
-        self.slots[column * self.codebooks + m].copy_(code)
-        self.ahead[column].add_(self.tables[m].index_select(0, code))
-        if m + 1 < self.codebooks:
-            self.later[:, m + 1 :] += self.earlier[m][code].unsqueeze(1)
+        slot = (self.index - 1) % len(self.slots)
+        column, code = divmod(slot, self.codebooks)
+        self.slots[slot].copy_(previous)
+        self.ahead[column].add_(self.tables[code].index_select(0, previous))
+        if code + 1 < self.codebooks:
+            self.later[code].add_(self.earlier[code][previous].unsqueeze(1))
 
     @torch.no_grad()
     def _begin_row(self, row: int) -> None:
         """Run the vertical stack over the row that begins, given all rows above."""
+        first, batch = self.embedded.shape[1], len(self.gates)
         if row > 0:
-            codes = self.row.t().reshape(-1, 1, self.width, self.codebooks)
-            self.embedded = torch.cat((self.embedded, self.network.embed(codes)), 2)[:, :, 1:]
+            codes = self.codes.t().reshape(batch, 1, self.width, self.codebooks)
+            self.embedded[:, :-1] = self.embedded[:, 1:].clone()
+            self.embedded[:, -1:, first:-first] = self.network.embed(codes)
+            self.vertical[:, :, :-1] = self.vertical[:, :, 1:].clone()
         self.horizontal[0].zero_()
-        vertical = self.network.above(self.embedded)
-        for i, (layer, condition) in enumerate(zip(self.network.layers, self.conditions, strict=True)):
-            rows = torch.cat((self.above[i], vertical), 2)
-            self.above[i] = rows[:, :, 1:]
-            vertical, across = layer.descend(rows, condition)
-            self.across[i] = across[:, :, 0].mT
+        vertical = _windows(self.embedded, 2 * first + 1).reshape(batch * self.width, -1) @ self.above
+        for here, window, mix, link, above, beside, across in self.rows:
+            here.copy_(vertical.view_as(here))
+            down = torch.addmm(above, window.reshape(batch * self.width, -1), mix)
+            torch.addmm(beside, down, link, out=across)
+            vertical = gate(down)
 
     def _read(self, column: int) -> None:
         """Run the horizontal stack and the head's hidden layer at one position."""
-        features, a, b = self.features, self.a, self.b
-        for across, window, mix, gate, here, residual, after in self.columns[column]:
+        features = self.features
+        a, b = features.chunk(2, 1)
+        for across, window, mix, gated, here, residual, after in self.positions[column]:
             torch.addmm(across, window, mix, out=features)
             features.sigmoid_()
-            torch.addcmul(b, a, b, value=-2, out=gate)
-            torch.addmm(here, gate, residual, out=after)
+            torch.addcmul(b, a, b, value=-2, out=gated)
+            torch.addmm(here, gated, residual, out=after)
         read = torch.addmm(after, self.gates, self.skips).relu_()
         torch.addmm(self.hidden_bias, read, self.hidden_weight, out=self.hidden)
+
+
+def _matrix(convolution: nn.Conv2d) -> Tensor:
+    """The weights of a convolution from the features under its kernel, rows first, to its outputs."""
+    return convolution.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
+
+
+def _windows(rows: Tensor, size: int) -> Tensor:
+    """The features of rows [B, R, W + `size` - 1, C] under a kernel at each column, a view [B, W, R, `size`, C]."""
+    return rows.unfold(2, size, 1).permute(0, 2, 1, 4, 3)

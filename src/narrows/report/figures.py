@@ -11,7 +11,7 @@ import torch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
-from narrows.evaluation.codebook import perplexity
+from narrows.bottlenecks.usage import perplexity
 from narrows.report.page import TEMPLATES, Figure
 from narrows.report.svg import ACCENT, MUTED, SECOND, chart, short, thin, to_svg
 
@@ -24,8 +24,7 @@ TITLES = {
     "bits_per_code": "Bits per code",
     "loss": "Loss",
     "perplexity": "Perplexity of the codes",
-    "codes_in_use": "Share of codes in use",
-    "usage": "Share of codes in use, by batch",
+    "usage": "Share of codes in use",
     "active_units": "Active units",
     "commitment": "Commitment loss",
     "codebook": "Codebook loss",
@@ -120,6 +119,7 @@ def codebook_use(
     if not used.isfinite().all() or (used < 0).any() or (used.sum(1) == 0).any():
         raise ValueError("The use of a codebook is counts of at least 0, finite and not all 0: encode some data first.")
     shares = (used / used.sum(1, keepdim=True)).sort(dim=1, descending=True).values.numpy()
+    perplexities = perplexity(used).tolist()
     codebooks, size = shares.shape
     # Whole decades, and at least one: a log axis is labelled nowhere else.
     bottom, top = (10.0 ** math.ceil(math.log10(edge)) for edge in (shares[shares > 0].min() / 10, shares.max()))
@@ -127,7 +127,7 @@ def codebook_use(
     for number in range(codebooks):
         title = "Share of use by rank" if codebooks == 1 else f"Codebook {number + 1}"
         share = shares[number][shares[number] > 0]
-        note = f"perplexity {short(perplexity(used[number : number + 1]))} of {size}; {len(share)} in use"
+        note = f"perplexity {short(perplexities[number])} of {size}; {len(share)} in use"
         figure, axes = chart(title, [(note, ACCENT)], alone=codebooks == 1)
         axes.set(xlim=(0.5, size + 0.5), yscale="log", ylim=(bottom, top))
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g}%"))

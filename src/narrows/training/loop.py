@@ -15,6 +15,7 @@ from typing import Any, Protocol
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
@@ -52,6 +53,8 @@ class Batches(Protocol):
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
     """The device, number format and processes of a run, as `torchrun` or `accelerate launch` started it."""
+    # Its state outlives an accelerator, and would hold the next run of this process to the first one's precision.
+    AcceleratorState._reset_state()
     # Said outright, because accelerate joins processes into a group on a CPU only where it is asked for one.
     cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)

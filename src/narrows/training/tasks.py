@@ -32,8 +32,11 @@ class AutoencoderTask(Task):
         self.model, self.estimator = model, estimator
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of pixels, uint8 [B, C, H, W] (labels behind them are not used), and the bound in bits/dim."""
-        posterior, evidence = self.model.evidence(to_unit(batch[0]), self.estimator.samples)
+        """The loss of pixels, uint8 [B, C, H, W] (labels behind them are not used), and the bound in bits/dim.
+
+        The figures are those of the latents drawn: where an estimator relaxes codes, only a measurement gives a bound.
+        """
+        posterior, evidence = self.model.evidence(to_unit(batch[0]), self.estimator.draw)
         loss = self.estimator(evidence).mean() / self.model.dimensions + sum(posterior.losses.values())
         with torch.no_grad():
             bits = 1 / (self.model.dimensions * math.log(2))
@@ -43,7 +46,7 @@ class AutoencoderTask(Task):
                 "distortion_bits_per_dim": -evidence.log_likelihood.mean() * bits,
             }
         detached = {name: value.detach() for name, value in posterior.losses.items()}
-        return loss, {**figures, **detached, **posterior.statistics}
+        return loss, {**figures, **detached, **posterior.statistics, **self.estimator.figures}
 
 
 class PriorTask(Task):

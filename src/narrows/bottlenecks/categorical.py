@@ -1,0 +1,154 @@
+"""The discrete VAE's bottleneck: N independent categorical latents, q(z|x) = prod_n q_n(z_n|x), each code embedded.
+
+E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax" (2017), section 2, the latents that its
+relaxation and every other estimator of their gradient are for; the prior is uniform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import log
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks.codebook import lookup
+from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPosterior
+from narrows.bottlenecks.usage import count, usage_statistics
+from narrows.errors import NarrowsError
+
+__all__ = ["Categorical", "CategoricalPosterior"]
+
+
+class CategoricalPosterior(SampledPosterior):
+    """Independent categorical latents, M at each position; `codes` are the most probable.
+
+    The statistics are `entropy`, in nats per latent, and the `perplexity` and `usage` (share of codes in use) of the
+    most probable codes, averaged over the codebooks.
+
+    Args:
+        logits: [B, *grid, M, K].
+        embeddings: [M, K, dim].
+    """
+
+    codes: Tensor
+
+    def __init__(self, logits: Tensor, embeddings: Tensor) -> None:
+        self.log_probs = logits.log_softmax(-1)
+        self.embeddings = embeddings
+        *_, codebooks, size = logits.shape
+        self.latents = logits.shape[1:-1].numel()
+        self.entropy = -(self.log_probs.exp() * self.log_probs).flatten(1).sum(1)
+        best = logits.detach().argmax(-1)
+        self.codes = best.squeeze(-1) if codebooks == 1 else best
+        self.losses = {}
+        entropy = self.entropy.detach().mean() / self.latents
+        self.statistics = {"entropy": entropy, **usage_statistics(count(best.flatten(0, -2), size))}
+
+    @property
+    def rate(self) -> Tensor:
+        """KL(q(z|x) || uniform) = N log K - H(q) of each example in nats, [B]."""
+        return -self._log_p - self.entropy
+
+    @property
+    def mode(self) -> Tensor:
+        """The embeddings of the most probable codes, [B, M * dim, *grid]."""
+        return _embed(self.embeddings, self.codes.reshape(self.log_probs.shape[:-1]))
+
+    def sample(self, samples: int = 1) -> Tensor:
+        """Draw S = `samples` codes of each latent: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        # The search in the cumulative sums costs K + S log K a latent, where Gumbel noise would cost S K.
+        cumulative = self.log_probs.detach().exp().cumsum(-1)
+        # Divided by their last, they end in exact ones, so that no category without probability is ever found.
+        cumulative = (cumulative / cumulative[..., -1:]).contiguous()
+        uniform = torch.rand(*cumulative.shape[:-1], samples, dtype=cumulative.dtype, device=cumulative.device)
+        codes = torch.searchsorted(cumulative, uniform, right=True)
+        codes = codes.clamp_max(cumulative.shape[-1] - 1)  # logits that are not numbers have no place to be found
+        return codes.movedim(-1, 0).reshape(samples, *self.codes.shape)
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """Log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        index = codes.reshape(len(codes), *self.log_probs.shape[:-1]).movedim(0, -1)
+        return self.log_probs.gather(-1, index).flatten(1, -2).sum(1).T
+
+    def draw(self, samples: int = 1) -> Draw:
+        """Sample S codes of each example, without gradient through the sampling."""
+        codes = self.sample(samples)
+        z = _embed(self.embeddings, codes.reshape(-1, *self.log_probs.shape[1:-1]))
+        log_q = self.log_prob(codes)
+        return Draw(z.unflatten(0, log_q.shape), log_q, self._log_p.expand_as(log_q))
+
+    def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
+        """Mix the embeddings of each latent by the weights `relax` draws; it is called once, for all latents."""
+        with torch.autocast(self.log_probs.device.type, enabled=False):
+            weights = relax(self.log_probs.expand(samples, *self.log_probs.shape))
+            z = torch.einsum("...mk,mkd->...md", weights, self.embeddings).flatten(-2).movedim(-1, 2)
+        log_q = (weights * self.log_probs).flatten(2).sum(2)
+        return Draw(z, log_q, self._log_p.expand_as(log_q))
+
+    @property
+    def _log_p(self) -> Tensor:
+        return torch.full_like(self.entropy, -self.latents * log(self.log_probs.shape[-1]))
+
+
+class Categorical(DiscreteBottleneck):
+    """Categorical latents: the encoder's features are their logits, the latents the embeddings of their codes.
+
+    All is computed in float32 under any autocast.
+
+    Args:
+        dim: the length of an embedding.
+        codebook_size: K, categories of a latent.
+        codebooks: M, latents per position, each with embeddings of its own; the features have M * K channels.
+
+    Raises:
+        NarrowsError: if a size is below 1.
+    """
+
+    def __init__(self, dim: int, codebook_size: int, codebooks: int = 1) -> None:
+        super().__init__()
+        for name, value in {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks}.items():
+            if value < 1:
+                raise NarrowsError(f"{name} must be at least 1, not {value}")
+        self.features, self.channels = codebooks * codebook_size, codebooks * dim
+        self.codebook_size, self.codebooks = codebook_size, codebooks
+        self.embeddings = nn.Parameter(torch.randn(codebooks, codebook_size, dim))
+
+    def forward(self, features: Tensor) -> CategoricalPosterior:
+        """Return q(z|x) for logits [B, M * K, *grid], those of a codebook next to each other.
+
+        Raises:
+            NarrowsError: if there are other than M * K channels.
+        """
+        if features.ndim < 2 or features.shape[1] != self.features:
+            raise NarrowsError(
+                f"features must be [B, {self.features}, *grid] for {self.codebooks} latent(s) of {self.codebook_size} "
+                f"categories, not {list(features.shape)}: build the encoder with the bottleneck's `features`"
+            )
+        logits = features.movedim(1, -1).unflatten(-1, (self.codebooks, self.codebook_size))
+        return CategoricalPosterior(logits.float(), self.embeddings.float())
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+
+        Raises:
+            NarrowsError: if a code is outside [0, K), or the last dimension is not M.
+        """
+        if self.codebooks == 1:
+            codes = codes.unsqueeze(-1)
+        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
+            raise NarrowsError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
+        return _embed(self.embeddings.float(), codes)
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
+        shape = (batch, *grid, self.codebooks)
+        codes = torch.randint(self.codebook_size, shape, device=self.embeddings.device)
+        return _embed(self.embeddings.float(), codes)
+
+
+def _embed(embeddings: Tensor, codes: Tensor) -> Tensor:
+    """The latents [B, M * dim, *grid] of codes [B, *grid, M]."""
+    return lookup(embeddings, codes.flatten(0, -2)).view(*codes.shape[:-1], -1).movedim(-1, 1)

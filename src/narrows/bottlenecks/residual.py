@@ -1,0 +1,104 @@
+"""Residual quantisation: a stack of codebooks, each of which codes what the ones before it left over.
+
+N. Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec", section III-C, algorithm 1; D. Lee et al.,
+"Autoregressive Image Generation using Residual Quantization", equations 4-7.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks.posterior import DiscreteBottleneck
+from narrows.bottlenecks.vector import VectorPosterior, VectorQuantizer
+from narrows.errors import NarrowsError
+
+__all__ = ["ResidualQuantizer"]
+
+
+class ResidualQuantizer(DiscreteBottleneck):
+    """M vector quantisers in a row: r_1 = z_e, r_{m+1} = r_m - e_m with e_m the vector nearest to r_m, z = sum_m e_m.
+
+        quantizer = ResidualQuantizer(partial(VectorQuantizer, dim=64, codebook_size=512), depth=4)
+        quantized, codes, loss = quantizer(features)
+
+    Gradients of z pass to the features as they are, once and not once a stage; the commitment loss of every stage,
+    b ||r_m - sg[e_m]||^2, reaches them too. A loss is the sum of the stages', a statistic their mean. The codebooks
+    learn as those of a `VectorQuantizer` do. All is computed in float32 under any autocast.
+
+    Args:
+        quantizer: makes the quantiser of a stage, with one codebook; residuals have lengths, which a `CosineCodebook`
+            does not see.
+        depth: M, the stages; every position has a code from each.
+
+    Raises:
+        NarrowsError: if `depth` is below 1, or a stage would have several codebooks.
+    """
+
+    def __init__(self, quantizer: Callable[[], VectorQuantizer], depth: int):
+        super().__init__()
+        if depth < 1:
+            raise NarrowsError(f"depth must be at least 1, not {depth}")
+        self.stages = cast(Sequence[VectorQuantizer], nn.ModuleList(quantizer() for _ in range(depth)))
+        first = self.stages[0]
+        if first.codebooks != 1:
+            raise NarrowsError(f"a residual stage has 1 codebook, not {first.codebooks}: set depth to have more codes")
+        self.features = self.channels = first.channels
+        self.codebook_size, self.codebooks = first.codebook_size, depth
+
+    def freeze(self) -> None:
+        """Stop all codebooks from learning for good, in training mode too."""
+        for stage in self.stages:
+            stage.freeze()
+
+    def forward(self, features: Tensor) -> VectorPosterior:
+        """Quantise features [B, `features`, *grid], of any number of grid dimensions.
+
+        Raises:
+            NarrowsError: if the features have another number of channels.
+        """
+        residual = features.float()
+        posteriors: list[VectorPosterior] = []
+        for stage in self.stages:
+            posteriors.append(stage(residual))
+            # Detached, or the straight-through gradient of z cancels that of the residual, and no later commitment
+            # loss would reach the features.
+            residual = residual - posteriors[-1].z.detach()
+        first, *rest = posteriors
+        # The first stage alone passes the gradient of z on: M stages would pass it M times.
+        z = sum((posterior.z.detach() for posterior in rest), start=first.z)
+        codes = torch.stack([posterior.codes for posterior in posteriors], -1)
+        losses = [posterior.losses for posterior in posteriors]
+        statistics = [posterior.statistics for posterior in posteriors]
+        return VectorPosterior(
+            z=z.to(features.dtype),
+            codes=codes if rest else first.codes,
+            losses={name: _together(losses, name).sum() for name in first.losses},
+            statistics={name: _together(statistics, name).mean() for name in first.statistics},
+            codebook_size=self.codebook_size,
+        )
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, `channels`, *grid] of codes [B, *grid, M], or [B, *grid] where M = 1.
+
+        Raises:
+            NarrowsError: if a code is outside [0, K), or the last dimension is not M.
+        """
+        if self.codebooks == 1:
+            codes = codes.unsqueeze(-1)
+        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
+            raise NarrowsError(f"codes of {self.codebooks} stages must be [B, *grid, M], not {list(codes.shape)}")
+        first, *rest = (stage.embed(part) for stage, part in zip(self.stages, codes.unbind(-1), strict=True))
+        return sum((part.float() for part in rest), start=first.float()).to(first.dtype)
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """The latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
+        shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
+        return self.embed(torch.randint(self.codebook_size, shape, device=self.stages[0].codebook.vectors.device))
+
+
+def _together(stages: list[dict[str, Tensor]], name: str) -> Tensor:
+    return torch.stack([figures[name] for figures in stages])

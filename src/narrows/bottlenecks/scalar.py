@@ -1,0 +1,104 @@
+"""Finite scalar quantisation: each of a few bounded channels is rounded to a handful of levels, and nothing is learnt.
+
+F. Mentzer, D. Minnen, E. Agustsson, M. Tschannen, "Finite Scalar Quantization: VQ-VAE Made Simple", section 3.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+from torch import Tensor
+
+from narrows.bottlenecks.posterior import DiscreteBottleneck
+from narrows.bottlenecks.usage import count, usage_statistics
+from narrows.bottlenecks.vector import VectorPosterior
+from narrows.errors import NarrowsError
+
+__all__ = ["FSQ"]
+
+# The bounds lie this share beyond the outermost levels, so that atanh is finite; with more levels than `_MOST` that
+# would be half a level, and one beyond the outermost in reach.
+_MARGIN = 1e-3
+_MOST = 1000
+
+
+class FSQ(DiscreteBottleneck):
+    """The bottleneck of finite scalar quantisation: z = round(f(z_e)) / floor(L / 2), channel by channel.
+
+    f(z_e) = h tanh(z_e + s) - o bounds a channel to its L levels, the integers from -floor(L / 2) on: h is (L - 1) / 2
+    and a thousandth more; o is 1/2 where L is even, else 0; s = atanh(o / h) makes f(0) = 0. Gradients pass the
+    rounding as they are. A position has one code, whose digits, least first, are its levels. Nothing is learnt, and
+    there are no losses. All is computed in float32 under any autocast.
+
+    Appendix A.1 has h a thousandth less, and tan for atanh: thresholds move by 0.007 at most for L = 3 to 8.
+    With L = 2 that s would put the one threshold at -3.8, far from features near 0, and so s = 0 there.
+
+    Args:
+        levels: L of each channel, from 2 to 1000; the codebook size K is their product. The paper's are 8,6,5 (K = 240,
+            for 2^8), 8,5,5,5 (1000, for 2^10), 7,5,5,5,5 (4375, for 2^12) and 8,8,8,6,5 (15360, for 2^14).
+
+    Raises:
+        NarrowsError: if there are no levels, or one is out of range.
+    """
+
+    levels: Tensor
+    radix: Tensor
+
+    def __init__(self, levels: list[int]):
+        super().__init__()
+        if not levels or not all(2 <= each <= _MOST for each in levels):
+            raise NarrowsError(f"levels must be a number from 2 to {_MOST} for each channel, as 8,5,5,5, not {levels}")
+        self.features = self.channels = len(levels)
+        self.codebook_size, self.codebooks = prod(levels), 1
+        self.register_buffer("levels", torch.tensor(levels), persistent=False)
+        self.register_buffer("radix", torch.tensor([prod(levels[:c]) for c in range(len(levels))]), persistent=False)
+
+    def forward(self, features: Tensor) -> VectorPosterior:
+        """Quantise features [B, `features`, *grid], of any number of grid dimensions.
+
+        Raises:
+            NarrowsError: if the features have another number of channels.
+        """
+        if features.ndim < 2 or features.shape[1] != self.features:
+            raise NarrowsError(
+                f"features must be [B, {self.features}, *grid] for {self.features} levels, not {list(features.shape)}: "
+                "change the number of levels, or the encoder's channels"
+            )
+        bounded = self._bound(features.movedim(1, -1).float())
+        # The difference and the sum are both exact in floating point, so that z is what `embed` makes of the codes.
+        rounded = bounded + (bounded.round() - bounded).detach()
+        half_width = self.levels // 2
+        # A feature that is not a number gets a code all the same: z, and with it the loss, says what happened.
+        digits = rounded.detach().nan_to_num().long() + half_width
+        codes = (digits * self.radix).sum(-1)
+        return VectorPosterior(
+            z=(rounded / half_width).movedim(-1, 1).to(features.dtype),
+            codes=codes,
+            losses={},
+            statistics=usage_statistics(count(codes.reshape(-1, 1), self.codebook_size)),
+            codebook_size=self.codebook_size,
+        )
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, `channels`, *grid] in [-1, 1] of codes [B, *grid].
+
+        Raises:
+            NarrowsError: if a code is outside [0, K).
+        """
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of other levels")
+        half_width = self.levels // 2
+        digits = codes.unsqueeze(-1) // self.radix % self.levels
+        return ((digits - half_width) / half_width).movedim(-1, 1).contiguous()
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """The latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
+        return self.embed(torch.randint(self.codebook_size, (batch, *grid), device=self.levels.device))
+
+    def _bound(self, tokens: Tensor) -> Tensor:
+        """The bounded values f(z_e) of tokens z_e [..., C]."""
+        half = (self.levels - 1) * ((1 + _MARGIN) / 2)
+        offset = (1 - self.levels % 2) / 2
+        shift = torch.atanh(offset / half) * (self.levels > 2)
+        return half * torch.tanh(tokens + shift) - offset

@@ -1,0 +1,146 @@
+"""DAPS: the encoder as a policy, moved by weighted maximum likelihood towards a better one within a trust region.
+
+M. Drolet, F. Al-Hafez, A. Bhatt, J. Peters, O. Arenz, "Discrete Variational Autoencoding via Policy Search".
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from narrows.distributed import global_sum
+from narrows.errors import NarrowsError
+from narrows.estimators.evidence import Evidence
+from narrows.estimators.score import ScoreEstimator, gradient_only
+
+__all__ = ["DAPS", "Target"]
+
+logger = logging.getLogger(__name__)
+
+# The search for log eta: it spans 12 decades, and five rounds that each keep one of 15 intervals leave 4e-5 of it.
+_SPAN = 12 * math.log(10)
+_ROUNDS = 5
+_POINTS = 16
+_LOOK_EVERY = 100
+
+
+class Target(NamedTuple):
+    """The policy q* that the encoder is moved towards."""
+
+    weights: Tensor
+    """w_s of the samples, [S, B]; those of an example sum to one."""
+    eta: Tensor
+    """The multiplier of the trust region, a scalar."""
+    ess: Tensor
+    """ESS/S = 1 / (S sum_s w_s^2) of each example, [B]."""
+
+
+class DAPS(ScoreEstimator):
+    """Weighted maximum likelihood of the encoder and plain maximum likelihood of the decoder.
+
+    The best q for E_q[log p(x|z)] + beta H(q) with KL(q || q_theta) bounded is
+    q*(z|x) ~ q_theta(z|x) exp((log p(x|z) - beta log q_theta(z|x)) / (eta + beta)): samples of q_theta weighted by
+    w_s ~ exp((log p(x|z_s) - beta log q_theta(z_s|x)) / (eta + beta)). (The advantage, log p(x|z_s) less its mean over
+    the samples, gives the same weights.) The eta >= 0 is that at which ESS/S, averaged over the global batch, is
+    `ess_target`; where ESS/S is above the target even at eta = 0, it is 0. The encoder's loss is
+    -sum_s w_s log q_theta(z_s|x), the decoder's -mean_s log p(x|z_s).
+
+    As S grows ESS/S of an example tends to exp(-D_2(q* || q_theta)), so that KL(q* || q_theta) <= -log(ESS/S). The
+    figures are the means over the batch of `ess` (ESS/S), `target_kl` (of q* to q_theta, from the weights, in nats) and
+    `even` (the share of examples whose samples all have one log-likelihood, to learn nothing from), and `eta`.
+
+    Args:
+        beta: the weight of the entropy.
+        ess_target: ESS/S, in (1 / `samples`, 1): near 1 for small steps.
+        samples: S, the codes drawn of each example.
+
+    Raises:
+        NarrowsError: if `samples` is below 2, `beta` below 0 or `ess_target` out of range.
+    """
+
+    troubled: Tensor
+
+    def __init__(self, beta: float = 0.01, ess_target: float = 0.5, samples: int = 8) -> None:
+        super().__init__(samples, least=2)
+        if not beta >= 0:
+            raise NarrowsError(f"beta is {beta}: it must be at least 0")
+        if not 1 / samples < ess_target < 1:
+            raise NarrowsError(f"ess_target is {ess_target}: it must be between 1 / samples = {1 / samples:.3g} and 1")
+        self.beta, self.ess_target = beta, ess_target
+        self.batches = 0
+        self.register_buffer("troubled", torch.zeros((), dtype=torch.long), persistent=False)
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """-E_q[log p(x|z)] + beta KL, which the step lowers, [B] nats; its gradient is that of the two losses."""
+        target = self.target(evidence)
+        divergence = math.log(self.samples) - torch.special.entr(target.weights).sum(0)
+        even = self._watch(evidence.log_likelihood.detach())
+        figures = {"ess": target.ess, "eta": target.eta, "target_kl": divergence, "even": even}
+        self.figures = {name: values.mean() for name, values in figures.items()}
+        objective = self.beta * evidence.rate.detach() - evidence.log_likelihood.mean(0)
+        return objective - gradient_only((target.weights * evidence.log_q).sum(0))
+
+    @torch.no_grad()
+    def target(self, evidence: Evidence) -> Target:
+        """The weights of the samples; one whose log-likelihood is not finite has none, unless no other is either."""
+        scores = evidence.log_likelihood - self.beta * evidence.log_q
+        finite = scores.isfinite()
+        scores = scores.masked_fill(~finite, -math.inf)
+        scores = (scores - scores.amax(0)).masked_fill(~finite.any(0), 0)
+        spread = -scores.masked_fill(~finite, 0).amin(0)
+        count = global_sum(spread.new_full((), len(spread)))
+
+        def mean_ess(temperatures: Tensor) -> Tensor:
+            return global_sum(_ess(scores, temperatures).sum(1)) / count
+
+        eta = self._eta(mean_ess, global_sum(spread.sum()))
+        weights = (scores / _positive(eta + self.beta)).softmax(0)
+        return Target(weights, eta, 1 / (self.samples * weights.square().sum(0)))
+
+    def _eta(self, mean_ess: Callable[[Tensor], Tensor], spread: Tensor) -> Tensor:
+        """The eta of the target; `mean_ess` rises with the temperature eta + beta, `spread` bounds all differences.
+
+        Bisection, but with several points at once: each round is one pass and one sum over the processes.
+        """
+        # At a temperature of spread / -log(target) no two weights differ by more than a factor 1 / target.
+        high = _positive(spread / -math.log(self.ess_target)).log()
+        low = high - _SPAN
+        fractions = torch.linspace(0, 1, _POINTS, dtype=spread.dtype, device=spread.device)
+        for _ in range(_ROUNDS):
+            points = torch.lerp(low, high, fractions)
+            short = mean_ess(_positive(points.exp() + self.beta)) < self.ess_target
+            last = short.sum().clamp(1, _POINTS - 1)
+            low, high = points.index_select(0, torch.stack([last - 1, last])).unbind()
+        unbounded = mean_ess(_positive(spread.new_full((1,), self.beta))) >= self.ess_target
+        return torch.where(unbounded, 0, high.exp()).squeeze(0)
+
+    def _watch(self, log_likelihood: Tensor) -> Tensor:
+        """Which examples have even log-likelihoods, [B]; a warning where a whole batch has, or some are infinite."""
+        even = log_likelihood.amax(0) == log_likelihood.amin(0)
+        self.troubled += even.all() | ~log_likelihood.isfinite().all()
+        # Looked at now and then, for a look makes a GPU wait.
+        if self.batches % _LOOK_EVERY == 0 and (troubled := int(self.troubled)):
+            logger.warning(
+                "DAPS: in %d of the last %d batches the log-likelihoods were infinite, or did not depend on the codes: "
+                "there is nothing to learn from those",
+                troubled,
+                min(self.batches + 1, _LOOK_EVERY),
+            )
+            self.troubled.zero_()
+        self.batches += 1
+        return even.to(log_likelihood.dtype)
+
+
+def _ess(scores: Tensor, temperatures: Tensor) -> Tensor:
+    """ESS/S, [T, B], of the weights that scores [S, B], the largest 0, have at T temperatures."""
+    weights = (scores / temperatures.view(-1, 1, 1)).exp()
+    return weights.sum(1).square() / (weights.square().sum(1) * len(scores))
+
+
+def _positive(temperature: Tensor) -> Tensor:
+    return temperature.clamp_min(torch.finfo(temperature.dtype).tiny)
