@@ -68,7 +68,7 @@ class GatedPixelCNN(Prior):
 
     @torch.no_grad()
     def begin(self, batch: int, labels: Tensor | None = None) -> PixelCNNState:
-        """The caches of `batch` empty examples, with the weights of this moment; steps give no gradient."""
+        """The caches of `batch` empty examples, to be used before the weights change; steps give no gradient."""
         height, width = self.grid
         return PixelCNNState(self.network, height, width, self._labels(labels, batch))
 
@@ -108,10 +108,9 @@ class PixelCNNState:
         self.vertical = zeros(depth, batch, reach + 1, reach + width + reach, channels)
         # This row: its codes, what each layer takes from above, the horizontal features before and after each layer:
         self.codes = torch.zeros(width * self.codebooks, batch, dtype=torch.long, device=labels.device)
-        self.across = zeros(depth, batch, width, 2 * channels)
+        across = zeros(depth, batch, width, 2 * channels)
         self.horizontal = zeros(depth + 1, batch, reach + width + first, channels)
         # This position:
-        self.features = zeros(batch, 2 * channels)
         self.gates = zeros(batch, depth * channels)
         self.hidden = zeros(batch, network.head.hidden.out_features)
 
@@ -133,21 +132,23 @@ class PixelCNNState:
                 _matrix(layer.vertical),
                 _matrix(layer.link),
                 *condition.repeat_interleave(width, 0).chunk(2, 1),
-                across,
+                out,
             )
-            for cache, layer, condition, across in zip(
-                self.vertical, layers, network.conditions(labels), self.across.flatten(1, 2), strict=True
+            for cache, layer, condition, out in zip(
+                self.vertical, layers, network.conditions(labels), across.flatten(1, 2), strict=True
             )
         ]
         mixes = [_matrix(layer.horizontal) for layer in layers]
         residuals = [residual.contiguous() for residual, _ in projections]
         gates = self.gates.chunk(depth, 1)
-        self.positions = []
+        self.positions: list[list[tuple[Tensor, ...]]] = []
         for column in range(width):
-            across = self.across[:, :, column]
+            features = across[:, :, column]
+            switches, values = features.chunk(2, 2)
             windows = self.horizontal[:-1, :, column : column + reach + 1].flatten(2)
             here = self.horizontal[:, :, column + reach]
-            self.positions.append(list(zip(across, windows, mixes, gates, here[:-1], residuals, here[1:], strict=True)))
+            views = (windows, mixes, features, switches, values, gates, here[:-1], residuals, here[1:])
+            self.positions.append(list(zip(*views, strict=True)))
         ahead = self.horizontal[0, :, reach + 1 :]
         self.ahead = [ahead[:, column : column + first].flatten(1) for column in range(width)]
         hidden = self.hidden.unflatten(1, (self.codebooks, -1))
@@ -201,11 +202,8 @@ class PixelCNNState:
 
     def _read(self, column: int) -> None:
         """Run the horizontal stack and the head's hidden layer at one position."""
-        features = self.features
-        a, b = features.chunk(2, 1)
-        for across, window, mix, gated, here, residual, after in self.positions[column]:
-            torch.addmm(across, window, mix, out=features)
-            features.sigmoid_()
+        for window, mix, features, a, b, gated, here, residual, after in self.positions[column]:
+            features.addmm_(window, mix).sigmoid_()
             torch.addcmul(b, a, b, value=-2, out=gated)
             torch.addmm(here, gated, residual, out=after)
         read = torch.addmm(after, self.gates, self.skips).relu_()
