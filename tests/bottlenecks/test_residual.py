@@ -253,7 +253,7 @@ def test_bad_input_is_named() -> None:
     quantizer = ResidualQuantizer(make, depth=2)
     with pytest.raises(ValueError, match=r"\[B, 4, \*grid\]"):
         quantizer(torch.randn(2, 3, 4))
-    with pytest.raises(ValueError, match="2 stages"):
+    with pytest.raises(ValueError, match="2 codebooks"):
         quantizer.embed(torch.zeros(2, 3, dtype=torch.long))
     with pytest.raises(ValueError, match="codebook_size"):
         quantizer.embed(torch.full((2, 2), 8))

@@ -134,13 +134,7 @@ class Categorical(DiscreteBottleneck):
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
         """
-        if self.codebooks == 1:
-            codes = codes.unsqueeze(-1)
-        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
-            raise NarrowsError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
-        return _embed(self.embeddings.float(), codes)
+        return _embed(self.embeddings.float(), self.check_codes(codes))
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
         """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
+from narrows.errors import NarrowsError
+
 __all__ = ["Bottleneck", "DiscreteBottleneck", "Draw", "Posterior", "SampledPosterior"]
 
 
@@ -99,4 +101,22 @@ class DiscreteBottleneck(Bottleneck):
 
     @abstractmethod
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""
+        """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+
+        Raises:
+            NarrowsError: as `check_codes` does.
+        """
+
+    def check_codes(self, codes: Tensor) -> Tensor:
+        """Return codes [B, *grid], or [B, *grid, M] where M > 1, as [B, *grid, M].
+
+        Raises:
+            NarrowsError: if the last dimension is not M, or a code is outside [0, K).
+        """
+        if self.codebooks == 1:
+            codes = codes.unsqueeze(-1)
+        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
+            raise NarrowsError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
+        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
+        return codes

@@ -87,11 +87,8 @@ class ResidualQuantizer(DiscreteBottleneck):
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
         """
-        if self.codebooks == 1:
-            codes = codes.unsqueeze(-1)
-        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
-            raise NarrowsError(f"codes of {self.codebooks} stages must be [B, *grid, M], not {list(codes.shape)}")
-        first, *rest = (stage.embed(part) for stage, part in zip(self.stages, codes.unbind(-1), strict=True))
+        parts = self.check_codes(codes).unbind(-1)
+        first, *rest = (stage.embed(part) for stage, part in zip(self.stages, parts, strict=True))
         return sum((part.float() for part in rest), start=first.float()).to(first.dtype)
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:

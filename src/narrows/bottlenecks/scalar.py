@@ -86,10 +86,8 @@ class FSQ(DiscreteBottleneck):
         Raises:
             NarrowsError: if a code is outside [0, K).
         """
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of other levels")
         half_width = self.levels // 2
-        digits = codes.unsqueeze(-1) // self.radix % self.levels
+        digits = self.check_codes(codes) // self.radix % self.levels
         return ((digits - half_width) / half_width).movedim(-1, 1).contiguous()
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:

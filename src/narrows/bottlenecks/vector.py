@@ -150,12 +150,7 @@ class VectorQuantizer(DiscreteBottleneck):
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
         """
-        if self.codebooks == 1:
-            codes = codes.unsqueeze(-1)
-        if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
-            raise NarrowsError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
-            raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
+        codes = self.check_codes(codes)
         z = lookup(self.codebook.points, codes.flatten(0, -2)).view(*codes.shape[:-1], self.channels)
         return z.movedim(-1, 1).contiguous().to(self.codebook.vectors.dtype)
 
