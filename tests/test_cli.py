@@ -158,6 +158,23 @@ def test_bad_settings_are_named_and_leave_nothing(
     assert not (tmp_path / "run" / "model").exists()
 
 
+def test_a_corrupt_file_is_skipped_by_name_or_with_strict_stops_the_run(
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for index, pixels in enumerate(open_images(ImageSettings()).train.pixels[:50]):
+        Image.fromarray(pixels[0]).save(folder / f"{index:02}.png")
+    (folder / "broken.png").write_bytes((folder / "00.png").read_bytes()[:60])
+    command = ["train", str(tiny), "--data", str(folder)]
+    assert main([*command, "--out", str(tmp_path / "strict"), "--strict"]) == 1
+    assert "broken.png" in capsys.readouterr().err
+    assert not (tmp_path / "strict").exists()
+    assert main([*command, "--out", str(tmp_path / "run")]) == 0
+    assert "1 files of" in caplog.text
+    assert "broken.png" in caplog.text
+
+
 def test_a_run_is_never_overwritten(trained: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "metrics.jsonl").read_bytes()
     assert main(["train", str(tiny), "--out", str(trained)]) == 1

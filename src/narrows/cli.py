@@ -62,6 +62,8 @@ def _recipes(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def _train(options: argparse.Namespace, overrides: list[str]) -> None:
     recipe = find_recipe(options.recipe)
+    if options.strict:
+        overrides = [*overrides, "--data.strict=true"]
     name = "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
     run = commands.train(
         recipe, options.variant, options.data, options.out or Path("runs") / name, options.resume, overrides
@@ -167,6 +169,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", metavar="SOURCE", help=data_help)
     train.add_argument("--variant", help="a variant of the recipe, such as cpu: minutes on two cores")
     out(train, "the run folder (runs/RECIPE-VARIANT)")
+    train.add_argument("--strict", action="store_true", help="stop at the first file of the data that cannot be read")
     train.add_argument("--resume", action="store_true", help="continue the run with its own recipe.yaml")
 
     prior = command("prior", _prior, "fit a prior to the codes of a trained model", overridable=True)
