@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -66,7 +67,7 @@ def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
     }
     if "perplexity" in figures:
         facts["codes"] = f"{figures['perplexity']:.0f} perplexity, of {model.codes.codebook_size}"
-        bits = figures["rate_bits_per_dim"] * model.dimensions
+        bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
         facts["an image"] = f"{bits:.0f} bits, 1/{8 * model.dimensions / bits:.0f} of its pixels'"
     return facts
 
@@ -107,7 +108,8 @@ def _bits(run: RunFolder, model: Autoencoder, measured: Measurement) -> Iterator
     fixed = "uniform prior" if model.discrete else "N(0, I) prior"
     bars = {fixed: (figures["rate_bits_per_dim"], figures["distortion_bits_per_dim"])}
     if "prior_rate_bits_per_dim" in figures:
-        bars["learned prior"] = (figures["prior_rate_bits_per_dim"], figures["distortion_bits_per_dim"])
+        rate = figures["prior_rate_bits_per_dim"]
+        bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
     yield bits_bar(bars)
     evaluated: dict[str, Any] = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
     tested = evaluated.get("figures", {})
