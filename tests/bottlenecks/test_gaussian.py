@@ -128,7 +128,7 @@ def test_importance_weighted_bound_lies_between_the_elbo_and_the_evidence() -> N
         return Normal(z.squeeze(-1) @ weights.T, s).log_prob(x).sum(-1)
 
     def bound(samples: int) -> tuple[float, float]:
-        z, log_q, log_p = posterior.draw(samples)
+        z, log_q, log_p, _ = posterior.draw(samples)
         iw = (log_likelihood(z) + log_p - log_q).logsumexp(0) - math.log(samples)
         return iw.mean().item(), iw.std().item() / math.sqrt(repeats)
 

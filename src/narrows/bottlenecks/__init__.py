@@ -11,16 +11,24 @@ from narrows.bottlenecks.codebook import (
     RestartUnused,
 )
 from narrows.bottlenecks.gaussian import Gaussian, GaussianPosterior
-from narrows.bottlenecks.posterior import Bottleneck, DiscreteBottleneck, Draw, Posterior, SampledPosterior
+from narrows.bottlenecks.posterior import (
+    Bottleneck,
+    CodePosterior,
+    DiscreteBottleneck,
+    Draw,
+    Posterior,
+    SampledPosterior,
+)
 from narrows.bottlenecks.residual import ResidualQuantizer
 from narrows.bottlenecks.scalar import FSQ
-from narrows.bottlenecks.vector import FactorizedQuantizer, VectorPosterior, VectorQuantizer
+from narrows.bottlenecks.vector import FactorizedQuantizer, VectorQuantizer
 
 __all__ = [
     "FSQ",
     "Bottleneck",
     "Categorical",
     "CategoricalPosterior",
+    "CodePosterior",
     "Codebook",
     "CodebookCare",
     "CosineCodebook",
@@ -36,6 +44,5 @@ __all__ = [
     "ResidualQuantizer",
     "RestartUnused",
     "SampledPosterior",
-    "VectorPosterior",
     "VectorQuantizer",
 ]

@@ -76,7 +76,7 @@ class CategoricalPosterior(SampledPosterior):
         codes = self.sample(samples)
         z = _embed(self.embeddings, codes.reshape(-1, *self.log_probs.shape[1:-1]))
         log_q = self.log_prob(codes)
-        return Draw(z.unflatten(0, log_q.shape), log_q, self._log_p.expand_as(log_q))
+        return Draw(z.unflatten(0, log_q.shape), log_q, self._log_p.expand_as(log_q), self.rate)
 
     def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
         """Mix the embeddings of each latent by the weights `relax` draws; it is called once, for all latents."""
@@ -84,7 +84,7 @@ class CategoricalPosterior(SampledPosterior):
             weights = relax(self.log_probs.expand(samples, *self.log_probs.shape))
             z = torch.einsum("...mk,mkd->...md", weights, self.embeddings).flatten(-2).movedim(-1, 2)
         log_q = (weights * self.log_probs).flatten(2).sum(2)
-        return Draw(z, log_q, self._log_p.expand_as(log_q))
+        return Draw(z, log_q, self._log_p.expand_as(log_q), self.rate)
 
     @property
     def _log_p(self) -> Tensor:

@@ -54,7 +54,7 @@ class GaussianPosterior(Posterior):
         # (z - mu) / sigma is the noise itself: exact, where recomputing it from z would lose digits.
         log_q = -_sum(noise**2 + self.log_variance + constant, 2) / 2
         log_p = -_sum(z**2 + constant, 2) / 2
-        return Draw(z, log_q, log_p)
+        return Draw(z, log_q, log_p, self.rate)
 
 
 class Gaussian(Bottleneck):

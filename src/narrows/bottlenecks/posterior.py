@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import log
 from typing import NamedTuple
 
+import torch
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 
-__all__ = ["Bottleneck", "DiscreteBottleneck", "Draw", "Posterior", "SampledPosterior"]
+__all__ = ["Bottleneck", "CodePosterior", "DiscreteBottleneck", "Draw", "Posterior", "SampledPosterior"]
 
 
 class Draw(NamedTuple):
@@ -22,6 +25,8 @@ class Draw(NamedTuple):
     """log q(z|x), [S, B]."""
     log_p: Tensor
     """log p(z) under the fixed prior, [S, B]."""
+    rate: Tensor
+    """KL(q(z|x) || p(z)) in nats, [B]: exact where it has a closed form, else estimated from the latents drawn."""
 
 
 class Posterior(ABC):
@@ -39,17 +44,53 @@ class Posterior(ABC):
 
     @property
     @abstractmethod
-    def rate(self) -> Tensor:
-        """KL(q(z|x) || p(z)) of each example in nats, [B]."""
-
-    @property
-    @abstractmethod
     def mode(self) -> Tensor:
         """The most probable latent, [B, C, *grid]: what a reconstruction is decoded from."""
 
     @abstractmethod
     def draw(self, samples: int = 1) -> Draw:
         """Draw `samples` latents (S) of each example; gradients flow through z wherever the pathwise one exists."""
+
+
+@dataclass(kw_only=True)
+class CodePosterior(Posterior):
+    """A posterior with all its mass on one code per latent; unpacks as (z, codes, total of the losses).
+
+    Attributes:
+        z: the latents, [B, C, *grid], with the straight-through gradient to the features.
+        codes: [B, *grid], or [B, *grid, M] with M > 1 codebooks.
+        losses: "commitment", and "codebook" if the codebook is learnt by its loss.
+        statistics: "perplexity" and "usage" (share of codes in use) of the batch, averaged over the codebooks; of the
+            global batch while the codebook learns, else of this process's own.
+        codebook_size: K.
+    """
+
+    z: Tensor
+    codes: Tensor
+    losses: dict[str, Tensor]
+    statistics: dict[str, Tensor]
+    codebook_size: int
+
+    def __iter__(self) -> Iterator[Tensor]:
+        yield self.z
+        yield self.codes
+        yield sum(self.losses.values(), start=torch.zeros((), device=self.z.device))
+
+    @property
+    def rate(self) -> Tensor:
+        """N log K of each example in nats under the uniform prior, [B]."""
+        batch, *latents = self.codes.shape
+        return self.z.new_full((batch,), torch.Size(latents).numel() * log(self.codebook_size), dtype=torch.float32)
+
+    @property
+    def mode(self) -> Tensor:
+        """The only latent of each example, [B, C, *grid]."""
+        return self.z
+
+    def draw(self, samples: int = 1) -> Draw:
+        """The one latent `samples` times over: log q = 0, log p = -N log K."""
+        log_p = -self.rate.expand(samples, -1)
+        return Draw(self.z.expand(samples, *self.z.shape), torch.zeros_like(log_p), log_p, self.rate)
 
 
 class SampledPosterior(Posterior):
@@ -74,7 +115,7 @@ class SampledPosterior(Posterior):
 
         Returns:
             z, the weights times the embeddings; log_q, the weights times the log-probabilities, which is log q(z|x)
-            where the weights are those of one category; log_p.
+            where the weights are those of one category; log_p; rate.
         """
 
 

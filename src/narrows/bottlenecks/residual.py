@@ -12,8 +12,8 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from narrows.bottlenecks.posterior import DiscreteBottleneck
-from narrows.bottlenecks.vector import VectorPosterior, VectorQuantizer
+from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
+from narrows.bottlenecks.vector import VectorQuantizer
 from narrows.errors import NarrowsError
 
 __all__ = ["ResidualQuantizer"]
@@ -54,14 +54,14 @@ class ResidualQuantizer(DiscreteBottleneck):
         for stage in self.stages:
             stage.freeze()
 
-    def forward(self, features: Tensor) -> VectorPosterior:
+    def forward(self, features: Tensor) -> CodePosterior:
         """Quantise features [B, `features`, *grid], of any number of grid dimensions.
 
         Raises:
             NarrowsError: if the features have another number of channels.
         """
         residual = features.float()
-        posteriors: list[VectorPosterior] = []
+        posteriors: list[CodePosterior] = []
         for stage in self.stages:
             posteriors.append(stage(residual))
             # Detached, or the straight-through gradient of z cancels that of the residual, and no later commitment
@@ -73,7 +73,7 @@ class ResidualQuantizer(DiscreteBottleneck):
         codes = torch.stack([posterior.codes for posterior in posteriors], -1)
         losses = [posterior.losses for posterior in posteriors]
         statistics = [posterior.statistics for posterior in posteriors]
-        return VectorPosterior(
+        return CodePosterior(
             z=z.to(features.dtype),
             codes=codes if rest else first.codes,
             losses={name: _together(losses, name).sum() for name in first.losses},

@@ -10,9 +10,8 @@ from math import prod
 import torch
 from torch import Tensor
 
-from narrows.bottlenecks.posterior import DiscreteBottleneck
+from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
 from narrows.bottlenecks.usage import count, usage_statistics
-from narrows.bottlenecks.vector import VectorPosterior
 from narrows.errors import NarrowsError
 
 __all__ = ["FSQ"]
@@ -54,7 +53,7 @@ class FSQ(DiscreteBottleneck):
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("radix", torch.tensor([prod(levels[:c]) for c in range(len(levels))]), persistent=False)
 
-    def forward(self, features: Tensor) -> VectorPosterior:
+    def forward(self, features: Tensor) -> CodePosterior:
         """Quantise features [B, `features`, *grid], of any number of grid dimensions.
 
         Raises:
@@ -72,7 +71,7 @@ class FSQ(DiscreteBottleneck):
         # A feature that is not a number gets a code all the same: z, and with it the loss, says what happened.
         digits = rounded.detach().nan_to_num().long() + half_width
         codes = (digits * self.radix).sum(-1)
-        return VectorPosterior(
+        return CodePosterior(
             z=(rounded / half_width).movedim(-1, 1).to(features.dtype),
             codes=codes,
             losses={},

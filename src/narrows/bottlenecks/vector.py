@@ -5,9 +5,8 @@ A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Lea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
-from math import log
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -15,53 +14,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, lookup, nearest
-from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, Posterior
+from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
 
-__all__ = ["FactorizedQuantizer", "VectorPosterior", "VectorQuantizer"]
-
-
-@dataclass(kw_only=True)
-class VectorPosterior(Posterior):
-    """A posterior with all its mass on one code per latent; unpacks as (z, codes, total of the losses).
-
-    Attributes:
-        z: the latents, [B, C, *grid], with the straight-through gradient to the features.
-        codes: [B, *grid], or [B, *grid, M] with M > 1 codebooks.
-        losses: "commitment", and "codebook" if the codebook is learnt by its loss.
-        statistics: "perplexity" and "usage" (share of codes in use) of the batch, averaged over the codebooks; of the
-            global batch while the codebook learns, else of this process's own.
-        codebook_size: K.
-    """
-
-    z: Tensor
-    codes: Tensor
-    losses: dict[str, Tensor]
-    statistics: dict[str, Tensor]
-    codebook_size: int
-
-    def __iter__(self) -> Iterator[Tensor]:
-        yield self.z
-        yield self.codes
-        yield sum(self.losses.values(), start=torch.zeros((), device=self.z.device))
-
-    @property
-    def rate(self) -> Tensor:
-        """N log K of each example in nats under the uniform prior, [B]."""
-        batch, *latents = self.codes.shape
-        return self.z.new_full((batch,), torch.Size(latents).numel() * log(self.codebook_size), dtype=torch.float32)
-
-    @property
-    def mode(self) -> Tensor:
-        """The only latent of each example, [B, C, *grid]."""
-        return self.z
-
-    def draw(self, samples: int = 1) -> Draw:
-        """The one latent `samples` times over: log q = 0, log p = -N log K."""
-        log_p = -self.rate.expand(samples, -1)
-        return Draw(self.z.expand(samples, *self.z.shape), torch.zeros_like(log_p), log_p)
+__all__ = ["FactorizedQuantizer", "VectorQuantizer"]
 
 
 class _Quantise(torch.autograd.Function):
@@ -134,7 +92,7 @@ class VectorQuantizer(DiscreteBottleneck):
         for parameter in self.codebook.parameters():
             parameter.requires_grad_(False).grad = None
 
-    def forward(self, features: Tensor) -> VectorPosterior:
+    def forward(self, features: Tensor) -> CodePosterior:
         """Quantise features [B, M * `dim`, *grid], of any number of grid dimensions."""
         if features.ndim < 2 or features.shape[1] != self.features:
             raise NarrowsError(
@@ -159,7 +117,7 @@ class VectorQuantizer(DiscreteBottleneck):
         shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
         return self.embed(torch.randint(self.codebook_size, shape, device=self.codebook.vectors.device))
 
-    def _quantise(self, features: Tensor) -> VectorPosterior:
+    def _quantise(self, features: Tensor) -> CodePosterior:
         channels_last = features.movedim(1, -1)
         tokens = channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float()
         tokens = self.codebook.project(tokens)
@@ -183,7 +141,7 @@ class VectorQuantizer(DiscreteBottleneck):
         if self.codebooks == 1:
             codes = codes.squeeze(1)
         codes = codes.view(*channels_last.shape[:-1], *codes.shape[1:])
-        return VectorPosterior(
+        return CodePosterior(
             z=z, codes=codes, losses=losses, statistics=usage_statistics(counts), codebook_size=self.codebook_size
         )
 
@@ -208,7 +166,7 @@ class FactorizedQuantizer(DiscreteBottleneck):
         """Stop the codebook from learning for good; the projections go on."""
         self.quantizer.freeze()
 
-    def forward(self, features: Tensor) -> VectorPosterior:
+    def forward(self, features: Tensor) -> CodePosterior:
         """Quantise features [B, `features`, *grid]."""
         posterior = self.quantizer(_channelwise(self.down, features))
         return replace(posterior, z=_channelwise(self.up, posterior.z))

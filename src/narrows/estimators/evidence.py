@@ -24,7 +24,7 @@ class Evidence(NamedTuple):
     log_p: Tensor
     """log p(z), [S, B]."""
     rate: Tensor
-    """KL(q(z|x) || p(z)) in closed form, [B]."""
+    """KL(q(z|x) || p(z)), [B]: exact where it has a closed form, else estimated from the latents drawn."""
     x: Tensor
     """The examples, [B, ...]."""
 

@@ -113,10 +113,10 @@ class Autoencoder(nn.Module):
         The decoder runs once, on all S B latents.
         """
         posterior = self.posterior(x)
-        z, log_q, log_p = draw(posterior)
+        z, log_q, log_p, rate = draw(posterior)
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
         log_likelihood = self.observe(z.flatten(0, 1)).log_prob(repeated).view(log_q.shape)
-        return posterior, Evidence(log_likelihood, log_q, log_p, posterior.rate, x)
+        return posterior, Evidence(log_likelihood, log_q, log_p, rate, x)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
