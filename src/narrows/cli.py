@@ -17,6 +17,7 @@ from narrows.errors import NarrowsError
 
 __all__ = ["main"]
 
+CRITERIA = {"bits": "bits_per_dim", "likelihood": "distortion_bits_per_dim"}
 OVERRIDES = "any setting of the recipe can be overridden: --training.steps=1000 --model.bottleneck.codebook_size=256"
 
 
@@ -83,6 +84,25 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     for name, value in figures.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     _say(table)
+
+
+def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
+    recipe = find_recipe(options.recipe)
+    comparison = commands.Comparison(
+        recipe,
+        options.methods or list(recipe.variants),
+        options.data,
+        options.bits,
+        commands.Budget.parse(options.budget),
+        options.seeds,
+        options.learning_rates,
+        CRITERIA[options.by],
+        options.samples,
+        options.limit,
+        overrides,
+    )
+    out = options.out or Path("runs") / Path(recipe.name).stem
+    _say(str(commands.compare(comparison, out, options.resume, options.jobs)))
 
 
 def _sample(options: argparse.Namespace, _: list[str]) -> None:
@@ -178,6 +198,41 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("--variant", help="a variant of the recipe")
     prior.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
     prior.add_argument("--resume", action="store_true", help="continue with the prior's own recipe.yaml")
+
+    compare = command(
+        "compare",
+        _compare,
+        "train several methods on the same data, bits and budget",
+        overridable=True,
+    )
+    compare.add_argument(
+        "methods", nargs="*", metavar="METHOD", help="variants of the recipe, such as vqvae gumbel daps (all of them)"
+    )
+    compare.add_argument(
+        "--recipe", default="compare-images", help="what the methods share: a recipe, or a YAML file (compare-images)"
+    )
+    compare.add_argument("--data", metavar="SOURCE", help=data_help)
+    compare.add_argument("--bits", type=_positive, metavar="N", help="bits of an example's codes (the recipe's)")
+    compare.add_argument("--seeds", type=_positive, default=3, help="of each method, at its learning rate (3)")
+    compare.add_argument(
+        "--budget", default="2500", help="of every training run: steps, or minutes at the method's pace: 10m (2500)"
+    )
+    compare.add_argument(
+        "--learning-rates",
+        type=float,
+        nargs="+",
+        default=[5e-4, 1e-3, 2e-3],
+        metavar="RATE",
+        help="tried once for each method (5e-4 1e-3 2e-3)",
+    )
+    compare.add_argument(
+        "--by", choices=list(CRITERIA), default="bits", help="what chooses it on the validation split (bits)"
+    )
+    compare.add_argument("--samples", type=_positive, default=16, help="S of the importance-weighted bound (16)")
+    compare.add_argument("--limit", type=_positive, help="test on the first LIMIT examples only")
+    compare.add_argument("--jobs", type=_positive, default=1, help="training runs at a time, sharing the cores (1)")
+    out(compare, "the folder of the comparison (runs/RECIPE)")
+    compare.add_argument("--resume", action="store_true", help="continue what the folder holds; methods may be added")
 
     sample = command("sample", _sample, "draw new images from the prior")
     folder(sample)

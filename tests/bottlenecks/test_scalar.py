@@ -10,6 +10,7 @@ import torch
 import yaml
 from torch import Tensor
 
+from narrows.bottlenecks import usage
 from narrows.bottlenecks.scalar import FSQ
 from narrows.config import TrainingRecipe, find_recipe, resolve
 
@@ -126,6 +127,39 @@ def test_statistics_of_a_known_histogram() -> None:
     assert statistics["usage"].item() == pytest.approx(2 / 12)
 
 
+@pytest.mark.parametrize("tokens", [3, 11, 12, 13, 500])
+def test_statistics_are_those_of_the_histogram_however_large_the_codebook(tokens: int) -> None:
+    posterior = FSQ([3, 4], codebooks=2)(torch.randn(tokens, 4) * torch.tensor([0.1, 0.1, 2.0, 2.0]))
+    expected = usage.usage_statistics(usage.count(posterior.codes, 12))
+    assert posterior.statistics.keys() == expected.keys()
+    torch.testing.assert_close(posterior.statistics, expected)
+
+
+def test_a_codebook_beyond_any_memory_is_counted() -> None:
+    quantizer = FSQ([2] * 62)
+    codes = torch.tensor([2**62 - 1, 0, 2**62 - 1, 5])
+    posterior = quantizer(9 * quantizer.embed(codes))
+    assert torch.equal(posterior.codes, codes)
+    assert posterior.statistics["perplexity"].item() == pytest.approx(math.exp(1.5 * math.log(2)))
+    assert posterior.statistics["usage"].item() == pytest.approx(3 / 2**62)
+    assert FSQ([5, 4], codebooks=2)(torch.zeros(0, 4)).statistics["usage"] == 0
+
+
+@pytest.mark.parametrize("grid", [(), (3, 5)])
+def test_each_group_of_channels_is_quantised_as_if_alone(grid: tuple[int, ...]) -> None:
+    levels = [8, 5, 2]
+    quantizer, alone = FSQ(levels, codebooks=4), FSQ(levels)
+    assert quantizer.features == quantizer.channels == 12
+    features = 3 * torch.randn(6, 12, *grid)
+    posterior = quantizer(features)
+    parts = [alone(part) for part in features.chunk(4, 1)]
+    assert torch.equal(posterior.codes, torch.stack([part.codes for part in parts], -1))
+    assert torch.equal(posterior.z, torch.cat([part.z for part in parts], 1))
+    assert torch.equal(quantizer.embed(posterior.codes), posterior.z)
+    assert quantizer.sample_prior(6, grid).shape == posterior.z.shape
+    torch.testing.assert_close(posterior.rate, torch.full((6,), 4 * math.prod(grid) * math.log(80)))
+
+
 def test_prior_samples_are_uniform_over_the_codes() -> None:
     quantizer = FSQ([3, 4])
     drawn = quantizer.sample_prior(12_000, ())
@@ -133,8 +167,9 @@ def test_prior_samples_are_uniform_over_the_codes() -> None:
     assert ((counts - 1000).abs() < 5 * math.sqrt(1000)).all()
 
 
-def test_latents_are_laid_out_as_the_features() -> None:
-    quantizer, features = FSQ([8, 5, 5, 5]), torch.randn(2, 4, 3, 5)
+@pytest.mark.parametrize("quantizer", [FSQ([8, 5, 5, 5]), FSQ([8, 5], codebooks=2)])
+def test_latents_are_laid_out_as_the_features(quantizer: FSQ) -> None:
+    features = torch.randn(2, 4, 3, 5)
     assert quantizer(features).z.is_contiguous()
     last = quantizer(features.to(memory_format=torch.channels_last))
     assert last.z.is_contiguous(memory_format=torch.channels_last)
@@ -183,8 +218,14 @@ def test_bad_input_is_named() -> None:
             FSQ(levels)
     quantizer = FSQ([8, 5, 5])
     for shape in ((2, 4, 3), (3,)):
-        with pytest.raises(ValueError, match=r"\[B, 3, \*grid\] for 3 levels"):
+        with pytest.raises(ValueError, match=r"\[B, 3, \*grid\] for 1 codebook\(s\) of 3 levels"):
             quantizer(torch.randn(shape))
+    with pytest.raises(ValueError, match="codebooks must be at least 1, not 0"):
+        FSQ([8, 5, 5], codebooks=0)
+    with pytest.raises(ValueError, match=r"must be below 2\^63: use fewer, and more codebooks"):
+        FSQ([2] * 63)
+    with pytest.raises(ValueError, match="codes of 2 codebooks"):
+        FSQ([8, 5, 5], codebooks=2).embed(torch.zeros(4, 3, dtype=torch.long))
     for code in (-1, 200):
         with pytest.raises(ValueError, match=r"codes must be in \[0, 200\)"):
             quantizer.embed(torch.tensor([0, code]))

@@ -169,6 +169,39 @@ def test_spoilt_log_likelihoods_give_finite_weights_and_a_warning(
         assert (found.weights > 0).sum() > 3
 
 
+@pytest.mark.parametrize("value", [-math.inf, math.inf, math.nan])
+def test_the_loss_is_that_of_the_samples_with_finite_log_likelihoods(value: float) -> None:
+    beta = 0.1
+    spoilt = torch.zeros(8, 4, dtype=torch.bool)
+    spoilt[2, 0] = spoilt[:5, 1] = spoilt[:, 2] = True  # one, most and all of an example's, and none
+    log_likelihood = (10 * torch.randn(8, 4)).masked_fill(spoilt, value).requires_grad_()
+    log_q = (-torch.rand(8, 4)).requires_grad_()
+    evidence = Evidence(log_likelihood, log_q, log_q, torch.rand(4), log_q[0])
+    estimator = DAPS(beta)
+    loss = estimator(evidence)
+    of_decoder, of_encoder = torch.autograd.grad(loss.sum(), [log_likelihood, log_q])
+    eta = estimator.target(evidence).eta
+    for b in (0, 1, 3):
+        kept = ~spoilt[:, b]
+        likelihoods, log_qs = log_likelihood[kept, b].detach(), log_q[kept, b].detach()
+        torch.testing.assert_close(loss[b], beta * evidence.rate[b] - likelihoods.mean())
+        torch.testing.assert_close(of_decoder[kept, b], torch.full_like(likelihoods, -1 / len(likelihoods)))
+        torch.testing.assert_close(of_encoder[kept, b], -((likelihoods - beta * log_qs) / (eta + beta)).softmax(0))
+    assert loss[2] == beta * evidence.rate[2]
+    assert (of_decoder[spoilt] == 0).all()
+    assert (of_encoder[spoilt & ~spoilt.all(0)] == 0).all()
+    assert of_encoder.isfinite().all()
+
+
+def test_batches_are_watched_in_training_alone(caplog: pytest.LogCaptureFixture) -> None:
+    log_q = torch.full((8, 3), -2.0)
+    estimator = DAPS().eval()
+    with caplog.at_level(logging.WARNING):
+        estimator(Evidence(SPOILT["all equal"], log_q, log_q, log_q[0], log_q[0]))
+    assert caplog.text == ""
+    assert (estimator.troubled, estimator.batches) == (0, 0)
+
+
 def test_a_healthy_batch_gives_no_warning(caplog: pytest.LogCaptureFixture) -> None:
     evidence, _ = drawn(LOGITS[None], REWARDS[None], 8)
     with caplog.at_level(logging.WARNING):

@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from narrows.errors import NarrowsError
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec, Prior
 from narrows.priors.sampler import draw, filtered, sample, tempered, top_k_filtered, top_p_filtered
@@ -165,6 +166,14 @@ def test_temperature_raises_probabilities_to_its_inverse() -> None:
 def test_bad_settings_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         sample(build(), 2, **setting)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_prior_without_finite_weights_is_refused(value: float) -> None:
+    prior = build()
+    prior.network.head.bias.data[0, 1] = value
+    with pytest.raises(NarrowsError, match="the prior's weights are not finite"):
+        sample(prior, 2)
 
 
 def test_progress_counts_the_codes() -> None:

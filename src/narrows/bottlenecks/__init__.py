@@ -1,5 +1,6 @@
 """Bottlenecks: features [B, C, *grid] to a posterior over latents."""
 
+from narrows.bottlenecks.autoregressive import Autoregressive, AutoregressivePosterior
 from narrows.bottlenecks.categorical import Categorical, CategoricalPosterior
 from narrows.bottlenecks.codebook import (
     Codebook,
@@ -25,6 +26,8 @@ from narrows.bottlenecks.vector import FactorizedQuantizer, VectorQuantizer
 
 __all__ = [
     "FSQ",
+    "Autoregressive",
+    "AutoregressivePosterior",
     "Bottleneck",
     "Categorical",
     "CategoricalPosterior",

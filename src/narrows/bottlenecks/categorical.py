@@ -17,7 +17,7 @@ from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPoste
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.errors import NarrowsError
 
-__all__ = ["Categorical", "CategoricalPosterior"]
+__all__ = ["Categorical", "CategoricalPosterior", "embed_codes"]
 
 
 class CategoricalPosterior(SampledPosterior):
@@ -53,7 +53,7 @@ class CategoricalPosterior(SampledPosterior):
     @property
     def mode(self) -> Tensor:
         """The embeddings of the most probable codes, [B, M * dim, *grid]."""
-        return _embed(self.embeddings, self.codes.reshape(self.log_probs.shape[:-1]))
+        return embed_codes(self.embeddings, self.codes.reshape(self.log_probs.shape[:-1]))
 
     def sample(self, samples: int = 1) -> Tensor:
         """Draw S = `samples` codes of each latent: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
@@ -74,7 +74,7 @@ class CategoricalPosterior(SampledPosterior):
     def draw(self, samples: int = 1) -> Draw:
         """Sample S codes of each example, without gradient through the sampling."""
         codes = self.sample(samples)
-        z = _embed(self.embeddings, codes.reshape(-1, *self.log_probs.shape[1:-1]))
+        z = embed_codes(self.embeddings, codes.reshape(-1, *self.log_probs.shape[1:-1]))
         log_q = self.log_prob(codes)
         return Draw(z.unflatten(0, log_q.shape), log_q, self._log_p.expand_as(log_q), self.rate)
 
@@ -134,15 +134,15 @@ class Categorical(DiscreteBottleneck):
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
         """
-        return _embed(self.embeddings.float(), self.check_codes(codes))
+        return embed_codes(self.embeddings.float(), self.check_codes(codes))
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
         """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
         shape = (batch, *grid, self.codebooks)
         codes = torch.randint(self.codebook_size, shape, device=self.embeddings.device)
-        return _embed(self.embeddings.float(), codes)
+        return embed_codes(self.embeddings.float(), codes)
 
 
-def _embed(embeddings: Tensor, codes: Tensor) -> Tensor:
-    """The latents [B, M * dim, *grid] of codes [B, *grid, M]."""
+def embed_codes(embeddings: Tensor, codes: Tensor) -> Tensor:
+    """The latents [B, M * dim, *grid] of codes [B, *grid, M] in embeddings [M, K, dim]."""
     return lookup(embeddings, codes.flatten(0, -2)).view(*codes.shape[:-1], -1).movedim(-1, 1)

@@ -18,7 +18,7 @@ __all__ = ["evaluate"]
 def evaluate(folder: str, source: str | None, split: str, samples: int, limit: int | None) -> dict[str, float]:
     """Measure the run's model on a split of its data, or of `source`; on its own data, also renew its report.
 
-    The importance-weighted bound takes `samples` latents of each example where the posterior is one to draw from.
+    The importance-weighted bound takes `samples` latents of each example.
     """
     model = load(folder)
     run = RunFolder(folder)
@@ -26,9 +26,11 @@ def evaluate(folder: str, source: str | None, split: str, samples: int, limit: i
     images = getattr(data, split)
     images = images if limit is None else images.first(limit)
     with progress("evaluate", len(images), "images") as meter:
-        figures = measure(model, images, 1 if model.discrete else samples, advance=meter.advance).figures
+        figures = measure(model, images, samples, advance=meter.advance).figures
     if source is None:
         with whole_file(run.evaluation) as aside:
-            aside.write_text(json.dumps({"split": split, "images": len(images), "figures": figures}, indent=1))
+            aside.write_text(
+                json.dumps({"split": split, "images": len(images), "samples": samples, "figures": figures}, indent=1)
+            )
         report_run(run, data)
     return figures

@@ -15,7 +15,8 @@ from narrows.commands.source import open_run_data, source_override
 from narrows.config import PriorRecipe, Recipe, Resolved, TrainingRecipe, find_recipe, resolve
 from narrows.data import Images, batches, open_images, to_unit
 from narrows.errors import NarrowsError
-from narrows.evaluation import measure, measure_prior
+from narrows.estimators import Estimator
+from narrows.evaluation import gradient_noise, measure, measure_prior
 from narrows.models import Autoencoder
 from narrows.pretrained import load, save_autoencoder, save_prior
 from narrows.progress import progress
@@ -24,6 +25,7 @@ from narrows.training import checkpoint
 from narrows.training.loop import make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
+from narrows.training.settings import TrainingSettings
 from narrows.training.tasks import AutoencoderTask, PriorTask
 
 __all__ = ["fit_prior", "show_recipe", "train"]
@@ -61,6 +63,7 @@ def train(
         )
     model = built.model(data.shape)
     model.classes = data.classes
+    _rehearse(model, built.estimator)
     _begin(run, resolved, resume, accelerator)
     run_loop(
         accelerator,
@@ -72,7 +75,7 @@ def train(
             accelerator.process_index,
             accelerator.num_processes,
         ),
-        lambda: measure(model, validation).figures,
+        lambda: _validate(model, built.estimator, validation, built.training),
         lambda: save_autoencoder(run.model, model, resolved.yaml),
         built.training,
         run,
@@ -82,6 +85,25 @@ def train(
         report_run(run, data)
     accelerator.end_training()
     return run
+
+
+def _rehearse(model: Autoencoder, estimator: Estimator) -> None:
+    """Take one example to its loss: parts that do not suit each other are refused before anything is written."""
+    task = AutoencoderTask(model, estimator).eval()
+    with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        task(torch.zeros(1, *model.shape, dtype=torch.uint8))
+    task.train()
+
+
+def _validate(
+    model: Autoencoder, estimator: Estimator, validation: Images, settings: TrainingSettings
+) -> dict[str, float]:
+    figures = measure(model, validation).figures
+    if settings.gradient_draws:
+        pixels = torch.from_numpy(validation.pixels[: settings.batch_size].copy())
+        x = to_unit(pixels.to(next(model.parameters()).device))
+        figures |= gradient_noise(model, estimator, x, settings.gradient_draws)
+    return figures
 
 
 def fit_prior(

@@ -48,7 +48,8 @@ class DAPS(ScoreEstimator):
     w_s ~ exp((log p(x|z_s) - beta log q_theta(z_s|x)) / (eta + beta)). (The advantage, log p(x|z_s) less its mean over
     the samples, gives the same weights.) The eta >= 0 is that at which ESS/S, averaged over the global batch, is
     `ess_target`; where ESS/S is above the target even at eta = 0, it is 0. The encoder's loss is
-    -sum_s w_s log q_theta(z_s|x), the decoder's -mean_s log p(x|z_s).
+    -sum_s w_s log q_theta(z_s|x), the decoder's -mean_s log p(x|z_s), a mean over the samples whose log-likelihood is
+    finite: zero where none is.
 
     As S grows ESS/S of an example tends to exp(-D_2(q* || q_theta)), so that KL(q* || q_theta) <= -log(ESS/S). The
     figures are the means over the batch of `ess` (ESS/S), `target_kl` (of q* to q_theta, from the weights, in nats) and
@@ -79,10 +80,12 @@ class DAPS(ScoreEstimator):
         """-E_q[log p(x|z)] + beta KL, which the step lowers, [B] nats; its gradient is that of the two losses."""
         target = self.target(evidence)
         divergence = math.log(self.samples) - torch.special.entr(target.weights).sum(0)
-        even = self._watch(evidence.log_likelihood.detach())
-        figures = {"ess": target.ess, "eta": target.eta, "target_kl": divergence, "even": even}
+        even = evidence.log_likelihood.amax(0) == evidence.log_likelihood.amin(0)
+        if self.training:
+            self._watch(evidence.log_likelihood, even)
+        figures = {"ess": target.ess, "eta": target.eta, "target_kl": divergence, "even": even.float()}
         self.figures = {name: values.mean() for name, values in figures.items()}
-        objective = self.beta * evidence.rate.detach() - evidence.log_likelihood.mean(0)
+        objective = self.beta * evidence.rate.detach() - _finite_mean(evidence.log_likelihood)
         return objective - gradient_only((target.weights * evidence.log_q).sum(0))
 
     @torch.no_grad()
@@ -119,9 +122,8 @@ class DAPS(ScoreEstimator):
         unbounded = mean_ess(_positive(spread.new_full((1,), self.beta))) >= self.ess_target
         return torch.where(unbounded, 0, high.exp()).squeeze(0)
 
-    def _watch(self, log_likelihood: Tensor) -> Tensor:
-        """Which examples have even log-likelihoods, [B]; a warning where a whole batch has, or some are infinite."""
-        even = log_likelihood.amax(0) == log_likelihood.amin(0)
+    def _watch(self, log_likelihood: Tensor, even: Tensor) -> None:
+        """Warn where all examples of a batch have even log-likelihoods, [B], or some [S, B] are not finite."""
         self.troubled += even.all() | ~log_likelihood.isfinite().all()
         # Looked at now and then, for a look makes a GPU wait.
         if self.batches % _LOOK_EVERY == 0 and (troubled := int(self.troubled)):
@@ -133,7 +135,12 @@ class DAPS(ScoreEstimator):
             )
             self.troubled.zero_()
         self.batches += 1
-        return even.to(log_likelihood.dtype)
+
+
+def _finite_mean(values: Tensor) -> Tensor:
+    """The mean of the finite ones of values [S, B], [B]; 0 where there are none."""
+    finite = values.isfinite()
+    return values.masked_fill(~finite, 0).sum(0) / finite.sum(0).clamp_min(1)
 
 
 def _ess(scores: Tensor, temperatures: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from narrows.bottlenecks import CodePosterior
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.data import Images, to_unit
 from narrows.errors import NarrowsError
@@ -33,10 +34,11 @@ class Measurement:
     """Figures of a model on a data set.
 
     Attributes:
-        figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`;
-            `importance_weighted_bits_per_dim` where S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a
-            prior is fitted; `mse` over pixels in [0, 1], `psnr` (dB) and `ssim` of the reconstructions, averaged over
-            images; `perplexity` and `usage` (the share of codes in use) of the codes.
+        figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`, and
+            that again as `log_likelihood`, E_q[log p(x|z)] in nats; `importance_weighted_bits_per_dim` where S > 1;
+            `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a prior is fitted; `mse` over pixels in [0, 1],
+            `psnr` (dB) and `ssim` of the reconstructions, averaged over images; `perplexity` and `usage` (the share of
+            codes in use) of the codes.
         counts: how often each code was used, [M, K]; None if the latents are continuous.
     """
 
@@ -57,7 +59,7 @@ def measure(
     Args:
         model: put into evaluation mode while it is measured.
         images: the data.
-        samples: S of the importance-weighted bound; 1 leaves it out.
+        samples: S of the importance-weighted bound; 1 leaves it out, as does a posterior of one latent.
         batch_size: latents decoded at once.
         advance: called with the number of images done.
 
@@ -69,6 +71,8 @@ def measure(
     training = model.training
     model.eval()
     device = next(model.parameters()).device
+    if isinstance(model.posterior(torch.zeros(1, *model.shape, device=device)), CodePosterior):
+        samples = 1
     totals: dict[str, float] = defaultdict(float)
     counts = None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -129,6 +133,7 @@ def _figures(
         "bits_per_dim": rate + distortion,
         "rate_bits_per_dim": rate,
         "distortion_bits_per_dim": distortion,
+        "log_likelihood": evidence.log_likelihood.mean(0),
         "mse": mse,
         "psnr": -10 * mse.clamp_min(1e-10).log10(),
     }

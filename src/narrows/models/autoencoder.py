@@ -142,8 +142,9 @@ class Autoencoder(nn.Module):
 
         Discrete codes are read off the interpolated features, so the ends are the two reconstructions.
         """
-        weights = torch.linspace(0, 1, steps, device=start.device).view(1, -1, *[1] * (start.dim() - 1))
-        path = torch.lerp(self.features(start)[:, None], self.features(end)[:, None], weights)
+        first, last = self.features(start).unsqueeze(1), self.features(end).unsqueeze(1)
+        weights = torch.linspace(0, 1, steps, device=start.device).view(-1, *[1] * (first.dim() - 2))
+        path = torch.lerp(first, last, weights)
         return self.observe(self.bottleneck(path.flatten(0, 1)).mode).mean.unflatten(0, path.shape[:2])
 
     @torch.no_grad()

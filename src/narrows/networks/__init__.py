@@ -1,5 +1,16 @@
 """Plain modules, without losses."""
 
+from narrows.networks.causal import CausalTransformer, CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
+from narrows.networks.mlp import MLPDecoder, MLPEncoder
+from narrows.networks.transformer import PatchTransformer
 
-__all__ = ["ConvDecoder", "ConvEncoder"]
+__all__ = [
+    "CausalTransformer",
+    "CodeTransformer",
+    "ConvDecoder",
+    "ConvEncoder",
+    "MLPDecoder",
+    "MLPEncoder",
+    "PatchTransformer",
+]

@@ -107,8 +107,11 @@ def sample(
         Codes [B, *grid], or [B, *grid, M] where the prior has M > 1 codes per position.
 
     Raises:
-        NarrowsError: if a setting is out of range, or labels do not fit the prior.
+        NarrowsError: if a setting is out of range, labels do not fit the prior, or its weights are not finite.
     """
+    # Looked at once: of each step's logits, a look would make a GPU wait.
+    if not torch.stack([weight.isfinite().all() for weight in prior.parameters()]).all():
+        raise NarrowsError("the prior's weights are not finite: its training diverged, so fit the prior again")
     device = next(prior.parameters()).device
     source = "cpu" if generator is None else generator.device
     codes: list[Tensor] = []

@@ -1,9 +1,11 @@
 """The report of a run: blocks, drawings and pictures that make one self-contained HTML page."""
 
 from narrows.report.figures import bits_bar, codebook_use, learning_curves
+from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
 from narrows.report.page import Block, Figure, Page, Picture, Section, Settings, Table, write_page
 from narrows.report.pictures import grid, interpolation, pairs
+from narrows.report.svg import standalone
 
 __all__ = [
     "Block",
@@ -18,7 +20,10 @@ __all__ = [
     "grid",
     "interpolation",
     "learning_curves",
+    "method_curves",
+    "method_dots",
     "pairs",
     "read_metrics",
+    "standalone",
     "write_page",
 ]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from narrows.bottlenecks.usage import perplexity
 from narrows.report.page import TEMPLATES, Figure
-from narrows.report.svg import ACCENT, MUTED, SECOND, chart, short, thin, to_svg
+from narrows.report.svg import ACCENT, MUTED, SECOND, chart, limits, padded, short, thin, to_svg
 
 __all__ = ["bits_bar", "codebook_use", "learning_curves"]
 
@@ -21,6 +21,7 @@ TITLES = {
     "bits_per_dim": "Bits per dimension",
     "rate_bits_per_dim": "Rate (bits/dim)",
     "distortion_bits_per_dim": "Distortion (bits/dim)",
+    "log_likelihood": "log p(x|z) (nats)",
     "bits_per_code": "Bits per code",
     "loss": "Loss",
     "perplexity": "Perplexity of the codes",
@@ -32,11 +33,13 @@ TITLES = {
     "psnr": "PSNR (dB)",
     "ssim": "SSIM",
     "gradient_norm": "Gradient norm",
+    "gradient_variance": "Variance of the encoder's gradient",
+    "gradient_noise": "Noise in the encoder's gradient (share)",
     "learning_rate": "Learning rate",
 }
 """The titles of known quantities, drawn first and in this order; any other goes by its key."""
 
-UNDRAWN = {"step", "epoch", "seconds", "waiting"}
+UNDRAWN = {"step", "epoch", "seconds", "waiting", "peak_memory_mib"}
 """What is logged about the run rather than the model; so is every key that ends in `_per_second`."""
 
 LINES = {"train": (MUTED, 1.0), "validation": (ACCENT, 1.8)}
@@ -152,7 +155,7 @@ def _panel(title: str, splits: Mapping[str, Mapping[float, float]], steps: list[
     for split, (x, y) in curves.items():
         colour, width = lines[split]
         axes.plot(*thin(x, y), color=colour, linewidth=width, marker=_marker(x), markersize=4)
-    axes.set(xlim=_padded(min(steps), max(steps)), ylim=_limits([y for _, y in curves.values()]))
+    axes.set(xlim=padded(min(steps), max(steps)), ylim=limits([y for _, y in curves.values()]))
     return to_svg(figure)
 
 
@@ -160,24 +163,6 @@ def _running_mean(values: np.ndarray) -> np.ndarray:
     """The mean of a window of 2% of the values around each, cut short at both ends."""
     window = np.ones(len(values) // 100 * 2 + 1)
     return np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
-
-
-def _limits(curves: list[np.ndarray]) -> tuple[float, float]:
-    """The range of all values; or, where it is more than three times as wide, of each curve's middle 90% and its end.
-
-    The first steps' spike would otherwise flatten all that follows.
-    """
-    full = np.concatenate(curves)
-    core = np.concatenate([[*np.quantile(curve, (0.05, 0.95)), curve[-1]] for curve in curves])
-    shown = full if np.ptp(full) <= 3 * np.ptp(core) else core
-    return _padded(shown.min(), shown.max())
-
-
-def _padded(low: float, high: float) -> tuple[float, float]:
-    """An axis a little wider than its values, or wide enough for a single one."""
-    constant = high - low <= 1e-6 * max(abs(low), abs(high))
-    margin = 0.04 * (abs(high) if constant else high - low) or 1.0
-    return low - margin, high + margin
 
 
 def _marker(points: np.ndarray) -> str:

@@ -2,6 +2,7 @@
 
 Colours are drawn as stand-ins and replaced by the page's CSS variables; what an HTML page does without (namespaces,
 metadata, fonts, empty groups, decimals below a tenth of a pixel) is taken out, which leaves a few kilobytes.
+`standalone` puts back what a file of its own needs.
 """
 
 from __future__ import annotations
@@ -16,29 +17,53 @@ from xml.etree import ElementTree
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure as Drawing
 from matplotlib.ticker import EngFormatter, Formatter, MaxNLocator
 
-__all__ = ["ACCENT", "MUTED", "RULE", "SECOND", "chart", "short", "thin", "to_svg"]
+from narrows.report.page import TEMPLATES, Figure
+
+__all__ = [
+    "ACCENT",
+    "HUES",
+    "MUTED",
+    "RULE",
+    "SECOND",
+    "canvas",
+    "chart",
+    "limits",
+    "padded",
+    "short",
+    "standalone",
+    "thin",
+    "to_svg",
+]
 
 MUTED, RULE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404"
 """Stand-ins for the page's quieter text, its rules and its two colours."""
 
+HUES = tuple("#" + 3 * f"{number:02x}" for number in range(5, 15))
+"""Stand-ins for the page's ten colours of methods: the first five are told apart best, and so are the last five."""
+
 _PAGE_COLOURS = {MUTED: "var(--muted)", RULE: "var(--rule)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
+_PAGE_COLOURS |= {hue: f"var(--method-{number})" for number, hue in enumerate(HUES, start=1)}
+
+_GAP = 24
+"""Pixels between the panels of a file, and around them."""
 
 
-def chart(title: str, notes: list[tuple[str, str]], alone: bool) -> tuple[Figure, Axes]:
-    """An empty chart headed by its title and, below that, notes side by side, which serve as its legend.
+def canvas(title: str, width: int, height: int, left: int = 44, right: int = 14) -> tuple[Drawing, Axes]:
+    """An empty chart headed by its title.
 
     Args:
-        title: what the vertical axis shows, with its unit.
-        notes: texts and their colours.
-        alone: whether it is the only chart of its figure, and larger, or one of several panels.
+        title: what is shown, with its unit.
+        width: of the drawing, in pixels.
+        height: of the drawing, of which 66 pixels are the head and the ticks of the horizontal axis.
+        left: pixels left of the axes.
+        right: pixels right of the axes.
     """
-    width, height = (440, 230) if alone else (280, 180)
-    figure = Figure(figsize=(width / 72, height / 72), dpi=72)
-    figure.patch.set_visible(False)
-    axes = figure.add_axes((44 / width, 22 / height, 1 - 58 / width, 1 - 66 / height))
+    drawing = Drawing(figsize=(width / 72, height / 72), dpi=72)
+    drawing.patch.set_visible(False)
+    axes = drawing.add_axes((left / width, 22 / height, 1 - (left + right) / width, 1 - 66 / height))
     axes.patch.set_visible(False)
     axes.spines[:].set_visible(False)
     axes.set_axisbelow(True)
@@ -48,10 +73,41 @@ def chart(title: str, notes: list[tuple[str, str]], alone: bool) -> tuple[Figure
         axis.set_major_locator(MaxNLocator(most, steps=(1, 2, 2.5, 5, 10)))
         axis.set_major_formatter(_Ticks())
     # A metric's key may hold a dollar sign, so nothing is read as mathematics.
-    figure.text(0, 1 - 12 / height, title, fontsize=12, fontweight="bold", parse_math=False)
+    drawing.text(0, 1 - 12 / height, title, fontsize=12, fontweight="bold", parse_math=False)
+    return drawing, axes
+
+
+def chart(title: str, notes: list[tuple[str, str]], alone: bool) -> tuple[Drawing, Axes]:
+    """An empty chart headed by its title and, below that, notes side by side, which serve as its legend.
+
+    Args:
+        title: what the vertical axis shows, with its unit.
+        notes: texts and their colours.
+        alone: whether it is the only chart of its figure, and larger, or one of several panels.
+    """
+    width, height = (440, 230) if alone else (280, 180)
+    drawing, axes = canvas(title, width, height)
     for place, (text, colour) in enumerate(notes):
-        figure.text(100 * place / width, 1 - 28 / height, text, fontsize=11, color=colour, parse_math=False)
-    return figure, axes
+        drawing.text(100 * place / width, 1 - 28 / height, text, fontsize=11, color=colour, parse_math=False)
+    return drawing, axes
+
+
+def limits(curves: list[np.ndarray]) -> tuple[float, float]:
+    """The range of all values; or, where it is more than three times as wide, of each curve's middle 90% and its end.
+
+    The first steps' spike would otherwise flatten all that follows.
+    """
+    full = np.concatenate(curves)
+    core = np.concatenate([[*np.quantile(curve, (0.05, 0.95)), curve[-1]] for curve in curves])
+    shown = full if np.ptp(full) <= 3 * np.ptp(core) else core
+    return padded(shown.min(), shown.max())
+
+
+def padded(low: float, high: float) -> tuple[float, float]:
+    """An axis a little wider than its values, or wide enough for a single one."""
+    constant = high - low <= 1e-6 * max(abs(low), abs(high))
+    margin = 0.04 * (abs(high) if constant else high - low) or 1.0
+    return low - margin, high + margin
 
 
 def short(value: float) -> str:
@@ -78,18 +134,18 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.
     return x[order], y[order]
 
 
-def to_svg(figure: Figure) -> str:
-    """The drawing as an SVG element to stand within a page."""
+def to_svg(drawing: Drawing, style: str = "") -> str:
+    """The drawing as an SVG element to stand within a page, with `style` as its class in the page's style sheet."""
     buffer = io.StringIO()
     # A fixed salt for the identifiers: the same drawing gives the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "narrows"}):
-        figure.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
-    drawing = buffer.getvalue()
+        drawing.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
+    text = buffer.getvalue()
     # The identifiers of clips and markers must differ between the drawings of a page.
-    prefix = "s" + hashlib.sha256(drawing.encode()).hexdigest()[:8]
-    root = ElementTree.fromstring(drawing)
+    prefix = "s" + hashlib.sha256(text.encode()).hexdigest()[:8]
+    root = ElementTree.fromstring(text)
     root.remove(root[0])  # matplotlib's style sheet, which in a page would reach beyond the drawing
-    root.attrib = {"viewBox": root.attrib["viewBox"]}
+    root.attrib = {"viewBox": root.attrib["viewBox"]} | ({"class": style} if style else {})
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
         element.attrib = {name.rpartition("}")[2]: _tidy(value, prefix) for name, value in element.items()}
@@ -102,6 +158,47 @@ def to_svg(figure: Figure) -> str:
             del element.attrib["transform"]
     root[:] = list(_unwrapped(root))
     return ElementTree.tostring(root, encoding="unicode")
+
+
+def standalone(figure: Figure) -> str:
+    """The drawings of a figure as the text of one SVG file: light colours on white, panels in rows of three.
+
+    Raises:
+        ValueError: if the figure holds no drawing.
+    """
+    panels = list(ElementTree.fromstring(f"<div>{figure.svg}</div>"))
+    if not panels:
+        raise ValueError(f"There is no drawing to write to a file: {figure.caption}")
+    root = ElementTree.Element("svg", xmlns="http://www.w3.org/2000/svg", role="img")
+    ElementTree.SubElement(root, "title").text = figure.caption
+    ElementTree.SubElement(
+        root, "style"
+    ).text = "text { font-variant-numeric: tabular-nums } .name { font-weight: 600; }"
+    ElementTree.SubElement(root, "rect", width="100%", height="100%", fill="#ffffff")
+    look = {"font-family": "system-ui, sans-serif", "font-size": "14", "stroke-linejoin": "round", "fill": "var(--ink)"}
+    body = ElementTree.SubElement(root, "g", look, style="font-variant-numeric: tabular-nums")
+    right = bottom = _GAP
+    for start in range(0, len(panels), 3):
+        left, top = _GAP, bottom
+        for panel in panels[start : start + 3]:
+            width, height = _size(panel)
+            place = {"x": left, "y": top, "width": width, "height": height, "overflow": "visible"}
+            panel.attrib |= {name: str(value) for name, value in place.items()}
+            body.append(panel)
+            left += width + _GAP
+            right, bottom = max(right, left), max(bottom, top + height + _GAP)
+    root.attrib |= {"width": str(right), "height": str(bottom), "viewBox": f"0 0 {right} {bottom}"}
+    sheet = TEMPLATES.get_template("page.css").render()
+    light = dict(re.findall(r"--([\w-]+): (#\w+);", sheet.partition("@media")[0]))
+    return re.sub(r"var\(--([\w-]+)\)", lambda use: light[use[1]], ElementTree.tostring(root, "unicode")) + "\n"
+
+
+def _size(panel: ElementTree.Element) -> tuple[int, int]:
+    """Width and height of an SVG element; one that takes the width it is given gets that of the page's column."""
+    if "viewBox" in panel.attrib:
+        width, height = map(float, panel.attrib["viewBox"].split()[2:])
+        return round(width), round(height)
+    return 672, int(panel.attrib["height"])
 
 
 class _Ticks(Formatter):

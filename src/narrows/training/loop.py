@@ -22,6 +22,7 @@ from torch.utils.tensorboard import SummaryWriter
 from narrows.errors import NarrowsError
 from narrows.progress import progress
 from narrows.training import checkpoint
+from narrows.training.memory import peak_memory_mib
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
 
@@ -124,6 +125,7 @@ def train(
                     row["learning_rate"] = settings.learning_rate_at(step)
                     row["steps_per_second"] = (step - stepped_before) / (now - began)
                     row["waiting"] = (stream.waited - waited_before) / (now - began)
+                    row["peak_memory_mib"] = peak_memory_mib(accelerator.device)
                     log.write(step, "train", row)
                     meter.note = f"loss {row['loss']:.4g}"
                 if step % settings.validate_every == 0 or step == settings.steps:

@@ -28,6 +28,8 @@ class TrainingSettings:
         log_every: steps between two lines of metrics.
         validate_every: steps between two measurements on the validation split.
         validation_examples: how many validation examples a measurement takes.
+        gradient_draws: a measurement also tells how noisy the encoder's gradient is, from this many draws of it on one
+            batch; 0 leaves that out.
         checkpoint_every: steps between two checkpoints.
         keep: how many checkpoints are kept, the newest.
     """
@@ -44,6 +46,7 @@ class TrainingSettings:
     log_every: int = 20
     validate_every: int = 500
     validation_examples: int = 1000
+    gradient_draws: int = 0
     checkpoint_every: int = 500
     keep: int = 2
 
@@ -59,6 +62,8 @@ class TrainingSettings:
         ):
             if getattr(self, name) < 1:
                 raise NarrowsError(f"training.{name} is {getattr(self, name)}: it must be at least 1")
+        if self.gradient_draws == 1 or self.gradient_draws < 0:
+            raise NarrowsError(f"training.gradient_draws is {self.gradient_draws}: it must be 0 or at least 2")
         if not self.learning_rate > 0:
             raise NarrowsError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
 

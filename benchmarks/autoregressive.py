@@ -1,0 +1,110 @@
+"""Encoding with the autoregressive posterior: keys and values kept, side by side with a full forward for every code.
+
+256 codes on a 16x16 grid, K = 512, 8 layers of width 256, 16 images at once, float32, the encoder before it left out.
+A full forward runs the transformer over the codes so far; the keys and values of the image are made once for either
+side. Both draw with the same random numbers and must draw the same codes. The limit is the matrix products of the
+cached encoder alone: the same shapes and order, on buffers made beforehand. Times are seconds for the 16 images, ours
+and the limit as medians of interleaved repeats; the full forwards run once.
+
+    python -m benchmarks.autoregressive [--device cuda] [--threads 2] [--repeats 7]
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from math import prod
+
+import torch
+from torch import Tensor
+
+from narrows.bottlenecks import Autoregressive, AutoregressivePosterior
+from narrows.bottlenecks.autoregressive import pick
+
+BATCH, GRID, CODEBOOK_SIZE = 16, (16, 16), 512
+WIDTH, LAYERS, HEADS = 256, 8, 8
+LENGTH = prod(GRID)
+HEADINGS = ["full forwards s", "ours s", "full / ours", "matmuls s", "ours / matmuls"]
+
+
+def full_forwards(posterior: AutoregressivePosterior) -> Tensor:
+    """Draw codes [1, B, *grid] as `posterior.sample` does, by a pass over all before it for each."""
+    uniforms = torch.rand(LENGTH, BATCH, 1, 1, device=posterior.embeddings.device)
+    codes = torch.zeros(BATCH, 1, LENGTH, dtype=torch.long, device=uniforms.device)
+    for n, uniform in enumerate(uniforms):
+        logits = posterior.writer(codes[..., : n + 1], posterior.memory, GRID)[:, :, n]
+        codes[..., n] = pick(logits, uniform)
+    return codes.view(1, BATCH, *GRID)
+
+
+def products(device: str) -> Callable[[], None]:
+    """The matrix products of encoding `BATCH` images, ready to run."""
+    by_layer = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH, WIDTH)]
+    by_layer += [(WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
+    shapes = LAYERS * by_layer + [(WIDTH, CODEBOOK_SIZE)]
+    vectors = {k: torch.randn(BATCH, k, device=device) for k, _ in shapes}
+    matrices = [torch.randn(m, k, device=device).T for k, m in shapes]
+    out = {m: torch.empty(BATCH, m, device=device) for _, m in shapes}
+    parts = BATCH * HEADS
+    query = torch.randn(parts, 1, WIDTH // HEADS, device=device)
+    # Keys, values of the codes and of the image, of each layer: they do not stay in a processor's cache.
+    kept = torch.randn(LAYERS, 2, 2, parts, LENGTH, WIDTH // HEADS, device=device)
+
+    def run() -> None:
+        for n in range(1, LENGTH + 1):
+            for matrix in matrices:
+                torch.mm(vectors[len(matrix)], matrix, out=out[matrix.shape[1]])
+            for (keys, values), (image_keys, image_values) in kept:
+                torch.bmm(torch.bmm(query, keys[:, :n].transpose(1, 2)), values[:, :n])
+                torch.bmm(torch.bmm(query, image_keys.transpose(1, 2)), image_values)
+
+    return run
+
+
+def seconds(action: Callable[[], object], device: str) -> float:
+    """The time `action` takes."""
+    if device == "cuda":
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    action()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
+
+
+@torch.inference_mode()
+def main() -> None:
+    """Measure both ways to encode and the limit, and print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
+    parser.add_argument("--repeats", type=int, default=7, help="timed rounds")
+    settings = parser.parse_args()
+    torch.set_num_threads(settings.threads)
+    torch.manual_seed(0)
+    bottleneck = Autoregressive(8, CODEBOOK_SIZE, width=WIDTH, layers=LAYERS, heads=HEADS).to(settings.device)
+    posterior = bottleneck(torch.randn(BATCH, WIDTH, *GRID, device=settings.device))
+
+    actions = [posterior.sample, products(settings.device)]
+    rounds = [[seconds(action, settings.device) for action in actions] for _ in range(settings.repeats + 1)]
+    ours, limit = (statistics.median(column) for column in zip(*rounds[1:], strict=True))  # the first round warms up
+
+    torch.manual_seed(1)
+    codes = posterior.sample()
+    torch.manual_seed(1)
+    found: list[Tensor] = []
+    full = seconds(lambda: found.append(full_forwards(posterior)), settings.device)
+    if not torch.equal(codes, found[0]):
+        raise SystemExit("the codes differ: the cached logits are not those of a full forward")
+
+    print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
+    print(f"Seconds for the {LENGTH} codes of {BATCH} images; equal codes")
+    print("| " + " | ".join(HEADINGS) + " |")
+    print("|" + " ---: |" * len(HEADINGS))
+    print(f"| {full:.1f} | {ours:.2f} | {full / ours:.0f} | {limit:.2f} | {ours / limit:.2f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,178 @@
+"""Autoregressive categorical latents, q(z|x) = prod_n q(z_n|z_<n, x): a transformer reads x and writes code after code.
+
+M. Drolet, F. Al-Hafez, A. Bhatt, J. Peters, O. Arenz, "Discrete Variational Autoencoding via Policy Search", the
+encoder as a policy; the prior is uniform.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from math import log, prod
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks.categorical import embed_codes
+from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPosterior
+from narrows.bottlenecks.usage import count, usage_statistics
+from narrows.errors import NarrowsError
+from narrows.networks.causal import CodeTransformer
+
+__all__ = ["Autoregressive", "AutoregressivePosterior", "pick"]
+
+
+class AutoregressivePosterior(SampledPosterior):
+    """Categorical latents in row order, the M of a position in turn, each given those before it.
+
+    The rate has no closed form: that of a draw is the mean over its samples of sum_n KL(q(z_n|z_<n, x) || uniform),
+    which is unbiased. The `codes` are greedy, each the most probable after those before it, and written when first
+    asked for. The statistics are there after a draw, and are its: the `entropy` of the conditionals, in nats per
+    latent, and the `perplexity` and `usage` (share of codes in use) of the codes, averaged over the codebooks.
+
+    Args:
+        writer: the network that writes the codes.
+        features: what it reads, [B, W, *grid].
+        embeddings: [M, K, dim].
+    """
+
+    def __init__(self, writer: CodeTransformer, features: Tensor, embeddings: Tensor) -> None:
+        self.writer = writer
+        self.memory = writer.read(features)
+        self.embeddings = embeddings
+        self.grid = tuple(features.shape[2:])
+        self.codebooks, self.codebook_size, _ = embeddings.shape
+        self.latents = prod(self.grid) * self.codebooks
+        self.losses = {}
+        self.statistics = {}
+
+    @cached_property
+    def codes(self) -> Tensor:  # type: ignore[override]
+        """The greedy codes, [B, *grid], or [B, *grid, M] with M > 1 codebooks."""
+        written = self.writer.write(self.memory, self.grid, 1, lambda logits: logits.argmax(-1))
+        return self._shaped(written).squeeze(0)
+
+    @property
+    def mode(self) -> Tensor:
+        """The embeddings of the greedy codes, [B, M * dim, *grid]."""
+        return embed_codes(self.embeddings, self.codes.reshape(-1, *self.grid, self.codebooks))
+
+    @torch.no_grad()
+    def sample(self, samples: int = 1) -> Tensor:
+        """Draw S = `samples` sequences of codes: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        shape = (self.latents, self.memory[0].shape[1], samples, 1)
+        uniforms = iter(torch.rand(shape, dtype=self.embeddings.dtype, device=self.embeddings.device))
+        written = self.writer.write(self.memory, self.grid, samples, lambda logits: pick(logits, next(uniforms)))
+        return self._shaped(written)
+
+    def log_prob(self, codes: Tensor) -> Tensor:
+        """Log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        return self._followed(codes)[0]
+
+    def draw(self, samples: int = 1) -> Draw:
+        """Sample S sequences of codes of each example, without gradient through the sampling."""
+        codes = self.sample(samples)
+        z = embed_codes(self.embeddings, codes.reshape(-1, *self.grid, self.codebooks))
+        log_q, log_probs = self._followed(codes)
+        return self._draw(z.unflatten(0, log_q.shape), log_q, log_probs, codes)
+
+    def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
+        """Mix the embeddings of one latent after another by the weights `relax` draws, [B, S, K] at a time.
+
+        The next latents read mixtures in the place of codes, on which the log-probabilities and the rate thus depend.
+        """
+        conditionals: list[Tensor] = []
+
+        def weigh(logits: Tensor) -> Tensor:
+            conditionals.append(logits.log_softmax(-1))
+            return relax(conditionals[-1])
+
+        weights = self.writer.mix(self.memory, self.grid, samples, weigh)
+        log_probs = torch.stack(conditionals, 2)
+        by_position = weights.transpose(0, 1).unflatten(2, (*self.grid, self.codebooks))
+        with torch.autocast(weights.device.type, enabled=False):
+            z = torch.einsum("...mk,mkd->...md", by_position, self.embeddings).flatten(-2).movedim(-1, 2)
+        return self._draw(z, (weights * log_probs).sum((2, 3)).T, log_probs, by_position.argmax(-1))
+
+    def _followed(self, codes: Tensor) -> tuple[Tensor, Tensor]:
+        """Log q(codes|x), [S, B], and all log q(.|z_<n, x) on the way, [B, S, N, K]."""
+        sequences = codes.reshape(*codes.shape[:2], self.latents).transpose(0, 1)
+        log_probs = self.writer(sequences, self.memory, self.grid).log_softmax(-1)
+        return log_probs.gather(-1, sequences.unsqueeze(-1)).sum((2, 3)).T, log_probs
+
+    def _draw(self, z: Tensor, log_q: Tensor, log_probs: Tensor, codes: Tensor) -> Draw:
+        """The draw of these, with the rate of log q(.|z_<n, x) [B, S, N, K]; the statistics become its."""
+        entropy = -(log_probs.exp() * log_probs).sum((2, 3)).mean(1)
+        uniform = self.latents * log(self.codebook_size)
+        used = count(codes.reshape(-1, self.codebooks), self.codebook_size)
+        self.statistics = {"entropy": entropy.detach().mean() / self.latents, **usage_statistics(used)}
+        return Draw(z, log_q, torch.full_like(log_q, -uniform), uniform - entropy)
+
+    def _shaped(self, codes: Tensor) -> Tensor:
+        """Codes [B, S, N] as [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        shape = self.grid if self.codebooks == 1 else (*self.grid, self.codebooks)
+        return codes.transpose(0, 1).reshape(codes.shape[1], codes.shape[0], *shape)
+
+
+class Autoregressive(DiscreteBottleneck):
+    """Categorical latents written by a causal transformer that attends to the encoder's features.
+
+    The log-probabilities, the rate and the latents are computed in float32 under any autocast.
+
+    Args:
+        dim: the length of the embedding of a code that the decoder reads.
+        codebook_size: K, categories of a latent.
+        codebooks: M, latents per position, each with embeddings of its own.
+        width: the channels of the features, and the transformer's.
+        layers: the transformer's blocks.
+        heads: attention heads of a block, which divide the width.
+
+    Raises:
+        NarrowsError: if a size is below 1, or `heads` does not divide `width`.
+    """
+
+    def __init__(
+        self, dim: int, codebook_size: int, codebooks: int = 1, width: int = 128, layers: int = 2, heads: int = 4
+    ) -> None:
+        super().__init__()
+        for name, value in {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks}.items():
+            if value < 1:
+                raise NarrowsError(f"{name} must be at least 1, not {value}")
+        self.features, self.channels = width, codebooks * dim
+        self.codebook_size, self.codebooks = codebook_size, codebooks
+        self.embeddings = nn.Parameter(torch.randn(codebooks, codebook_size, dim))
+        self.writer = CodeTransformer(codebooks, codebook_size, width, layers, heads)
+
+    def forward(self, features: Tensor) -> AutoregressivePosterior:
+        """Return q(z|x) for features [B, `width`, *grid].
+
+        Raises:
+            NarrowsError: if there are other than `width` channels.
+        """
+        if features.ndim < 2 or features.shape[1] != self.features:
+            raise NarrowsError(
+                f"features must be [B, {self.features}, *grid] for a transformer of that width, not "
+                f"{list(features.shape)}: build the encoder with the bottleneck's `features`"
+            )
+        return AutoregressivePosterior(self.writer, features, self.embeddings)
+
+    def embed(self, codes: Tensor) -> Tensor:
+        """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+
+        Raises:
+            NarrowsError: if a code is outside [0, K), or the last dimension is not M.
+        """
+        return embed_codes(self.embeddings, self.check_codes(codes))
+
+    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
+        """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
+        codes = torch.randint(self.codebook_size, (batch, *grid, self.codebooks), device=self.embeddings.device)
+        return embed_codes(self.embeddings, codes)
+
+
+def pick(logits: Tensor, uniform: Tensor) -> Tensor:
+    """The codes [...] at which the cumulative probability of logits [..., K] passes uniform numbers [..., 1]."""
+    cumulative = logits.softmax(-1).cumsum(-1)
+    # Divided by their last, they end in exact ones, so that no category without probability is ever found.
+    codes = torch.searchsorted(cumulative / cumulative[..., -1:], uniform, right=True).squeeze(-1)
+    return codes.clamp_max(logits.shape[-1] - 1)  # logits that are not numbers have no place to be found

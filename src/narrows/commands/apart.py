@@ -1,0 +1,78 @@
+"""Work in fresh processes, several at a time: each has its memory to itself, and a file that it prints to."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import redirect_stderr, redirect_stdout
+from multiprocessing import connection, get_context, parent_process
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+
+import torch
+
+from narrows.errors import NarrowsError
+
+__all__ = ["run_apart"]
+
+SECONDS_BETWEEN_LOOKS = 1.0
+
+
+def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Callable[[], object]) -> None:
+    """Call each function in a process of its own; where one fails, or this process is interrupted, all are ended.
+
+    Args:
+        work: functions that can be pickled, by the log file that what they print is appended to.
+        at_once: how many processes there are at a time, sharing the cores.
+        watch: called every second or so meanwhile, and once at the end.
+
+    Raises:
+        NarrowsError: with the last line that the function which failed has printed, and its log file.
+    """
+    context = get_context("spawn")  # forked, it would have the threads' locks and the random state of this process
+    threads = max(1, torch.get_num_threads() // at_once)
+    waiting, running = list(work.items()), dict[SpawnProcess, Path]()
+    try:
+        while waiting or running:
+            while waiting and len(running) < at_once:
+                log, function = waiting.pop(0)
+                log.parent.mkdir(parents=True, exist_ok=True)
+                process = context.Process(target=_apart, args=(function, log, threads))
+                process.start()
+                running[process] = log
+            connection.wait([process.sentinel for process in running], SECONDS_BETWEEN_LOOKS)
+            watch()
+            for process in [process for process in running if not process.is_alive()]:
+                log = running.pop(process)
+                if process.exitcode:
+                    raise NarrowsError(f"{_last_line(log)} (status {process.exitcode}; all it printed is in {log})")
+    finally:
+        for process in running:
+            process.terminate()
+            process.join()
+
+
+def _apart(function: Callable[[], object], log: Path, threads: int) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
+        try:
+            function()
+        except NarrowsError as error:
+            print(error)
+            sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves no child at work on files that its next run will write."""
+    parent = parent_process()
+    if parent is not None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+
+def _last_line(log: Path) -> str:
+    lines = log.read_text().split("\n") if log.exists() else []
+    return next((line for line in reversed(lines) if line.strip()), "a process ended without a word")

@@ -1,0 +1,264 @@
+"""Compare methods: the same data, networks, bits and budget, several seeds, one report.
+
+The methods are the variants of one recipe, which states what they share. Each trial is an ordinary run folder, trained
+by a fresh process, so that its memory is its own, and goes on where an interruption left it.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from narrows.atomic import whole_file
+from narrows.commands.apart import run_apart
+from narrows.commands.measure import evaluate
+from narrows.commands.source import source_override
+from narrows.commands.train import train
+from narrows.config import Recipe, TrainingRecipe, resolve
+from narrows.data import ImageData, open_images
+from narrows.errors import NarrowsError
+from narrows.evaluation.compare import Outcome, Trial, choose
+from narrows.progress import progress
+from narrows.report.compare import report_comparison
+from narrows.report.metrics import read_metrics
+from narrows.training.loop import DivergedError
+from narrows.training.run import RunFolder
+
+__all__ = ["Budget", "Comparison", "compare"]
+
+MEASUREMENTS, CHECKPOINTS = 20, 4
+GRADIENT_DRAWS = 16
+PACE_STEPS, PACE_LOGGED = 40, 10
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long every trial trains: a number of steps, or as many as a method takes in some minutes at its pace.
+
+    Args:
+        steps: optimiser steps; None where `minutes` says how long.
+        minutes: minutes of training.
+    """
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> Budget:
+        """`3000` is steps, `10m` minutes.
+
+        Raises:
+            NarrowsError: if it is neither.
+        """
+        try:
+            budget = cls(minutes=float(text[:-1])) if text.endswith("m") else cls(steps=int(text))
+        except ValueError:
+            budget = cls()
+        if not (budget.steps or budget.minutes or 0) > 0:
+            raise NarrowsError(f"--budget {text}: give a number of steps, such as 3000, or minutes, such as 10m")
+        return budget
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What is compared, and how.
+
+    Args:
+        recipe: what the methods share, with a variant for each.
+        methods: names of variants.
+        source: the data; None for the recipe's own.
+        bits: the size of the codes of one example; None leaves the codebooks as the recipe has them.
+        budget: of each trial.
+        seeds: how many seeds train at a method's chosen learning rate.
+        learning_rates: the sweep, at seed 0.
+        criterion: the validation figure, the lower the better, that chooses the learning rates.
+        samples: S of the importance-weighted bound on the test split.
+        limit: how many test examples are measured; None for all.
+        overrides: of the recipe, for all methods.
+    """
+
+    recipe: Recipe
+    methods: Sequence[str]
+    source: str | None
+    bits: int | None
+    budget: Budget
+    seeds: int
+    learning_rates: Sequence[float]
+    criterion: str
+    samples: int
+    limit: int | None
+    overrides: Sequence[str]
+
+
+def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Path:
+    """Train all trials of a comparison, some `at_once`, into the folder `out`, and write its report there.
+
+    With `resume`, trials that are finished stay, and those begun go on; methods, seeds and learning rates may be added.
+
+    Returns:
+        the report; beside it are `summary.csv` and `trials.csv`.
+
+    Raises:
+        NarrowsError: if settings do not fit, or are not those of a trial in the folder.
+    """
+    if any(out.glob("*")) and not resume:
+        raise NarrowsError(f"{out} is not empty: continue a comparison with --resume, or use another folder")
+    # Decoded once, into a file that every trial maps.
+    shared = ["--data.memory_limit_gb=0", *source_override(comparison.source), *comparison.overrides]
+    data, fitted = _fit(comparison, shared)
+    budgets = _budgets(comparison, fitted, out / "pace", at_once)
+
+    def run(trials: Sequence[Trial]) -> list[Outcome]:
+        plans = {}
+        for trial in trials:
+            own = [f"--training.learning_rate={trial.learning_rate}", f"--training.seed={trial.seed}"]
+            plans[out / "trials" / trial.name] = (trial.method, [*fitted[trial.method], *budgets[trial.method], *own])
+        _train(comparison.recipe, plans, at_once)
+        return [_outcome(trial, out / "trials" / trial.name) for trial in trials]
+
+    methods = comparison.methods
+    sweep = run([Trial(method, rate, 0) for method in methods for rate in comparison.learning_rates])
+    rates = choose(sweep, comparison.criterion)
+    repeats = run([Trial(method, rate, seed) for method, rate in rates.items() for seed in range(1, comparison.seeds)])
+    chosen = [
+        outcome
+        for outcome in [*sweep, *repeats]
+        if outcome.figures is not None and outcome.trial.learning_rate == rates[outcome.trial.method]
+    ]
+    _evaluate(comparison, [out / "trials" / outcome.trial.name for outcome in chosen], data, out, at_once)
+    return report_comparison(comparison.recipe, methods, [*sweep, *repeats], rates, comparison.criterion, data, out)
+
+
+def _fit(comparison: Comparison, shared: Sequence[str]) -> tuple[ImageData, dict[str, list[str]]]:
+    """The data, and of each method the overrides that make its codes as large as they shall be."""
+    data, fitted = None, {}
+    for method in comparison.methods:
+        origin = f"{comparison.recipe.name}, {method}"
+        built = resolve(TrainingRecipe, comparison.recipe.variant(method), shared, origin).build()
+        data = data or open_images(built.data)
+        model = built.model(data.shape)
+        fitted[method] = list(shared)
+        if comparison.bits is not None and model.discrete:
+            positions, size = math.prod(model.grid), model.codes.codebook_size
+            codebooks = comparison.bits / (positions * math.log2(size))
+            if codebooks < 1 or not codebooks.is_integer():
+                raise NarrowsError(
+                    f"--bits {comparison.bits} does not fit {method}, which has {positions} position(s) of codes of "
+                    f"{size}: give a multiple of {positions * math.log2(size):g}, or change its codebook_size"
+                )
+            fitted[method].append(f"--model.bottleneck.codebooks={codebooks:.0f}")
+    assert data is not None
+    return data, fitted
+
+
+def _budgets(
+    comparison: Comparison, fitted: Mapping[str, Sequence[str]], folder: Path, at_once: int
+) -> dict[str, list[str]]:
+    """Of each method the overrides that make it train as long as it shall."""
+    steps = dict.fromkeys(comparison.methods, comparison.budget.steps)
+    if comparison.budget.minutes is not None:
+        pace = [f"--training.steps={PACE_STEPS}", f"--training.log_every={PACE_LOGGED}"]
+        _train(comparison.recipe, {folder / name: (name, [*given, *pace]) for name, given in fitted.items()}, at_once)
+        for method in comparison.methods:
+            rows = [row for row in read_metrics(RunFolder(folder / method).metrics) if row["split"] == "train"]
+            # The first row has all that is done once in it.
+            rate = statistics.median(row["steps_per_second"] for row in rows[1:])
+            steps[method] = max(1, round(comparison.budget.minutes * 60 * rate))
+    return {method: _schedule(comparison.recipe, method, count or 0) for method, count in steps.items()}
+
+
+def _schedule(recipe: Recipe, method: str, steps: int) -> list[str]:
+    overrides = {
+        "training.steps": steps,
+        "training.validate_every": max(1, steps // MEASUREMENTS),
+        "training.checkpoint_every": max(1, steps // CHECKPOINTS),
+        "training.keep": 1,
+        "training.gradient_draws": GRADIENT_DRAWS,
+    }
+    estimator = resolve(TrainingRecipe, recipe.variant(method)).values.estimator
+    if "annealing_steps" in estimator.get("init_args", {}):
+        overrides["estimator.annealing_steps"] = steps
+    return [f"--{name}={value}" for name, value in overrides.items()]
+
+
+def _train(recipe: Recipe, plans: Mapping[Path, tuple[str, Sequence[str]]], at_once: int) -> None:
+    """Train what is planned of each folder, a method and overrides, unless it is done."""
+    steps, work = {}, {}
+    for folder, (method, overrides) in plans.items():
+        run = RunFolder(folder)
+        resolved = resolve(TrainingRecipe, recipe.variant(method), overrides, f"{recipe.name}, {method}")
+        steps[folder] = resolved.values.training.steps
+        begun = run.recipe.exists()
+        if begun and run.reopen() != resolved.yaml:
+            raise NarrowsError(
+                f"{run.recipe} is not what this comparison would train there: give it the settings that it was begun "
+                "with, or use another folder"
+            )
+        # The report is the last thing that a run writes.
+        if not run.report.exists() and not _diverged(folder).exists():
+            work[folder / "log.txt"] = partial(_train_one, recipe, method, folder, begun, [] if begun else overrides)
+
+    total = sum(steps.values())
+    before = total - sum(steps[log.parent] for log in work)
+    with progress("compare", total, done=before) as meter:
+        run_apart(work, at_once, lambda: meter.to(before + sum(_last_step(log.parent) for log in work)))
+
+
+def _train_one(recipe: Recipe, method: str, folder: Path, resume: bool, overrides: Sequence[str]) -> None:
+    try:
+        train(recipe, method, None, folder, resume, overrides)
+    except DivergedError as error:
+        with whole_file(_diverged(folder)) as aside:
+            aside.write_text(f"{error}\n")
+
+
+def _diverged(folder: Path) -> Path:
+    return folder / "diverged.txt"
+
+
+def _last_step(folder: Path) -> int:
+    metrics = RunFolder(folder).metrics
+    if _diverged(folder).exists() or not metrics.exists():
+        return 0
+    rows = read_metrics(metrics)
+    return rows[-1]["step"] if rows else 0
+
+
+def _outcome(trial: Trial, folder: Path) -> Outcome:
+    if _diverged(folder).exists():
+        return Outcome(trial, None)
+    rows = [row for row in read_metrics(RunFolder(folder).metrics) if row["split"] == "validation"]
+    return Outcome(trial, {name: value for name, value in rows[-1].items() if name not in ("step", "split")})
+
+
+def _evaluate(comparison: Comparison, folders: Sequence[Path], data: ImageData, out: Path, at_once: int) -> None:
+    """Measure the trials on the test split, unless it is done."""
+    examples = len(data.test) if comparison.limit is None else min(comparison.limit, len(data.test))
+    wanted = {"split": "test", "images": examples, "samples": comparison.samples}
+    missing = [folder for folder in folders if not wanted.items() <= _evaluated(folder).items()]
+    shares = [missing[first::at_once] for first in range(at_once)]
+    work = {
+        out / f"evaluate-{number}.txt": partial(_evaluate_all, share, comparison.samples, comparison.limit)
+        for number, share in enumerate(shares, start=1)
+        if share
+    }
+    with progress("evaluate", len(missing), "runs") as meter:
+        run_apart(
+            work, at_once, lambda: meter.to(sum(wanted.items() <= _evaluated(folder).items() for folder in missing))
+        )
+
+
+def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> None:
+    for folder in folders:
+        evaluate(str(folder), None, "test", samples, limit)
+
+
+def _evaluated(folder: Path) -> dict[str, Any]:
+    file = RunFolder(folder).evaluation
+    return json.loads(file.read_text()) if file.exists() else {}

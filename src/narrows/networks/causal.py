@@ -1,0 +1,254 @@
+"""A causal transformer that writes codes one after another while it reads a memory: in parallel, or step by step.
+
+A. Vaswani et al., "Attention Is All You Need" (2017), the decoder, with the norms before each sublayer. A step costs
+the work of one position, for the keys and values of those before it are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from itertools import cycle
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from narrows.errors import NarrowsError
+from narrows.networks.transformer import check_heads, sinusoids
+
+__all__ = ["CausalBlock", "CausalTransformer", "CodeTransformer", "GrowingCache", "WrittenCache"]
+
+# Below this many queries the fused kernel of a CPU is slower than two products, which read the keys as they lie.
+_FEW_QUERIES = 16
+
+
+class CausalBlock(nn.Module):
+    """x + attention to those before, + attention to the memory, + a ReLU-like network: each after a norm of its own.
+
+    Args:
+        width: W, features.
+        heads: H, which divide the width.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.query, self.cross_out = nn.Linear(width, width), nn.Linear(width, width)
+        self.memory = nn.Linear(width, 2 * width)
+        self.mlp = nn.Sequential(
+            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+        )
+
+    def read(self, memory: Tensor) -> Tensor:
+        """The keys and values of a memory [B, P, W], [2, B, H, P, W / H]."""
+        return self._by_head(self.memory(memory), 2)
+
+    def forward(self, x: Tensor, memory: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+        """Map x [B, S, n, W], given the keys and values of the memory.
+
+        `attend` maps the queries, keys and values [3, B * S, H, n, W / H] to what the queries find.
+        """
+        found = attend(self._by_head(self.project(self.norm(x)).flatten(0, 1), 3))
+        x = x + self.out(found.transpose(1, 2).reshape(x.shape))
+        (queries,) = self._by_head(self.query(self.cross_norm(x)).flatten(1, 2), 1)
+        x = x + self.cross_out(attention(queries, *memory.to(queries.dtype)).transpose(1, 2).reshape(x.shape))
+        return x + self.mlp(x)
+
+    def _by_head(self, projected: Tensor, parts: int) -> Tensor:
+        """[R, n, parts * W] -> [parts, R, H, n, W / H]."""
+        return projected.unflatten(2, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+class CausalTransformer(nn.Module):
+    """Blocks and a last norm, for S sequences of each of B examples, which share their example's memory.
+
+    Args:
+        width: W, features.
+        layers: blocks.
+        heads: attention heads of a block, which divide the width.
+
+    Raises:
+        NarrowsError: if `layers` is below 1, or `heads` does not divide `width`.
+    """
+
+    def __init__(self, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        if layers < 1:
+            raise NarrowsError(f"layers must be at least 1, not {layers}")
+        check_heads(width, heads)
+        self.blocks = cast(Sequence[CausalBlock], nn.ModuleList(CausalBlock(width, heads) for _ in range(layers)))
+        self.norm = nn.LayerNorm(width)
+
+    def read(self, memory: Tensor) -> list[Tensor]:
+        """The keys and values of a memory [B, P, W] for each block, [2, B, H, P, W / H]."""
+        return [block.read(memory) for block in self.blocks]
+
+    def forward(
+        self, x: Tensor, memory: list[Tensor], caches: Sequence[Callable[[Tensor], Tensor]] | None = None
+    ) -> Tensor:
+        """Map x [B, S, n, W], each vector given those up to it and what `read` made of the memory: [B, S, n, W].
+
+        Without caches x is the whole of the sequences; with one for each block it is the next vector of each, n = 1.
+        """
+        for block, keys_values, attend in zip(
+            self.blocks, memory, caches or [causal_attention] * len(memory), strict=True
+        ):
+            x = block(x, keys_values, attend)
+        return self.norm(x)
+
+
+class WrittenCache:
+    """Keys and values written in place, without gradient.
+
+    Args:
+        keys_values: room for N steps of R sequences, [2, R, H, N, W / H].
+    """
+
+    def __init__(self, keys_values: Tensor) -> None:
+        self.keys_values = keys_values
+        self.length = 0
+
+    def __call__(self, projected: Tensor) -> Tensor:
+        """What the queries of the next step find, [R, H, 1, W / H], of its projections [3, R, H, 1, W / H]."""
+        self.keys_values[..., self.length, :] = projected[1:].squeeze(3)
+        self.length += 1
+        return attention(projected[0], *self.keys_values[..., : self.length, :])
+
+
+class GrowingCache:
+    """Keys and values that keep their gradient: joined anew at every step, nothing is written in place.
+
+    The joined ones are not kept for the gradient but joined again, so that memory grows with N and not with its square.
+    """
+
+    def __init__(self) -> None:
+        self.keys_values: list[Tensor] = []
+
+    def __call__(self, projected: Tensor) -> Tensor:
+        """What the queries of the next step find, [R, H, 1, W / H], of its projections [3, R, H, 1, W / H]."""
+        self.keys_values.append(projected[1:])
+        return checkpoint(
+            _joined_attention, projected[0], *self.keys_values, use_reentrant=False, preserve_rng_state=False
+        )
+
+
+class CodeTransformer(nn.Module):
+    """Logits of the N codes of a grid, each given the codes before it and features that it attends to.
+
+    The codes are in row order, the M codes of a position one after another. A step reads the embedding of the code
+    before, or of the start, and that of the code's place: sinusoids of its position, a learnt vector of its codebook.
+
+    Args:
+        codebooks: M, the codes per position.
+        codebook_size: K, the values a code can take.
+        width: W, features.
+        layers: blocks.
+        heads: attention heads of a block, which divide the width.
+
+    Raises:
+        NarrowsError: if `layers` is below 1, or `heads` does not divide `width`.
+    """
+
+    def __init__(self, codebooks: int, codebook_size: int, width: int, layers: int, heads: int) -> None:
+        super().__init__()
+        self.transformer = CausalTransformer(width, layers, heads)
+        self.memory_norm = nn.LayerNorm(width)
+        self.start = nn.Parameter(torch.randn(width))
+        self.codes = nn.Parameter(torch.randn(codebooks, codebook_size, width))
+        self.books = nn.Parameter(torch.randn(codebooks, width))
+        # Small, so that at first all codes are about as probable.
+        self.weight = nn.Parameter(0.02 * torch.randn(codebooks, codebook_size, width))
+        self.bias = nn.Parameter(torch.zeros(codebooks, codebook_size))
+
+    def read(self, features: Tensor) -> list[Tensor]:
+        """The memory: keys and values of features [B, W, *grid] and their positions for each block."""
+        tokens = features.reshape(*features.shape[:2], -1).transpose(1, 2).to(self.start.dtype)
+        positions = sinusoids(tuple(features.shape[2:]), len(self.start), features.device)
+        return self.transformer.read(self.memory_norm(tokens) + positions)
+
+    def forward(self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...]) -> Tensor:
+        """Logits of codes [B, S, N], or of the first n of them at whole positions, all at once: [B, S, n, K]."""
+        books, size, _ = self.codes.shape
+        rows = codes.unflatten(2, (-1, books)) + torch.arange(books, device=codes.device) * size
+        embedded = F.embedding(rows.flatten(2), self.codes.flatten(0, 1))
+        start = self.start.expand_as(embedded[:, :, :1])
+        x = torch.cat([start, embedded[:, :, :-1]], 2) + self._places(grid)[: codes.shape[2]]
+        hidden = self.transformer(x, memory)
+        return torch.stack([self._logits(hidden[:, :, book::books], book) for book in range(books)], 3).flatten(2, 3)
+
+    @torch.no_grad()
+    def write(
+        self, memory: list[Tensor], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Write S sequences of each example in full precision, without gradient: codes [B, S, N].
+
+        `choose` maps the logits of the next codes [B, S, K] to the codes [B, S].
+        """
+        places = self._places(grid)
+        with torch.autocast(places.device.type, enabled=False):
+            memory = [layer.to(places.dtype).contiguous() for layer in memory]
+            caches = [
+                WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], len(places), layer.shape[4]))
+                for layer in memory
+            ]
+            return torch.stack(self._unroll(memory, places, samples, choose, caches), 2)
+
+    def mix(
+        self, memory: list[Tensor], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
+    ) -> Tensor:
+        """Write S sequences of mixtures of codes with the gradient of their weights: [B, S, N, K].
+
+        `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K], by which the embeddings are mixed.
+        """
+        caches = [GrowingCache() for _ in memory]
+        return torch.stack(self._unroll(memory, self._places(grid), samples, relax, caches), 2)
+
+    def _unroll(
+        self,
+        memory: list[Tensor],
+        places: Tensor,
+        samples: int,
+        choose: Callable[[Tensor], Tensor],
+        caches: Sequence[Callable[[Tensor], Tensor]],
+    ) -> list[Tensor]:
+        """What `choose` makes of the logits at each place, codes or weights, which the next step reads."""
+        x = self.start.expand(memory[0].shape[1], samples, -1)
+        chosen: list[Tensor] = []
+        for place, book in zip(places, cycle(range(len(self.books))), strict=False):
+            hidden = self.transformer((x + place).unsqueeze(2), memory, caches)
+            chosen.append(choose(self._logits(hidden.squeeze(2), book)))
+            weighted = chosen[-1].is_floating_point()
+            x = chosen[-1] @ self.codes[book] if weighted else F.embedding(chosen[-1], self.codes[book])
+        return chosen
+
+    def _places(self, grid: tuple[int, ...]) -> Tensor:
+        """The embeddings of the places of the N codes of a grid, [N, W]."""
+        positions = sinusoids(grid, len(self.start), self.start.device)
+        return (positions.unsqueeze(1) + self.books).flatten(0, 1)
+
+    def _logits(self, hidden: Tensor, book: int) -> Tensor:
+        """Logits [..., K] of codes of a codebook, from features [..., W], in full precision."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
+
+
+def _joined_attention(queries: Tensor, *keys_values: Tensor) -> Tensor:
+    return attention(queries, *torch.cat(keys_values, 3))
+
+
+def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    """softmax(q k^T / sqrt(D)) v of queries [R, H, n, D] and P keys and values [R, H, P, D]: [R, H, n, D]."""
+    if queries.shape[2] < _FEW_QUERIES:
+        scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(2, 3)
+        return scores.softmax(-1) @ values
+    return F.scaled_dot_product_attention(queries, keys, values)
+
+
+def causal_attention(projected: Tensor) -> Tensor:
+    """Attention of each position to itself and those before, of projections [3, R, H, N, D]."""
+    queries, keys, values = projected
+    return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)

@@ -1,0 +1,206 @@
+"""The report of a comparison, and its figures as tables: every method with its mean and spread over the seeds."""
+
+from __future__ import annotations
+
+import csv
+import json
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from narrows.atomic import whole_file
+from narrows.config import Recipe
+from narrows.data import ImageData, to_unit
+from narrows.evaluation.compare import Outcome, Spread, spreads
+from narrows.pretrained import load
+from narrows.report.methods import method_curves, method_dots
+from narrows.report.metrics import read_metrics
+from narrows.report.page import Block, Cell, Page, Picture, Section, Settings, Table, write_page
+from narrows.report.pictures import grid
+from narrows.training.run import RunFolder
+
+__all__ = ["report_comparison"]
+
+QUALITY = {
+    "bits_per_dim": "bits/dim",
+    "importance_weighted_bits_per_dim": "importance-weighted",
+    "rate_bits_per_dim": "rate",
+    "distortion_bits_per_dim": "distortion",
+    "log_likelihood": "log p(x|z), nats",
+    "psnr": "PSNR, dB",
+    "perplexity": "perplexity",
+    "usage": "codes used",
+}
+COST = {
+    "gradient_noise": "noise in a gradient",
+    "gradient_variance": "gradient variance",
+    "steps_per_second": "steps/s",
+    "peak_memory_mib": "peak memory, MiB",
+}
+CURVES = {"bits_per_dim": "Bits per dimension", "log_likelihood": "log p(x|z), nats"}
+SHOWN = 10
+
+
+def report_comparison(
+    recipe: Recipe,
+    methods: Sequence[str],
+    outcomes: Sequence[Outcome],
+    rates: Mapping[str, float],
+    criterion: str,
+    data: ImageData,
+    out: Path,
+) -> Path:
+    """Write `report.html`, `summary.csv` and `trials.csv` of the trials in `out`.
+
+    Args:
+        recipe: what the methods share.
+        methods: their names, in the order in which they are shown.
+        outcomes: of all trials.
+        rates: the learning rate of each method, where one was found.
+        criterion: the validation figure that chose it.
+        data: what they were trained on.
+        out: the folder of the comparison.
+
+    Returns:
+        the path of the report.
+    """
+    runs = {
+        method: [
+            RunFolder(out / "trials" / trial.name)
+            for trial, figures in outcomes
+            if trial.method == method and trial.learning_rate == rates.get(method) and figures is not None
+        ]
+        for method in methods
+    }
+    found = {method: own for method, own in runs.items() if own}
+    figures = {method: [_figures(run) for run in own] for method, own in found.items()}
+    summary = {method: spreads(seeds) for method, seeds in figures.items()}
+    _write_csv(out / "summary.csv", _summary_rows(summary, rates, {name: len(own) for name, own in runs.items()}))
+    _write_csv(out / "trials.csv", _trial_rows(outcomes, rates, out))
+
+    images = json.loads(next(iter(found.values()))[0].evaluation.read_text()) if found else {}
+    seeds = max(map(len, runs.values()))
+    text = (
+        f"On {images.get('images')} images of the test split, seen by no training and no choice; means and sample "
+        f"standard deviations over {seeds} seeds. The bits are an upper bound on -log2 p(x) under the fixed prior, and "
+        f"under S = {images.get('samples')} samples where it is importance-weighted. The noise of a gradient is the "
+        "share of its expected squared length that is variance over the draws, in encoder and bottleneck."
+    )
+    report = out / "report.html"
+    page = Page(
+        f"{recipe.name}: {', '.join(methods)}",
+        recipe.about,
+        {"methods": str(len(methods)), "seeds": str(seeds), "training runs": str(len(outcomes))},
+        [
+            Section("Figures", text, [_table(summary, rates, QUALITY), _table(summary, rates, COST)]),
+            Section("Every seed", blocks=list(_dots(figures))),
+            Section("Learning curves", "On the validation split, by training step.", list(_curves(found))),
+            Section("Reconstructions", "Images of the test split, and the mean of p(x|z).", [_pictures(found, data)]),
+            Section("Learning rates", _choice_text(criterion), [_sweep(outcomes, rates, criterion)]),
+            Section("Settings", blocks=[Settings(own[0].recipe.read_text(), name) for name, own in found.items()]),
+        ],
+    )
+    write_page(report, page)
+    return report
+
+
+def _figures(run: RunFolder) -> dict[str, float]:
+    """The figures of a trial: of the test split, and of its training."""
+    rows = read_metrics(run.metrics)
+    train = [row for row in rows if row["split"] == "train"]
+    last = [row for row in rows if row["split"] == "validation"][-1]
+    figures: dict[str, Any] = json.loads(run.evaluation.read_text())["figures"]
+    return {
+        **figures,
+        **{name: last[name] for name in ("gradient_noise", "gradient_variance") if name in last},
+        "steps_per_second": statistics.median(row["steps_per_second"] for row in train),
+        "peak_memory_mib": max(row["peak_memory_mib"] for row in train),
+    }
+
+
+def _table(
+    summary: Mapping[str, Mapping[str, Spread]], rates: Mapping[str, float], columns: Mapping[str, str]
+) -> Table:
+    rows = [
+        [method, f"{rates[method]:g}", *(str(figures[name]) if name in figures else None for name in columns)]
+        for method, figures in summary.items()
+    ]
+    return Table("", ["method", "learning rate", *columns.values()], rows)
+
+
+def _dots(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> Iterable[Block]:
+    def values(name: str) -> dict[str, list[float]]:
+        return {method: [seed[name] for seed in seeds] for method, seeds in figures.items()}
+
+    yield method_dots(CURVES["bits_per_dim"], values("bits_per_dim"), "lower")
+    yield method_dots(CURVES["log_likelihood"], values("log_likelihood"), "higher")
+
+
+def _curves(found: Mapping[str, Sequence[RunFolder]]) -> Iterable[Block]:
+    for name, title in CURVES.items():
+        yield method_curves(title, {method: [_validated(run, name) for run in runs] for method, runs in found.items()})
+
+
+def _validated(run: RunFolder, name: str) -> list[tuple[float, float]]:
+    return [(row["step"], row[name]) for row in read_metrics(run.metrics) if row["split"] == "validation"]
+
+
+def _pictures(found: Mapping[str, Sequence[RunFolder]], data: ImageData) -> Picture:
+    originals = to_unit(torch.from_numpy(data.test.first(SHOWN).pixels.copy()))
+    rows = [originals, *(load(runs[0].path).reconstruct(originals) for runs in found.values())]
+    return grid(torch.cat(rows), len(originals), ["original", *found], "Seed 0 of every method.")
+
+
+def _choice_text(criterion: str) -> str:
+    return (
+        "Every method trained once, at seed 0, at each learning rate of the sweep; the one with the lowest "
+        f"{criterion} on the validation split is its own."
+    )
+
+
+def _sweep(outcomes: Sequence[Outcome], rates: Mapping[str, float], criterion: str) -> Table:
+    rows: list[list[Cell]] = [
+        [
+            trial.method,
+            f"{trial.learning_rate:g}",
+            "diverged" if figures is None else f"{figures[criterion]:.4f}",
+            "chosen" if rates.get(trial.method) == trial.learning_rate else "",
+        ]
+        for trial, figures in outcomes
+        if trial.seed == 0
+    ]
+    return Table("", ["method", "learning rate", f"validation {criterion}", ""], rows)
+
+
+def _summary_rows(
+    summary: Mapping[str, Mapping[str, Spread]], rates: Mapping[str, float], seeds: Mapping[str, int]
+) -> Iterable[dict[str, Any]]:
+    for method, count in seeds.items():
+        row: dict[str, Any] = {"method": method, "learning_rate": rates.get(method), "seeds": count}
+        for name, (mean, deviation) in summary.get(method, {}).items():
+            row |= {name: mean, f"{name}_deviation": deviation}
+        yield row
+
+
+def _trial_rows(outcomes: Sequence[Outcome], rates: Mapping[str, float], out: Path) -> Iterable[dict[str, Any]]:
+    """Every trial: its validation figures after the last step, and its test figures where its rate was chosen."""
+    for trial, figures in outcomes:
+        row: dict[str, Any] = {"method": trial.method, "learning_rate": trial.learning_rate, "seed": trial.seed}
+        row |= {"diverged": figures is None} | {f"validation_{name}": value for name, value in (figures or {}).items()}
+        if figures is not None and rates[trial.method] == trial.learning_rate:
+            tested = _figures(RunFolder(out / "trials" / trial.name))
+            row |= {f"test_{name}": value for name, value in tested.items() if name not in COST}
+            row |= {name: tested[name] for name in ("steps_per_second", "peak_memory_mib")}
+        yield row
+
+
+def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """A table with a column for every key of any row, floats in six digits."""
+    rows = [{key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
+    with whole_file(path) as aside, aside.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list({key: None for row in rows for key in row}))
+        writer.writeheader()
+        writer.writerows(rows)
