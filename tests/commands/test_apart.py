@@ -11,7 +11,6 @@ import pytest
 from narrows.commands.apart import run_apart
 from narrows.errors import NarrowsError
 
-
 ROOT = Path(__file__).parents[2]
 
 
