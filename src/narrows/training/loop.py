@@ -93,7 +93,7 @@ def train(
         DivergedError: if the loss or a weight is no longer finite; checkpoints never hold such weights.
         CheckpointError: if the newest checkpoint is damaged.
     """
-    optimizer = torch.optim.Adam(task.parameters(), settings.learning_rate, settings.betas)
+    optimizer = torch.optim.Adam(task.parameters(), settings.learning_rate, settings.betas, settings.epsilon)
     stepper, optimizer = accelerator.prepare(task, optimizer)
     torch.manual_seed(settings.seed + accelerator.process_index)
     newest = checkpoint.latest(run.checkpoints)

@@ -20,6 +20,8 @@ class TrainingSettings:
         batch_size: examples in one step, over all processes.
         learning_rate: Adam's step size.
         betas: Adam's decay rates of the two moments.
+        epsilon: what Adam adds to the root of the second moment. The loss is per dimension of the data: with many of
+            them a score function's gradient may come near the default.
         warmup: steps over which the learning rate rises linearly from 0.
         decay: what the learning rate does after the warm-up: stay, or fall to 0 along a half cosine.
         clip_norm: the gradient is scaled down to this norm where it is larger; None leaves it.
@@ -38,6 +40,7 @@ class TrainingSettings:
     batch_size: int = 128
     learning_rate: float = 2e-4
     betas: tuple[float, float] = (0.9, 0.999)
+    epsilon: float = 1e-8
     warmup: int = 0
     decay: Literal["none", "cosine"] = "none"
     clip_norm: float | None = None
