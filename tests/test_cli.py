@@ -128,6 +128,17 @@ def test_a_vae_trains_samples_and_is_bounded_tighter_by_importance_weights(tiny:
     assert figures["importance_weighted_bits_per_dim"] < figures["bits_per_dim"]
 
 
+def test_a_run_tells_how_noisy_its_gradient_is_and_what_memory_it_took(tiny: Path, tmp_path: Path) -> None:
+    for variant, noisy in ((["--variant", "vae"], True), ([], False)):
+        run = tmp_path / str(noisy)
+        assert main(["train", str(tiny), *variant, "--out", str(run), "--training.gradient_draws=4"]) == 0
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        noise = [row["gradient_noise"] for row in rows if row["split"] == "validation"]
+        assert len(noise) == 2
+        assert all((0 < value < 1) == noisy for value in noise)
+        assert 50 < rows[0]["peak_memory_mib"] < 50_000
+
+
 def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> None:
     run = tmp_path / "half"
     assert main(["train", str(tiny), "--out", str(run), "--training.precision=bf16"]) == 0
@@ -147,6 +158,8 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--data", "missing-folder"], "missing-folder"),
         (["--training.batch_size=5000"], "training.batch_size is 5000"),
         (["--model.encoder.downsamplings=2"], "set data.size"),
+        (["--estimator=GumbelSoftmax"], "GumbelSoftmax estimates the gradient of sampled codes, and a CodePosterior"),
+        (["--training.gradient_draws=1"], "training.gradient_draws is 1: it must be 0 or at least 2"),
         (["--resume"], "nothing to resume"),
     ],
 )
@@ -155,7 +168,7 @@ def test_bad_settings_are_named_and_leave_nothing(
 ) -> None:
     assert main(["train", str(tiny), "--out", str(tmp_path / "run"), *arguments]) == 1
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "run" / "model").exists()
+    assert not (tmp_path / "run" / "recipe.yaml").exists()
 
 
 def test_a_corrupt_file_is_skipped_by_name_or_with_strict_stops_the_run(

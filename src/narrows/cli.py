@@ -276,8 +276,6 @@ def _parser() -> argparse.ArgumentParser:
     folder(evaluate)
     evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
     evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="(test)")
-    evaluate.add_argument(
-        "--samples", type=_positive, default=64, help="S of the importance-weighted bound (64)"
-    )
+    evaluate.add_argument("--samples", type=_positive, default=64, help="S of the importance-weighted bound (64)")
     evaluate.add_argument("--limit", type=_positive, help="measure the first LIMIT examples only")
     return parser

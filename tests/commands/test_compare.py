@@ -151,6 +151,7 @@ def test_a_trial_that_diverges_is_left_out_and_said(recipe: Path, tmp_path: Path
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["daps", "vae", "daps"], "name each method once"),
         (["daps", "--bits", "10"], "give a multiple of 3"),
         (["vqvae"], "no variant 'vqvae'; it has: daps, gumbel, vae"),
         (["daps", "--budget", "soon"], "--budget soon: give a number of steps"),

@@ -1,4 +1,5 @@
 import math
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -6,9 +7,13 @@ import pytest
 import torch
 
 import narrows
+from narrows.bottlenecks import Categorical
 from narrows.data import Images, ImageSettings, open_images, to_unit
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure, measure_prior
+from narrows.likelihoods import DiscretizedLogistic
+from narrows.models import Autoencoder
+from narrows.networks.mlp import MLPDecoder, MLPEncoder
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +48,17 @@ def test_measuring_leaves_training_alone(trained: Path, images: Images) -> None:
     assert torch.equal(torch.get_rng_state(), state)
     assert model.training
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+def test_sampled_codes_have_an_importance_weighted_bound_and_others_none(trained: Path, images: Images) -> None:
+    torch.manual_seed(0)
+    encoder, decoder = partial(MLPEncoder, size=[8, 8], width=8), partial(MLPDecoder, size=[8, 8], width=8)
+    model = Autoencoder((1, 8, 8), encoder, Categorical(2, 4, 3), decoder, DiscretizedLogistic)
+    figures = measure(model, images, samples=20).figures
+    assert figures["importance_weighted_bits_per_dim"] < figures["bits_per_dim"]
+    assert figures["log_likelihood"] == pytest.approx(-figures["distortion_bits_per_dim"] * 64 * math.log(2))
+    alone, with_more = (measure(narrows.load(trained), images, samples=samples).figures for samples in (1, 20))
+    assert with_more == alone
 
 
 def test_no_images_are_an_error(trained: Path, images: Images) -> None:

@@ -9,6 +9,7 @@ from narrows.errors import NarrowsError
 from narrows.likelihoods import DiscretizedLogistic
 from narrows.models import Autoencoder
 from narrows.networks.conv import ConvDecoder, ConvEncoder
+from narrows.networks.mlp import MLPDecoder, MLPEncoder
 
 
 def autoencoder(bottleneck: Bottleneck, size: int = 8) -> Autoencoder:
@@ -61,6 +62,16 @@ def test_an_interpolation_begins_and_ends_with_the_reconstructions(bottleneck: B
     path = model.interpolate(x[:2], x[2:], steps=5)
     assert path.shape == (2, 5, 3, 8, 8)
     torch.testing.assert_close(path[:, 0], model.reconstruct(x[:2]))
+    torch.testing.assert_close(path[:, -1], model.reconstruct(x[2:]))
+
+
+def test_latents_without_a_grid_are_interpolated_too() -> None:
+    torch.manual_seed(0)
+    encoder, decoder = partial(MLPEncoder, size=[4, 4], width=8), partial(MLPDecoder, size=[4, 4], width=8)
+    model = Autoencoder((3, 4, 4), encoder, Gaussian(channels=2), decoder, DiscretizedLogistic).eval()
+    x = images(4, size=4)
+    path = model.interpolate(x[:2], x[2:], steps=3)
+    assert path.shape == (2, 3, 3, 4, 4)
     torch.testing.assert_close(path[:, -1], model.reconstruct(x[2:]))
 
 

@@ -65,7 +65,9 @@ def reference(block: CausalBlock, width: int) -> nn.TransformerDecoderLayer:
     layer = nn.TransformerDecoderLayer(
         width, block.heads, 4 * width, dropout=0, activation="gelu", batch_first=True, norm_first=True
     )
-    cross = {name: torch.cat([getattr(block.query, name), getattr(block.memory, name)]) for name in ("weight", "bias")}
+    cross = {
+        name: torch.cat([getattr(block.query, name), getattr(block.keys_values, name)]) for name in ("weight", "bias")
+    }
     pairs = {
         "self_attn.in_proj_": named(block.project),
         "self_attn.out_proj.": named(block.out),

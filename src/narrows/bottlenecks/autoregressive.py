@@ -57,7 +57,6 @@ class AutoregressivePosterior(SampledPosterior):
         """The embeddings of the greedy codes, [B, M * dim, *grid]."""
         return embed_codes(self.embeddings, self.codes.reshape(-1, *self.grid, self.codebooks))
 
-    @torch.no_grad()
     def sample(self, samples: int = 1) -> Tensor:
         """Draw S = `samples` sequences of codes: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
         shape = (self.latents, self.memory[0].shape[1], samples, 1)

@@ -27,6 +27,7 @@ from narrows.evaluation.compare import Outcome, Trial, choose
 from narrows.progress import progress
 from narrows.report.compare import report_comparison
 from narrows.report.metrics import read_metrics
+from narrows.report.svg import HUES
 from narrows.training.loop import DivergedError
 from narrows.training.run import RunFolder
 
@@ -107,6 +108,11 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     Raises:
         NarrowsError: if settings do not fit, or are not those of a trial in the folder.
     """
+    if not 1 <= len(set(comparison.methods)) == len(comparison.methods) <= len(HUES):
+        raise NarrowsError(
+            f"{', '.join(comparison.methods)}: name each method once, and at most the {len(HUES)} that a drawing tells "
+            "apart"
+        )
     if any(out.glob("*")) and not resume:
         raise NarrowsError(f"{out} is not empty: continue a comparison with --resume, or use another folder")
     # Decoded once, into a file that every trial maps.

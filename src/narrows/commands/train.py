@@ -22,7 +22,7 @@ from narrows.pretrained import load, save_autoencoder, save_prior
 from narrows.progress import progress
 from narrows.report.run import report_run
 from narrows.training import checkpoint
-from narrows.training.loop import make_accelerator
+from narrows.training.loop import Batches, make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
@@ -63,18 +63,24 @@ def train(
         )
     model = built.model(data.shape)
     model.classes = data.classes
-    _rehearse(model, built.estimator)
-    _begin(run, resolved, resume, accelerator)
-    run_loop(
-        accelerator,
-        AutoencoderTask(model, built.estimator),
-        lambda step: data.train.batches(
+
+    def batches_from(step: int) -> Batches:
+        return data.train.batches(
             built.training.batch_size,
             built.training.seed,
             step,
             accelerator.process_index,
             accelerator.num_processes,
-        ),
+        )
+
+    # What does not fit is refused before anything is written.
+    batches_from(0).close()
+    _rehearse(model, built.estimator)
+    _begin(run, resolved, resume, accelerator)
+    run_loop(
+        accelerator,
+        AutoencoderTask(model, built.estimator),
+        batches_from,
         lambda: _validate(model, built.estimator, validation, built.training),
         lambda: save_autoencoder(run.model, model, resolved.yaml),
         built.training,
@@ -88,7 +94,7 @@ def train(
 
 
 def _rehearse(model: Autoencoder, estimator: Estimator) -> None:
-    """Take one example to its loss: parts that do not suit each other are refused before anything is written."""
+    """Take one example to its loss, where parts that do not suit each other are refused."""
     task = AutoencoderTask(model, estimator).eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         task(torch.zeros(1, *model.shape, dtype=torch.uint8))

@@ -21,11 +21,11 @@ from narrows.networks.transformer import check_heads, sinusoids
 __all__ = ["CausalBlock", "CausalTransformer", "CodeTransformer", "GrowingCache", "WrittenCache"]
 
 # Below this many queries the fused kernel of a CPU is slower than two products, which read the keys as they lie.
-_FEW_QUERIES = 16
+_FEW_QUERIES = 8
 
 
 class CausalBlock(nn.Module):
-    """x + attention to those before, + attention to the memory, + a ReLU-like network: each after a norm of its own.
+    """Attention to the vectors before, to the memory, and a network of one hidden layer, each added after a norm.
 
     Args:
         width: W, features.
@@ -38,14 +38,14 @@ class CausalBlock(nn.Module):
         self.norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
         self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
         self.query, self.cross_out = nn.Linear(width, width), nn.Linear(width, width)
-        self.memory = nn.Linear(width, 2 * width)
+        self.keys_values = nn.Linear(width, 2 * width)
         self.mlp = nn.Sequential(
             nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
         )
 
     def read(self, memory: Tensor) -> Tensor:
         """The keys and values of a memory [B, P, W], [2, B, H, P, W / H]."""
-        return self._by_head(self.memory(memory), 2)
+        return self._by_head(self.keys_values(memory), 2)
 
     def forward(self, x: Tensor, memory: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
         """Map x [B, S, n, W], given the keys and values of the memory.
@@ -94,9 +94,8 @@ class CausalTransformer(nn.Module):
 
         Without caches x is the whole of the sequences; with one for each block it is the next vector of each, n = 1.
         """
-        for block, keys_values, attend in zip(
-            self.blocks, memory, caches or [causal_attention] * len(memory), strict=True
-        ):
+        attends = caches or [causal_attention] * len(self.blocks)
+        for block, keys_values, attend in zip(self.blocks, memory, attends, strict=True):
             x = block(x, keys_values, attend)
         return self.norm(x)
 

@@ -1,6 +1,8 @@
 """Multilayer perceptrons: an image in one vector of features, without a grid (Kingma and Welling 2014, appendix C).
 
-Here with ReLU units. The latents have no positions: a code is of the whole image.
+Here with ReLU units, and weights from the normal distribution that keeps the size of their features over the layers
+(He et al. 2015), for an image's features have to differ from another's before a rounding tells them apart. The latents
+have no positions: a code is of the whole image.
 """
 
 from __future__ import annotations
@@ -85,7 +87,8 @@ class MLPDecoder(nn.Module):
 def _perceptron(inputs: int, outputs: int, size: list[int], width: int, layers: int) -> nn.Sequential:
     if not size or min(*size, width, layers) < 1:
         raise NarrowsError(f"size must be such as [28, 28], and width and layers at least 1: {size}, {width}, {layers}")
-    hidden: list[nn.Module] = []
-    for before, after in pairwise([inputs] + [width] * layers):
-        hidden += [nn.Linear(before, after), nn.ReLU()]
-    return nn.Sequential(*hidden, nn.Linear(width, outputs))
+    linear = [nn.Linear(before, after) for before, after in pairwise([inputs, *[width] * layers, outputs])]
+    for layer in linear:
+        nn.init.zeros_(layer.bias)
+        nn.init.kaiming_normal_(layer.weight, nonlinearity="linear" if layer is linear[-1] else "relu")
+    return nn.Sequential(linear[0], *(part for layer in linear[1:] for part in (nn.ReLU(), layer)))
