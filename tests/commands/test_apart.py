@@ -30,6 +30,10 @@ def refuse() -> None:
     raise NarrowsError("depth is 0: it must be at least 1")
 
 
+def stumble() -> None:
+    raise ZeroDivisionError("nothing to divide by")
+
+
 def write_and_wait(file: Path) -> None:
     file.write_text(str(os.getpid()))
     time.sleep(60)
@@ -52,6 +56,13 @@ def test_a_task_that_fails_ends_the_others_and_says_why(tmp_path: Path) -> None:
     if started.exists():
         with pytest.raises(ProcessLookupError):
             os.kill(int(started.read_text()), 0)
+
+
+def test_an_error_that_nobody_foresaw_is_told_with_its_traceback_in_the_log(tmp_path: Path) -> None:
+    log = tmp_path / "log.txt"
+    with pytest.raises(NarrowsError, match=r"ZeroDivisionError: nothing to divide by \(status 1"):
+        run_apart({log: stumble}, 1, lambda: None)
+    assert "in stumble" in log.read_text()
 
 
 def test_no_task_outlives_a_killed_parent(tmp_path: Path) -> None:

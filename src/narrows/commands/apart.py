@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
 from multiprocessing import connection, get_context, parent_process
@@ -62,6 +63,9 @@ def _apart(function: Callable[[], object], log: Path, threads: int) -> None:
             function()
         except NarrowsError as error:
             print(error)
+            sys.exit(1)
+        except Exception:
+            traceback.print_exc()
             sys.exit(1)
 
 

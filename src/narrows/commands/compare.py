@@ -103,7 +103,7 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     With `resume`, trials that are finished stay, and those begun go on; methods, seeds and learning rates may be added.
 
     Returns:
-        the report; beside it are `summary.csv` and `trials.csv`.
+        the report; beside it are its tables as CSV and its drawings as SVG and PNG.
 
     Raises:
         NarrowsError: if settings do not fit, or are not those of a trial in the folder.
@@ -131,6 +131,8 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     methods = comparison.methods
     sweep = run([Trial(method, rate, 0) for method in methods for rate in comparison.learning_rates])
     rates = choose(sweep, comparison.criterion)
+    if not rates:
+        raise NarrowsError(f"every run in {out} diverged: give lower --learning-rates, or set --training.clip_norm")
     repeats = run([Trial(method, rate, seed) for method, rate in rates.items() for seed in range(1, comparison.seeds)])
     chosen = [
         outcome

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import csv
 import json
 import statistics
@@ -18,8 +19,9 @@ from narrows.evaluation.compare import Outcome, Spread, spreads
 from narrows.pretrained import load
 from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
-from narrows.report.page import Block, Cell, Page, Picture, Section, Settings, Table, write_page
+from narrows.report.page import Cell, Figure, Page, Picture, Section, Settings, Table, write_page
 from narrows.report.pictures import grid
+from narrows.report.svg import standalone
 from narrows.training.run import RunFolder
 
 __all__ = ["report_comparison"]
@@ -53,7 +55,7 @@ def report_comparison(
     data: ImageData,
     out: Path,
 ) -> Path:
-    """Write `report.html`, `summary.csv` and `trials.csv` of the trials in `out`.
+    """Write `report.html`, its tables as CSV and its drawings as SVG and PNG, of the trials in `out`.
 
     Args:
         recipe: what the methods share.
@@ -81,30 +83,34 @@ def report_comparison(
     _write_csv(out / "summary.csv", _summary_rows(summary, rates, {name: len(own) for name, own in runs.items()}))
     _write_csv(out / "trials.csv", _trial_rows(outcomes, rates, out))
 
-    images = json.loads(next(iter(found.values()))[0].evaluation.read_text()) if found else {}
+    dots, curves = _dots(figures), _curves(found)
+    for name, drawing in {**dots, **curves}.items():
+        with whole_file(out / f"{name}.svg") as aside:
+            aside.write_text(standalone(drawing))
+    pictures = _pictures(found, data)
+    with whole_file(out / "reconstructions.png") as aside:
+        aside.write_bytes(base64.b64decode(pictures.png))
+
     seeds = max(map(len, runs.values()))
-    text = (
-        f"On {images.get('images')} images of the test split, seen by no training and no choice; means and sample "
-        f"standard deviations over {seeds} seeds. The bits are an upper bound on -log2 p(x) under the fixed prior, and "
-        f"under S = {images.get('samples')} samples where it is importance-weighted. The noise of a gradient is the "
-        "share of its expected squared length that is variance over the draws, in encoder and bottleneck."
-    )
-    report = out / "report.html"
     page = Page(
         f"{recipe.name}: {', '.join(methods)}",
         recipe.about,
         {"methods": str(len(methods)), "seeds": str(seeds), "training runs": str(len(outcomes))},
         [
-            Section("Figures", text, [_table(summary, rates, QUALITY), _table(summary, rates, COST)]),
-            Section("Every seed", blocks=list(_dots(figures))),
-            Section("Learning curves", "On the validation split, by training step.", list(_curves(found))),
-            Section("Reconstructions", "Images of the test split, and the mean of p(x|z).", [_pictures(found, data)]),
+            Section(
+                "Figures",
+                _figures_text(next(iter(found.values()))[0], seeds),
+                [_table(summary, rates, QUALITY), _table(summary, rates, COST)],
+            ),
+            Section("Every seed", blocks=list(dots.values())),
+            Section("Learning curves", "On the validation split, by training step.", list(curves.values())),
+            Section("Reconstructions", "Images of the test split, and the mean of p(x|z).", [pictures]),
             Section("Learning rates", _choice_text(criterion), [_sweep(outcomes, rates, criterion)]),
             Section("Settings", blocks=[Settings(own[0].recipe.read_text(), name) for name, own in found.items()]),
         ],
     )
-    write_page(report, page)
-    return report
+    write_page(out / "report.html", page)
+    return out / "report.html"
 
 
 def _figures(run: RunFolder) -> dict[str, float]:
@@ -131,17 +137,33 @@ def _table(
     return Table("", ["method", "learning rate", *columns.values()], rows)
 
 
-def _dots(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> Iterable[Block]:
+def _figures_text(run: RunFolder, seeds: int) -> str:
+    evaluated = json.loads(run.evaluation.read_text())
+    return (
+        f"On {evaluated['images']} images of the test split, seen by no training and no choice: means over {seeds} "
+        "seeds, ± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed prior, and under "
+        f"S = {evaluated['samples']} samples where it is importance-weighted. The noise of a gradient is the share of "
+        "its expected squared length that is variance over the draws, in encoder and bottleneck."
+    )
+
+
+def _dots(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Figure]:
     def values(name: str) -> dict[str, list[float]]:
         return {method: [seed[name] for seed in seeds] for method, seeds in figures.items()}
 
-    yield method_dots(CURVES["bits_per_dim"], values("bits_per_dim"), "lower")
-    yield method_dots(CURVES["log_likelihood"], values("log_likelihood"), "higher")
+    return {
+        "bits_per_dim": method_dots(CURVES["bits_per_dim"], values("bits_per_dim"), "lower"),
+        "log_likelihood": method_dots(CURVES["log_likelihood"], values("log_likelihood"), "higher"),
+    }
 
 
-def _curves(found: Mapping[str, Sequence[RunFolder]]) -> Iterable[Block]:
-    for name, title in CURVES.items():
-        yield method_curves(title, {method: [_validated(run, name) for run in runs] for method, runs in found.items()})
+def _curves(found: Mapping[str, Sequence[RunFolder]]) -> dict[str, Figure]:
+    return {
+        f"{name}_curves": method_curves(
+            title, {method: [_validated(run, name) for run in runs] for method, runs in found.items()}
+        )
+        for name, title in CURVES.items()
+    }
 
 
 def _validated(run: RunFolder, name: str) -> list[tuple[float, float]]:
