@@ -163,6 +163,7 @@ def test_a_trial_that_diverges_is_left_out_and_said(
     ("arguments", "said"),
     [
         (["daps", "vae", "daps"], "name each method once"),
+        (["vae", "--estimator=GumbelSoftmax"], "a GaussianPosterior samples none"),
         (["daps", "--bits", "10"], "give a multiple of 3"),
         (["vqvae"], "no variant 'vqvae'; it has: daps, gumbel, vae"),
         (["daps", "--budget", "soon"], "--budget soon: give a number of steps"),

@@ -19,7 +19,7 @@ from narrows.atomic import whole_file
 from narrows.commands.apart import run_apart
 from narrows.commands.measure import evaluate
 from narrows.commands.source import source_override
-from narrows.commands.train import train
+from narrows.commands.train import rehearse, train
 from narrows.config import Recipe, TrainingRecipe, resolve
 from narrows.data import ImageData, open_images
 from narrows.errors import NarrowsError
@@ -129,7 +129,7 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
         return [_outcome(trial, out / "trials" / trial.name) for trial in trials]
 
     methods = comparison.methods
-    sweep = run([Trial(method, rate, 0) for method in methods for rate in comparison.learning_rates])
+    sweep = run([Trial(method, rate, 0) for method in methods for rate in dict.fromkeys(comparison.learning_rates)])
     rates = choose(sweep, comparison.criterion)
     if not rates:
         raise NarrowsError(f"every run in {out} diverged: give lower --learning-rates, or set --training.clip_norm")
@@ -151,6 +151,7 @@ def _fit(comparison: Comparison, shared: Sequence[str]) -> tuple[ImageData, dict
         built = resolve(TrainingRecipe, comparison.recipe.variant(method), shared, origin).build()
         data = data or open_images(built.data)
         model = built.model(data.shape)
+        rehearse(model, built.estimator)
         fitted[method] = list(shared)
         if comparison.bits is not None and model.discrete:
             positions, size = math.prod(model.grid), model.codes.codebook_size

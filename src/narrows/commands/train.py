@@ -28,7 +28,7 @@ from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
 from narrows.training.tasks import AutoencoderTask, PriorTask
 
-__all__ = ["fit_prior", "show_recipe", "train"]
+__all__ = ["fit_prior", "rehearse", "show_recipe", "train"]
 
 ENCODED_AT_ONCE = 256
 
@@ -75,7 +75,7 @@ def train(
 
     # What does not fit is refused before anything is written.
     batches_from(0).close()
-    _rehearse(model, built.estimator)
+    rehearse(model, built.estimator)
     _begin(run, resolved, resume, accelerator)
     run_loop(
         accelerator,
@@ -93,7 +93,7 @@ def train(
     return run
 
 
-def _rehearse(model: Autoencoder, estimator: Estimator) -> None:
+def rehearse(model: Autoencoder, estimator: Estimator) -> None:
     """Take one example to its loss, where parts that do not suit each other are refused."""
     task = AutoencoderTask(model, estimator).eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
