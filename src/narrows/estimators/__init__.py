@@ -1,6 +1,7 @@
 """How a bound's gradient is found: one estimator a file."""
 
 from narrows.estimators.daps import DAPS
+from narrows.estimators.distortion import DistortionTarget
 from narrows.estimators.evidence import Estimator, Evidence, elbo, importance_weighted_bound
 from narrows.estimators.pathwise import ImportanceWeighted, Pathwise
 from narrows.estimators.rao_blackwell import GumbelRao
@@ -20,6 +21,7 @@ __all__ = [
     "REINFORCE",
     "VIMCO",
     "Baseline",
+    "DistortionTarget",
     "Estimator",
     "Evidence",
     "GumbelRao",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks.posterior import Draw, Posterior, SampledPosterior
 from narrows.errors import NarrowsError
+from narrows.likelihoods import Observation
 
 __all__ = ["Estimator", "Evidence", "elbo", "importance_weighted_bound"]
 
@@ -27,6 +28,19 @@ class Evidence(NamedTuple):
     """KL(q(z|x) || p(z)), [B]: exact where it has a closed form, else estimated from the latents drawn."""
     x: Tensor
     """The examples, [B, ...]."""
+    observation: Observation | None = None
+    """p(x|z) of all S B latents; None where log-likelihoods come from elsewhere."""
+
+    def squared_error(self) -> Tensor:
+        """||x - E[x|z]||^2 for each latent, summed over the dimensions of x, [S, B].
+
+        Raises:
+            NarrowsError: if there is no `observation`.
+        """
+        if self.observation is None:
+            raise NarrowsError("this evidence has no observation model, whose mean a squared error is of")
+        means = self.observation.mean.unflatten(0, self.log_q.shape)
+        return (means - self.x).square().flatten(2).sum(2)
 
 
 def elbo(evidence: Evidence) -> Tensor:

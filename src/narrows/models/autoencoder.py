@@ -115,8 +115,9 @@ class Autoencoder(nn.Module):
         posterior = self.posterior(x)
         z, log_q, log_p, rate = draw(posterior)
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-        log_likelihood = self.observe(z.flatten(0, 1)).log_prob(repeated).view(log_q.shape)
-        return posterior, Evidence(log_likelihood, log_q, log_p, rate, x)
+        observation = self.observe(z.flatten(0, 1))
+        log_likelihood = observation.log_prob(repeated).view(log_q.shape)
+        return posterior, Evidence(log_likelihood, log_q, log_p, rate, x, observation)
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:

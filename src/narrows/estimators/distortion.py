@@ -1,0 +1,84 @@
+"""A held distortion: as few nats as possible for a given squared error, by a multiplier that finds the exchange rate.
+
+"Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2020), equations 3 and 4 and
+appendix: minimise the rate subject to E||x - mu(z)||^2 = gamma.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from narrows.bottlenecks.posterior import Draw, Posterior
+from narrows.distributed import global_sum
+from narrows.errors import NarrowsError
+from narrows.estimators.evidence import Estimator, Evidence
+
+__all__ = ["DistortionTarget"]
+
+_LEAST, _MOST = 1e-4, 0.9999
+"""What the multiplier is projected to."""
+
+
+class DistortionTarget(Estimator):
+    """(1 - l) R + l D, minimised over the model while l ascends l (D - gamma): D settles at gamma.
+
+    R is the rate in nats and D = ||x - mu(z)||^2, summed over the dimensions of x in [0, 1]. The loss is that of any
+    other estimator, with -l / (1 - l) D in the place of the log-likelihood, times 1 - l: so it holds the distortion of
+    continuous and of discrete latents alike. Where the rate is constant, as of quantised codes, there is nothing to
+    trade, and the loss is l D. The multiplier is part of the state; in evaluation mode it stays.
+
+    The figures are `multiplier` (l), `distortion` (D, the mean over the batch) and `rate` (R, in nats), beside those of
+    the estimator within.
+
+    Args:
+        gamma: the distortion to hold, a squared error summed over all dimensions of an example.
+        estimator: how the gradient of the loss is found; its weight of the KL should be 1.
+        learning_rate: Adam's step size for the multiplier, whose decay rates are 0 and 0.999.
+
+    Raises:
+        NarrowsError: if `gamma` or `learning_rate` is not above 0.
+    """
+
+    multiplier: Tensor
+    square: Tensor
+    steps: Tensor
+
+    def __init__(self, gamma: float, estimator: Estimator, learning_rate: float = 2e-4) -> None:
+        super().__init__(estimator.samples)
+        for name, value in {"gamma": gamma, "learning_rate": learning_rate}.items():
+            if not value > 0:
+                raise NarrowsError(f"{name} is {value}: it must be above 0")
+        self.gamma, self.estimator, self.learning_rate = gamma, estimator, learning_rate
+        self.register_buffer("multiplier", torch.tensor(_MOST))
+        self.register_buffer("square", torch.zeros(()))
+        self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+
+    def draw(self, posterior: Posterior) -> Draw:
+        """Draw as the estimator within does."""
+        return self.estimator.draw(posterior)
+
+    def forward(self, evidence: Evidence) -> Tensor:
+        """(1 - l) R + l D of each example, [B]; in training mode l then takes a step."""
+        multiplier = self.multiplier.clone()
+        distortion = evidence.squared_error()
+        price = multiplier / (1 - multiplier)
+        loss = (1 - multiplier) * self.estimator(evidence._replace(log_likelihood=-price * distortion))
+        found = distortion.detach().mean()
+        self.figures = {
+            **self.estimator.figures,
+            "multiplier": multiplier,
+            "distortion": found,
+            "rate": evidence.rate.detach().mean(),
+        }
+        if self.training:
+            total, count = global_sum(torch.stack([found, torch.ones_like(found)]))
+            self._ascend(total / count - self.gamma)
+        return loss
+
+    def _ascend(self, gradient: Tensor) -> None:
+        """One step of Adam with decay rates 0 and 0.999, upwards."""
+        self.steps += 1
+        self.square.lerp_(gradient.square(), 1e-3)
+        step = gradient / (self.square / (1 - 0.999**self.steps)).sqrt().clamp_min(1e-8)
+        self.multiplier.add_(step, alpha=self.learning_rate).clamp_(_LEAST, _MOST)
