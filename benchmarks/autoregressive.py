@@ -11,15 +11,13 @@ repeats; the full forwards run once.
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from math import prod
 
 import torch
 from torch import Tensor
 
+from benchmarks.timing import begin, head, medians, seconds
 from narrows.bottlenecks import Autoregressive
 from narrows.bottlenecks.autoregressive import pick
 
@@ -68,33 +66,16 @@ def products(device: str) -> Callable[[], None]:
     return run
 
 
-def seconds(action: Callable[[], object], device: str) -> float:
-    """The time `action` takes."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 @torch.inference_mode()
 def main() -> None:
     """Measure both ways to encode and the limit, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=7, help="timed rounds")
-    settings = parser.parse_args()
-    torch.set_num_threads(settings.threads)
+    settings = begin(__doc__)
     torch.manual_seed(0)
     bottleneck = Autoregressive(8, CODEBOOK_SIZE, width=WIDTH, layers=LAYERS, heads=HEADS).to(settings.device)
     features = torch.randn(BATCH, WIDTH, *GRID, device=settings.device)
 
     actions = [lambda: bottleneck(features).sample(), products(settings.device)]
-    rounds = [[seconds(action, settings.device) for action in actions] for _ in range(settings.repeats + 1)]
-    ours, limit = (statistics.median(column) for column in zip(*rounds[1:], strict=True))  # the first round warms up
+    ours, limit = medians(actions, settings.device, settings.repeats)
 
     torch.manual_seed(1)
     codes = bottleneck(features).sample()
@@ -104,10 +85,7 @@ def main() -> None:
     if not torch.equal(codes, found[0]):
         raise SystemExit("the codes differ: the cached logits are not those of a full forward")
 
-    print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
-    print(f"Seconds for the {LENGTH} codes of {BATCH} images; equal codes")
-    print("| " + " | ".join(HEADINGS) + " |")
-    print("|" + " ---: |" * len(HEADINGS))
+    head(settings, HEADINGS, f"Seconds for the {LENGTH} codes of {BATCH} images; equal codes")
     print(f"| {full:.1f} | {ours:.2f} | {full / ours:.0f} | {limit:.2f} | {ours / limit:.2f} |")
 
 

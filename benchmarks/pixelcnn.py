@@ -9,15 +9,13 @@ the matrix products of the incremental sampler alone: the same shapes and order,
 
 from __future__ import annotations
 
-import argparse
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
 
+from benchmarks.timing import begin, head, medians
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec
 from narrows.priors.sampler import draw, sample
@@ -65,26 +63,10 @@ def products(prior: GatedPixelCNN, batch: int) -> Callable[[], None]:
     return run
 
 
-def seconds(action: Callable[[], object], device: str) -> float:
-    """The time `action` takes."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return time.perf_counter() - start
-
-
 @torch.inference_mode()
 def main() -> None:
     """Measure one image and sixteen at once, and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=7, help="timed rounds")
-    settings = parser.parse_args()
-    torch.set_num_threads(settings.threads)
+    settings = begin(__doc__)
     torch.manual_seed(0)
     prior = GatedPixelCNN(SPEC).to(settings.device).eval()
 
@@ -94,16 +76,11 @@ def main() -> None:
         codes = torch.randint(SPEC.codebook_size, (batch, *GRID), device=settings.device)
         actions += [partial(full_forwards, prior, codes, count), partial(sample, prior, batch), products(prior, batch)]
         factors += [prior.length / count / batch, 1 / batch, 1 / batch]
-    rounds = [[seconds(action, settings.device) for action in actions] for _ in range(settings.repeats + 1)]
-    medians = [statistics.median(column) for column in zip(*rounds[1:], strict=True)]  # the first round warms up
-    times = [factor * median for factor, median in zip(factors, medians, strict=True)]
+    found = medians(actions, settings.device, settings.repeats)
+    times = [factor * median for factor, median in zip(factors, found, strict=True)]
 
-    print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
-    print(
-        f"Seconds an image; full forwards scaled to {prior.length} from {FORWARDS[1]} (1 image) and {FORWARDS[16]} (16)"
-    )
-    print("| " + " | ".join(HEADINGS) + " |")
-    print("|" + " ---: |" * len(HEADINGS))
+    scaled = f"full forwards scaled to {prior.length} from {FORWARDS[1]} (1 image) and {FORWARDS[16]} (16)"
+    head(settings, HEADINGS, f"Seconds an image; {scaled}")
     for i, batch in enumerate(FORWARDS):
         full, ours, limit = times[3 * i : 3 * i + 3]
         print(f"| {batch} | {full:.1f} | {ours:.3f} | {full / ours:.0f} | {limit:.3f} | {ours / limit:.2f} |")

@@ -10,10 +10,7 @@ Linux (its peak reset through /proc/self/clear_refs), the allocator's on CUDA.
 
 from __future__ import annotations
 
-import argparse
 import re
-import statistics
-import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -23,6 +20,7 @@ import torch
 import vector_quantize_pytorch  # type: ignore[import-untyped]
 from torch import Tensor
 
+from benchmarks.timing import begin, head, medians
 from narrows.bottlenecks.vector import VectorQuantizer
 
 SHAPES = [(8192, 64, 512), (65536, 64, 1024), (16384, 256, 8192)]
@@ -73,17 +71,6 @@ def inputs(tokens: int, dim: int, device: str) -> tuple[Tensor, Tensor]:
     return torch.randn(shape, device=device).requires_grad_(), torch.randn(shape, device=device)
 
 
-def milliseconds(action: Callable[[], object], device: str) -> float:
-    """The time `action` takes."""
-    if device == "cuda":
-        torch.cuda.synchronize()
-    start = time.perf_counter()
-    action()
-    if device == "cuda":
-        torch.cuda.synchronize()
-    return 1e3 * (time.perf_counter() - start)
-
-
 def times(shape: Shape, device: str, repeats: int) -> list[float]:
     """Median milliseconds of our step, their step and the bare matrix product tokens x codebook, taken in turns."""
     tokens, dim, codebook_size = shape
@@ -97,8 +84,7 @@ def times(shape: Shape, device: str, repeats: int) -> list[float]:
         lambda: step(other, features, gradient),
         lambda: torch.mm(rows, codebook.T, out=scores),
     ]
-    rounds = [[milliseconds(action, device) for action in actions] for _ in range(repeats + 1)]
-    return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]  # the first round warms up
+    return [1e3 * median for median in medians(actions, device, repeats)]
 
 
 def peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
@@ -135,16 +121,9 @@ def fresh_peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float
 
 def main() -> None:
     """Measure every shape and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--repeats", type=int, default=7, help="timed rounds of each shape")
-    settings = parser.parse_args()
-    torch.set_num_threads(settings.threads)
+    settings = begin(__doc__)
 
-    print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
-    print("| " + " | ".join(TIMES + MEMORY) + " |")
-    print("|" + " ---: |" * len(TIMES + MEMORY))
+    head(settings, TIMES + MEMORY)
     for shape in SHAPES:
         mine, other, matmul = times(shape, settings.device, settings.repeats)
         memory = [fresh_peak_mib(make, shape, settings.device, settings.threads) for make in (ours, theirs)]
