@@ -45,7 +45,8 @@ main(sys.argv[1:])
 
 def figures(run: Path) -> list[dict[str, Any]]:
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{name: value for name, value in row.items() if name not in ("steps_per_second", "waiting")} for row in rows]
+    measured = ("steps_per_second", "waiting", "peak_memory_mib")
+    return [{name: value for name, value in row.items() if name not in measured} for row in rows]
 
 
 @pytest.fixture(scope="module", params=[[], ["--variant", "vae"]], ids=["vqvae", "vae"])

@@ -12,6 +12,7 @@ from narrows.bottlenecks.codebook import (
     RestartUnused,
 )
 from narrows.bottlenecks.gaussian import Gaussian, GaussianPosterior
+from narrows.bottlenecks.hierarchy import HierarchicalPosterior, Hierarchy
 from narrows.bottlenecks.posterior import (
     Bottleneck,
     CodePosterior,
@@ -41,6 +42,8 @@ __all__ = [
     "FactorizedQuantizer",
     "Gaussian",
     "GaussianPosterior",
+    "HierarchicalPosterior",
+    "Hierarchy",
     "KMeansStart",
     "LearntCodebook",
     "Posterior",

@@ -2,6 +2,7 @@
 
 from narrows.networks.causal import CausalTransformer, CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
+from narrows.networks.hierarchy import ImageHead, ImageStem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 from narrows.networks.transformer import PatchTransformer
 
@@ -10,6 +11,8 @@ __all__ = [
     "CodeTransformer",
     "ConvDecoder",
     "ConvEncoder",
+    "ImageHead",
+    "ImageStem",
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",

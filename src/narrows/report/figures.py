@@ -35,6 +35,7 @@ TITLES = {
     "gradient_norm": "Gradient norm",
     "gradient_variance": "Variance of the encoder's gradient",
     "gradient_noise": "Noise in the encoder's gradient (share)",
+    "skipped": "Steps skipped (share)",
     "learning_rate": "Learning rate",
 }
 """The titles of known quantities, drawn first and in this order; any other goes by its key."""

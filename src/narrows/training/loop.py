@@ -25,6 +25,7 @@ from narrows.training import checkpoint
 from narrows.training.memory import peak_memory_mib
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
+from narrows.training.skip import GradientSkip
 
 __all__ = ["Batches", "DivergedError", "Task", "make_accelerator", "train"]
 
@@ -93,6 +94,8 @@ def train(
         DivergedError: if the loss or a weight is no longer finite; checkpoints never hold such weights.
         CheckpointError: if the newest checkpoint is damaged.
     """
+    skip = None if settings.skip_factor is None else GradientSkip(settings.skip_factor)
+    task.add_module("skip", skip)
     optimizer = torch.optim.Adam(task.parameters(), settings.learning_rate, settings.betas, settings.epsilon)
     stepper, optimizer = accelerator.prepare(task, optimizer)
     torch.manual_seed(settings.seed + accelerator.process_index)
@@ -103,7 +106,7 @@ def train(
     log = _Log(run, accelerator.is_main_process)
     healthy = torch.ones((), dtype=torch.bool, device=accelerator.device)
     stream = batches(first)
-    began, waited_before, stepped_before = time.monotonic(), 0.0, first
+    began, waited_before, stepped_before, skipped = time.monotonic(), 0.0, first, 0
     try:
         with progress(description, settings.steps, done=first, quiet=not accelerator.is_main_process) as meter:
             for step in range(first + 1, settings.steps + 1):
@@ -112,12 +115,16 @@ def train(
                 loss, figures = stepper(*(part.to(accelerator.device, non_blocking=True) for part in next(stream)))
                 accelerator.backward(loss)
                 logging = step % settings.log_every == 0 or step == settings.steps
-                if settings.clip_norm is not None or logging:
+                taken = True
+                if settings.clip_norm is not None or skip is not None or logging:
                     norm = accelerator.clip_grad_norm_(task.parameters(), settings.clip_norm or math.inf)
                     figures["gradient_norm"] = torch.as_tensor(norm, device=accelerator.device)
-                optimizer.step()
+                    taken = skip is None or skip(figures["gradient_norm"])
+                if taken:
+                    optimizer.step()
+                    healthy &= torch.isfinite(loss.detach())
                 optimizer.zero_grad()
-                healthy &= torch.isfinite(loss.detach())
+                skipped += not taken
                 if logging:
                     row = _average(accelerator, {"loss": loss.detach(), **figures})
                     _require_health(healthy, step, run.checkpoints)
@@ -125,6 +132,8 @@ def train(
                     row["learning_rate"] = settings.learning_rate_at(step)
                     row["steps_per_second"] = (step - stepped_before) / (now - began)
                     row["waiting"] = (stream.waited - waited_before) / (now - began)
+                    if skip is not None:
+                        row["skipped"] = skipped / (step - stepped_before)
                     row["peak_memory_mib"] = peak_memory_mib(accelerator.device)
                     log.write(step, "train", row)
                     meter.note = f"loss {row['loss']:.4g}"
@@ -136,7 +145,7 @@ def train(
                     if accelerator.is_main_process:
                         export()
                 if logging:
-                    began, waited_before, stepped_before = time.monotonic(), stream.waited, step
+                    began, waited_before, stepped_before, skipped = time.monotonic(), stream.waited, step, 0
                 meter.advance()
     finally:
         stream.close()

@@ -25,6 +25,8 @@ class TrainingSettings:
         warmup: steps over which the learning rate rises linearly from 0.
         decay: what the learning rate does after the warm-up: stay, or fall to 0 along a half cosine.
         clip_norm: the gradient is scaled down to this norm where it is larger; None leaves it.
+        skip_factor: a step is skipped whose gradient's norm is more than this many times the median of the 100 before;
+            None takes every step.
         precision: the number format of the networks' arithmetic; losses and codebooks stay in float32.
         seed: of the weights, the order of the data and every draw.
         log_every: steps between two lines of metrics.
@@ -44,6 +46,7 @@ class TrainingSettings:
     warmup: int = 0
     decay: Literal["none", "cosine"] = "none"
     clip_norm: float | None = None
+    skip_factor: float | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
     seed: int = 0
     log_every: int = 20
@@ -67,6 +70,8 @@ class TrainingSettings:
                 raise NarrowsError(f"training.{name} is {getattr(self, name)}: it must be at least 1")
         if self.gradient_draws == 1 or self.gradient_draws < 0:
             raise NarrowsError(f"training.gradient_draws is {self.gradient_draws}: it must be 0 or at least 2")
+        if self.skip_factor is not None and not self.skip_factor > 1:
+            raise NarrowsError(f"training.skip_factor is {self.skip_factor}: it must be above 1, such as 5")
         if not self.learning_rate > 0:
             raise NarrowsError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
 
