@@ -53,8 +53,8 @@ class DAPS(ScoreEstimator):
 
     Ours is a control variate: the samples come from q_theta itself, so that the mean of their scores d log q_theta has
     expectation zero, and its noise can be taken off. The encoder's loss is then -sum_s (w_s - 1/S) log q_theta(z_s|x):
-    the same gradient in expectation over the samples that weigh alike, and a quieter one. Without it the encoder also
-    imitates its own samples, good or bad, a random walk that ends in few codes.
+    the same gradient in expectation, and a quieter one. Without it the encoder also imitates its own samples, good or
+    bad: a random walk that costs entropy.
 
     As S grows ESS/S of an example tends to exp(-D_2(q* || q_theta)), so that KL(q* || q_theta) <= -log(ESS/S). The
     figures are the means over the batch of `ess` (ESS/S), `target_kl` (of q* to q_theta, from the weights, in nats) and
