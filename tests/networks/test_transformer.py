@@ -4,7 +4,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.networks import CausalTransformer, CodeTransformer, PatchTransformer
-from narrows.networks.causal import CausalBlock, GrowingCache, WrittenCache, causal_attention
+from narrows.networks.causal import CausalBlock, GrowingCache, StepLinear, WrittenCache, causal_attention
 from narrows.networks.transformer import sinusoids
 
 
@@ -95,6 +95,20 @@ def test_a_block_is_the_decoder_layer_of_pytorch() -> None:
     expected = reference(block, 12)(x.flatten(0, 1), memory.repeat_interleave(4, 0), mask, tgt_is_causal=True)
     found = block(x, block.read(memory), causal_attention)
     torch.testing.assert_close(found.flatten(0, 1), expected)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("rows", [1, 12, 100])
+def test_the_linear_map_of_a_step_is_a_linear_map(threads: int, rows: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    layer = StepLinear(8, 6)
+    x = torch.randn(rows, 2, 1, 8, requires_grad=True)
+    expected = nn.functional.linear(x, layer.weight, layer.bias)
+    torch.testing.assert_close(layer(x), expected)
+    weights = torch.randn_like(expected)
+    inputs = [x, *layer.parameters()]
+    ours, theirs = (torch.autograd.grad((weights * y).sum(), inputs) for y in (layer(x), expected))
+    torch.testing.assert_close(ours, theirs)
 
 
 def test_a_vector_depends_on_those_up_to_it_and_on_its_own_memory_alone() -> None:

@@ -18,10 +18,27 @@ from torch.utils.checkpoint import checkpoint
 from narrows.errors import NarrowsError
 from narrows.networks.transformer import check_heads, sinusoids
 
-__all__ = ["CausalBlock", "CausalTransformer", "CodeTransformer", "GrowingCache", "WrittenCache"]
+__all__ = ["CausalBlock", "CausalTransformer", "CodeTransformer", "GrowingCache", "StepLinear", "WrittenCache"]
 
 # Below this many queries the fused kernel of a CPU is slower than two products, which read the keys as they lie.
 _FEW_QUERIES = 8
+# Up to this many rows a CPU's threads share a product better by its columns (see `StepLinear`).
+_FEW_ROWS = 64
+
+
+class StepLinear(nn.Linear):
+    """A linear map whose threads share the weights where there are few rows, as in a step of a few sequences.
+
+    Then the time goes into reading the weights: W x^T splits them among the threads, x W^T does not.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x [..., in] to [..., out]."""
+        rows = x.numel() // self.in_features
+        if rows > _FEW_ROWS or x.device.type != "cpu" or torch.get_num_threads() == 1:
+            return super().forward(x)
+        columns = torch.addmm(self.bias.unsqueeze(1), self.weight, x.reshape(rows, -1).T)
+        return columns.T.reshape(*x.shape[:-1], self.out_features)
 
 
 class CausalBlock(nn.Module):
@@ -36,11 +53,11 @@ class CausalBlock(nn.Module):
         super().__init__()
         self.heads = heads
         self.norm, self.cross_norm = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.project, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.query, self.cross_out = nn.Linear(width, width), nn.Linear(width, width)
+        self.project, self.out = StepLinear(width, 3 * width), StepLinear(width, width)
+        self.query, self.cross_out = StepLinear(width, width), StepLinear(width, width)
         self.keys_values = nn.Linear(width, 2 * width)
         self.mlp = nn.Sequential(
-            nn.LayerNorm(width), nn.Linear(width, 4 * width), nn.GELU(), nn.Linear(4 * width, width)
+            nn.LayerNorm(width), StepLinear(width, 4 * width), nn.GELU(), StepLinear(4 * width, width)
         )
 
     def read(self, memory: Tensor) -> Tensor:
