@@ -65,6 +65,8 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> None:
     recipe = find_recipe(options.recipe)
     if options.strict:
         overrides = [*overrides, "--data.strict=true"]
+    if options.on:
+        overrides = [*overrides, f"--on={commands.placed(options.on)}"]
     name = "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
     run = commands.train(
         recipe, options.variant, options.data, options.out or Path("runs") / name, options.resume, overrides
@@ -115,6 +117,7 @@ def _sample(options: argparse.Namespace, _: list[str]) -> None:
         options.top_k,
         options.top_p,
         options.seed,
+        options.full,
         options.scale,
         out,
     )
@@ -189,6 +192,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--data", metavar="SOURCE", help=data_help)
     train.add_argument("--variant", help="a variant of the recipe, such as cpu: minutes on two cores")
     out(train, "the run folder (runs/RECIPE-VARIANT)")
+    train.add_argument("--on", metavar="RUN", help="the first stage, of a recipe such as hvae-second: a run, or hub id")
     train.add_argument("--strict", action="store_true", help="stop at the first file of the data that cannot be read")
     train.add_argument("--resume", action="store_true", help="continue the run with its own recipe.yaml")
 
@@ -244,6 +248,7 @@ def _parser() -> argparse.ArgumentParser:
         "--top-p", type=float, help="only the most probable values that together reach this probability"
     )
     sample.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    sample.add_argument("--full", action="store_true", help="draw the pixels too, instead of showing their means")
     picture(sample, "samples")
 
     reconstruct = command("reconstruct", _reconstruct, "show images above their reconstructions")

@@ -50,12 +50,14 @@ class TrainingRecipe:
         estimator: the loss and how its gradient is found.
         data: what it is trained on.
         training: how it is trained.
+        on: the run folder of a first stage, or the hub's id of one, for a model of two stages; None for others.
     """
 
     model: Callable[[tuple[int, ...]], Autoencoder]
     estimator: Estimator
     data: ImageSettings = field(default_factory=ImageSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    on: str | None = None
 
 
 @dataclass
@@ -182,11 +184,16 @@ def _read(name: str, file: Traversable | Path) -> Recipe:
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the entries of `top` laid over it; where a `class_path` changes, its arguments start afresh."""
+    """`base` with the entries of `top` laid over it; where a `class_path` changes, its arguments start afresh.
+
+    A mapping whose keys are not names is one value, such as the layers of each resolution, and is replaced whole.
+    """
     if top.get("class_path", base.get("class_path")) != base.get("class_path"):
         return top
     merged = dict(base)
     for key, value in top.items():
-        nested = isinstance(value, dict) and isinstance(merged.get(key), dict)
+        nested = (
+            isinstance(value, dict) and isinstance(merged.get(key), dict) and all(isinstance(n, str) for n in value)
+        )
         merged[key] = _overlay(merged[key], value) if nested else value
     return merged

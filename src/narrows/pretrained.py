@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -17,15 +18,18 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from narrows.atomic import whole_file
+from narrows.atomic import whole_file, whole_folder
 from narrows.config import ModelRecipe, PriorRecipe, resolve
 from narrows.errors import NarrowsError
-from narrows.models import Autoencoder
+from narrows.models import Autoencoder, TwoStage
 from narrows.priors import CodeSpec, Prior
 
-__all__ = ["ModelError", "fingerprint", "load", "save_autoencoder", "save_prior"]
+__all__ = ["ModelError", "copy_model", "fingerprint", "load", "save_autoencoder", "save_prior"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+PARTS = ["model/*", "prior/model/*", "first/**/*"]
+"""What of a run folder is the model."""
+
 Module = TypeVar("Module", bound=nn.Module)
 
 
@@ -54,6 +58,8 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
         return model
 
     model = _restore(run / "model", build)
+    if isinstance(model, TwoStage):
+        model.place_on(load(run / "first"))
     if (run / "prior" / "model" / CONFIG).exists():
         model.prior = _restore(run / "prior" / "model", _build_prior)
         if model.prior.spec != model.codes:
@@ -62,15 +68,33 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
-    """Write a model, built by the training recipe with the text `recipe`, into `folder`; its prior has its own."""
+    """Write a model, built by the training recipe with the text `recipe`, into `folder`.
+
+    Its prior and its first stage have folders of their own.
+    """
     config = {"model": yaml.safe_load(recipe)["model"], "shape": list(model.shape), "classes": model.classes}
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith("prior.")}
+    others = ("prior.", "first_stage.")
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(others)}
     _save(folder, own, config)
 
 
 def save_prior(folder: Path, prior: Prior, recipe: str) -> None:
     """Write a prior, built by the prior recipe with the text `recipe`, into `folder`."""
     _save(folder, prior.state_dict(), {"prior": yaml.safe_load(recipe)["prior"], "codes": asdict(prior.spec)})
+
+
+def copy_model(source: str | Path, folder: Path) -> None:
+    """Copy a trained model, with its prior and its first stage where it has them, into the new `folder`, to be loaded.
+
+    Raises:
+        ModelError: if there is no model.
+    """
+    run = _folder(source)
+    with whole_folder(folder) as aside:
+        for file in (file for pattern in PARTS for file in run.glob(pattern) if file.is_file()):
+            copy = aside / file.relative_to(run)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(file, copy)
 
 
 def fingerprint(source: str | Path) -> str:
@@ -91,7 +115,7 @@ def _folder(source: str | Path) -> Path:
     if path.exists():
         raise ModelError(f"{path} holds no trained model ({path}/model/{CONFIG} is missing): give a run folder")
     try:
-        return Path(snapshot_download(str(source), allow_patterns=["model/*", "prior/model/*"]))
+        return Path(snapshot_download(str(source), allow_patterns=PARTS))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(

@@ -8,7 +8,8 @@ from torch import Tensor, nn
 from torch.distributions import Normal, kl_divergence
 
 from narrows.bottlenecks import Hierarchy
-from narrows.bottlenecks.hierarchy import DiagonalGaussian, StochasticBlock
+from narrows.bottlenecks.diagonal import DiagonalGaussian
+from narrows.bottlenecks.stochastic import StochasticBlock
 from narrows.config import ModelRecipe, resolve
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Bernoulli
@@ -107,7 +108,9 @@ def test_a_draw_is_what_a_plain_pass_with_torch_distributions_gives(monkeypatch:
     kl = torch.stack(rates)
     for actual, wanted in zip(draw, (x[None], log_q[None], log_p[None], kl.sum(0)), strict=True):
         torch.testing.assert_close(actual, wanted)
-    torch.testing.assert_close(posterior.layer_rates, kl.detach().mean(1))
+    names = ["1x1, layer 1", "1x1, layer 2", "2x2, layer 1", "4x4, layer 1", "4x4, layer 2"]
+    assert list(posterior.layer_rates) == names[: len(kl)]
+    torch.testing.assert_close(torch.stack(list(posterior.layer_rates.values())), kl.detach())
     assert kl.mean(1).min() > 0.05
     by_size = {"rate_1": kl[:2], "rate_2": kl[2:3], "rate_4": kl[3:]}
     assert posterior.statistics.keys() == by_size.keys()

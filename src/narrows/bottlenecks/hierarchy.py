@@ -9,131 +9,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
-from math import log, pi, sqrt
-from typing import Any, NamedTuple, cast
+from math import sqrt
+from types import MappingProxyType
+from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from narrows.bottlenecks.gaussian import LOG_VARIANCE_LIMIT
 from narrows.bottlenecks.posterior import Bottleneck, Draw, Posterior
+from narrows.bottlenecks.stochastic import StochasticBlock
 from narrows.errors import NarrowsError
-from narrows.networks.hierarchy import BottomUp, Branch, ResidualBranch, Upsample, convolution
+from narrows.networks.hierarchy import BottomUp, Upsample
 
-__all__ = ["DiagonalGaussian", "HierarchicalPosterior", "Hierarchy", "StochasticBlock"]
+__all__ = ["HierarchicalPosterior", "Hierarchy"]
 
-FIRST_LOG_VARIANCE = 4.0
-"""The evidence's, before training: its precision is small beside the prior's, and so is the rate."""
+NOTHING: Mapping[int, Tensor] = MappingProxyType({})
+"""No context."""
 
 SVHN_LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 """The 48 layers of "Mind Your Bits and Errors: Prioritizing the Bits that Matter in VAEs" (2021), appendix A.1."""
-
-
-class DiagonalGaussian(NamedTuple):
-    """N(mean, exp(log_variance)) in every dimension, from tensors [N, C, H, W]."""
-
-    mean: Tensor
-    log_variance: Tensor
-
-    @classmethod
-    def read(cls, features: Tensor) -> DiagonalGaussian:
-        """From means and raw log-variances [N, 2C, H, W], bounded as those of `Gaussian`; in float32."""
-        mean, raw = features.float().chunk(2, dim=1)
-        return cls(mean, raw / (1 + raw.abs() / LOG_VARIANCE_LIMIT))
-
-    def evidence(self, features: Tensor) -> DiagonalGaussian:
-        """What features [N, 2C, H, W], h and a raw log-variance, say of a latent of this prior.
-
-        Its mean is the prior's + h variance / sigma_prior, which moves that of the posterior by h sigma_prior at most,
-        and at the least precision (ours; the papers are silent). Were its mean the features themselves, it would move
-        the posterior, and be learnt, the less the less the precision: a layer that collapses would stay so.
-        """
-        slope, log_variance = DiagonalGaussian.read(features)
-        return DiagonalGaussian(self.mean + slope * (log_variance - self.log_variance / 2).exp(), log_variance)
-
-    def merged(self, evidence: DiagonalGaussian) -> DiagonalGaussian:
-        """The normalised product of both: precisions 1/sigma^2 add, and the means are weighted by them."""
-        # log of the ratio of the evidence's precision to this one's: no precision itself is computed, or overflows.
-        ratio = self.log_variance - evidence.log_variance
-        return DiagonalGaussian(
-            torch.lerp(self.mean, evidence.mean, ratio.sigmoid()), self.log_variance - F.softplus(ratio)
-        )
-
-    def at(self, noise: Tensor) -> Tensor:
-        """Mean + sigma * noise."""
-        return self.mean + (self.log_variance / 2).exp() * noise
-
-    def log_prob_at(self, noise: Tensor) -> Tensor:
-        """The log-density of `at(noise)` in nats, [N]; exact, where (z - mean) / sigma would lose digits."""
-        return -(noise**2 + self.log_variance + log(2 * pi)).sum((1, 2, 3)) / 2
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """The log-density of z in nats, [N]."""
-        return self.log_prob_at((z - self.mean) * (-self.log_variance / 2).exp())
-
-    def kl(self, prior: DiagonalGaussian) -> Tensor:
-        """KL(self || prior) in nats, [N]."""
-        ratio = self.log_variance - prior.log_variance
-        distance = (self.mean - prior.mean) ** 2 * (-prior.log_variance).exp()
-        return (distance + ratio.expm1() - ratio).sum((1, 2, 3)) / 2
-
-
-class StochasticBlock(nn.Module):
-    """One layer of the top-down pass: a latent z_l at resolution R, its prior, its posterior, and what it adds.
-
-    Args:
-        width: channels of the feature map.
-        latents: channels of z_l.
-        middle: channels inside its networks.
-        resolution: R.
-        gain: 1 / sqrt(L) among L layers: the first scale of what a layer adds to the feature map.
-    """
-
-    def __init__(self, width: int, latents: int, middle: int, resolution: int, gain: float) -> None:
-        super().__init__()
-        self.latents, self.resolution = latents, resolution
-        # Without weights at first in its last convolution: every prior starts as N(0, I), and every posterior near it.
-        self.prior = Branch(width, middle, 2 * latents + width, resolution, gain=0)
-        self.inference = Branch(2 * width, middle, 2 * latents, resolution)
-        nn.init.constant_(self.inference.layers[-1].bias[latents:], FIRST_LOG_VARIANCE)  # type: ignore[index]
-        self.project = convolution(latents, width, gain=gain)
-        self.residual = ResidualBranch(width, middle, resolution, gain)
-
-    def forward(self, x: Tensor, activations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a latent of the posterior to the feature map.
-
-        Args:
-            x: the feature map, of all latents before, [N, width, R, R].
-            activations: the bottom-up network's at this resolution, [N, width, R, R].
-            noise: z_l in standard deviations from the posterior's mean, [N, latents, R, R] or broadcast to it.
-
-        Returns:
-            The next feature map, and KL(q(z_l|z_<l, x) || p(z_l|z_<l)), log q and log p of z_l in nats, [3, N].
-        """
-        prior, summary = self._prior(x)
-        posterior = prior.merged(prior.evidence(self.inference(torch.cat([x, activations], 1))))
-        z = posterior.at(noise)
-        terms = torch.stack([posterior.kl(prior), posterior.log_prob_at(noise), prior.log_prob(z)])
-        return self._add(x + summary, z), terms
-
-    def generate(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Add a latent of the prior, at `noise` standard deviations from its mean, to the feature map x."""
-        prior, summary = self._prior(x)
-        return self._add(x + summary, prior.at(noise))
-
-    def noise(self, x: Tensor) -> Tensor:
-        """Standard normal numbers, one of each latent of the feature map x, [N, latents, R, R]."""
-        return torch.randn(len(x), self.latents, *x.shape[2:], device=x.device)
-
-    def _prior(self, x: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        """p(z_l|z_<l), and what its network adds to the feature map, [N, width, R, R]."""
-        parameters, summary = self.prior(x).split([2 * self.latents, x.shape[1]], dim=1)
-        return DiagonalGaussian.read(parameters), summary
-
-    def _add(self, x: Tensor, z: Tensor) -> Tensor:
-        return self.residual(x + self.project(z))
 
 
 class HierarchicalPosterior(Posterior):
@@ -146,15 +41,13 @@ class HierarchicalPosterior(Posterior):
     Args:
         hierarchy: the bottleneck.
         activations: the bottom-up network's by resolution R, [B, width, R, R].
-
-    Attributes:
-        layer_rates: after a draw, the rate of every layer in nats per example, averaged over the batch, [L].
+        context: what the latents are given besides, as for `Hierarchy.forward`.
     """
 
-    layer_rates: Tensor
-
-    def __init__(self, hierarchy: Hierarchy, activations: Mapping[int, Tensor]) -> None:
-        self.hierarchy, self.activations = hierarchy, activations
+    def __init__(
+        self, hierarchy: Hierarchy, activations: Mapping[int, Tensor], context: Mapping[int, Tensor] = NOTHING
+    ) -> None:
+        self.hierarchy, self.activations, self.context = hierarchy, activations, context
         self.batch = len(next(iter(activations.values())))
         self.losses = {}
         self.statistics = {}
@@ -177,14 +70,11 @@ class HierarchicalPosterior(Posterior):
                 return block.generate(x, temperature * block.noise(x))
             return block(x, self.activations[block.resolution], x.new_zeros(()))[0]
 
-        return self.hierarchy.top_down(self.batch, step)
+        return self.hierarchy.top_down(self.batch, step, self.context)
 
     def draw(self, samples: int = 1) -> Draw:
         """Draw S sets of latents of each example in one top-down pass; z, log q, log p and rate carry the gradient."""
-        activations = {
-            resolution: activation.expand(samples, *activation.shape).flatten(0, 1)
-            for resolution, activation in self.activations.items()
-        }
+        activations, context = _repeated(self.activations, samples), _repeated(self.context, samples)
         layers: list[Tensor] = []
 
         def step(block: StochasticBlock, x: Tensor) -> Tensor:
@@ -192,14 +82,15 @@ class HierarchicalPosterior(Posterior):
             layers.append(terms)
             return x
 
-        z = self.hierarchy.top_down(samples * self.batch, step).unflatten(0, (samples, self.batch))
+        z = self.hierarchy.top_down(samples * self.batch, step, context).unflatten(0, (samples, self.batch))
         kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, (samples, self.batch))  # each [L, S, B]
-        self.layer_rates = kl.detach().mean((1, 2))
-        by_resolution = self.layer_rates.split(list(self.hierarchy.layers.values()))
-        self.statistics = {
-            f"rate_{resolution}": rates.sum()
-            for resolution, rates in zip(self.hierarchy.layers, by_resolution, strict=True)
-        }
+        rates = kl.detach().mean(1)
+        self.layer_rates, self.statistics = {}, {}
+        by_resolution = rates.split(list(self.hierarchy.layers.values()))
+        for resolution, part in zip(self.hierarchy.layers, by_resolution, strict=True):
+            size = f"{resolution}x{resolution}"
+            self.layer_rates |= {f"{size}, layer {number}": rate for number, rate in enumerate(part, start=1)}
+            self.statistics[f"rate_{resolution}"] = part.sum(0).mean()
         return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0))
 
 
@@ -239,15 +130,18 @@ class Hierarchy(Bottleneck):
             if value < 1:
                 raise NarrowsError(f"{name} must be at least 1, not {value}")
         self.features = self.channels = width
+        self.middle = middle
         self.layers = _checked("layers", layers)
         if encoder_blocks is None:
             encoder_blocks = {resolution: (count + 1) // 2 for resolution, count in self.layers.items()}
-        blocks = _checked("encoder_blocks", encoder_blocks)
-        if blocks.keys() != self.layers.keys():
-            raise NarrowsError(f"encoder_blocks {blocks} must have the resolutions of layers: {list(self.layers)}")
+        self.encoder_blocks = _checked("encoder_blocks", encoder_blocks)
+        if self.encoder_blocks.keys() != self.layers.keys():
+            raise NarrowsError(
+                f"encoder_blocks {self.encoder_blocks} must have the resolutions of layers: {list(self.layers)}"
+            )
         self.run: Callable[..., Any] = _checkpointed if checkpointing else nn.Module.__call__
         gain = 1 / sqrt(sum(self.layers.values()))
-        self.bottom_up = BottomUp(width, middle, blocks)
+        self.bottom_up = self.reader()
         self.upsamplings = nn.ModuleList(Upsample(width, resolution) for resolution in self.layers)
         self.stages = cast(
             Sequence[Sequence[StochasticBlock]],
@@ -257,8 +151,17 @@ class Hierarchy(Bottleneck):
             ),
         )
 
-    def forward(self, features: Tensor) -> HierarchicalPosterior:
+    def reader(self) -> BottomUp:
+        """A new bottom-up network of this hierarchy's sizes."""
+        return BottomUp(self.features, self.middle, self.encoder_blocks)
+
+    def forward(self, features: Tensor, context: Mapping[int, Tensor] = NOTHING) -> HierarchicalPosterior:
         """Return q(z|x) for features [B, `width`, R, R], R the finest resolution of `layers`.
+
+        Args:
+            features: what the posterior knows of x.
+            context: what prior and posterior are given besides the latents, by resolution r: [B, width, r, r], added to
+                the feature map where the top-down pass comes to that resolution.
 
         Raises:
             NarrowsError: if the features have other channels, or `layers` does not fit their size.
@@ -269,25 +172,29 @@ class Hierarchy(Bottleneck):
                 f"{list(features.shape)}: build the encoder with the bottleneck's `features`"
             )
         self._check_grid(tuple(features.shape[2:]))
-        return HierarchicalPosterior(self, self.bottom_up(features, self.run))
+        return HierarchicalPosterior(self, self.bottom_up(features, self.run), context)
 
-    def top_down(self, batch: int, step: Callable[[StochasticBlock, Tensor], Tensor]) -> Tensor:
+    def top_down(
+        self, batch: int, step: Callable[[StochasticBlock, Tensor], Tensor], context: Mapping[int, Tensor] = NOTHING
+    ) -> Tensor:
         """The last feature map [`batch`, width, R, R], each block having changed the one before by `step(block, x)`."""
         x = torch.zeros(batch, self.channels, 1, 1, device=next(self.parameters()).device)
-        for upsample, stage in zip(self.upsamplings, self.stages, strict=True):
+        for resolution, upsample, stage in zip(self.layers, self.upsamplings, self.stages, strict=True):
             x = upsample(x)
+            if resolution in context:
+                x = x + context[resolution]
             for block in stage:
                 x = step(block, x)
         return x
 
-    def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
-        """The last feature map of latents drawn from the prior, [`batch`, width, *grid].
+    def sample_prior(self, batch: int, grid: tuple[int, ...], context: Mapping[int, Tensor] = NOTHING) -> Tensor:
+        """The last feature map of latents drawn from the prior, given a context if any: [`batch`, width, *grid].
 
         Raises:
             NarrowsError: if `layers` does not fit the grid.
         """
         self._check_grid(grid)
-        return self.top_down(batch, lambda block, x: block.generate(x, block.noise(x)))
+        return self.top_down(batch, lambda block, x: block.generate(x, block.noise(x)), context)
 
     def _check_grid(self, grid: tuple[int, ...]) -> None:
         finest = max(self.layers)
@@ -299,6 +206,11 @@ class Hierarchy(Bottleneck):
 
 # The noise is drawn outside the blocks, so that no random state need be kept to compute one again.
 _checkpointed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
+
+
+def _repeated(maps: Mapping[int, Tensor], samples: int) -> dict[int, Tensor]:
+    """Feature maps [B, ...] S times over: [S * B, ...]."""
+    return {resolution: x.expand(samples, *x.shape).flatten(0, 1) for resolution, x in maps.items()}
 
 
 def _checked(name: str, blocks: Mapping[int, int]) -> dict[int, int]:

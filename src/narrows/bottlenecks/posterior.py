@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from math import log
+from types import MappingProxyType
 from typing import NamedTuple
 
 import torch
@@ -36,11 +37,14 @@ class Posterior(ABC):
         codes: integer codes [B, *grid], or [B, *grid, M] with M codes per position; None if the latents are continuous.
         losses: the bottleneck's own training losses by name, scalars with their weights applied.
         statistics: figures worth logging by name, scalars without gradient.
+        layer_rates: after a draw, the parts that its rate is the sum of, by name, from the first latents to the last:
+            nats of each example, [B], without gradient; {} where there is one part alone.
     """
 
     codes: Tensor | None = None
     losses: dict[str, Tensor]
     statistics: dict[str, Tensor]
+    layer_rates: Mapping[str, Tensor] = MappingProxyType({})
 
     @property
     @abstractmethod

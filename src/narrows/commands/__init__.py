@@ -3,6 +3,7 @@
 from narrows.commands.compare import Budget, Comparison, compare
 from narrows.commands.generate import interpolate, sample_images
 from narrows.commands.measure import evaluate
+from narrows.commands.source import placed
 from narrows.commands.train import fit_prior, show_recipe, train
 from narrows.commands.transcode import decode, encode, reconstruct
 
@@ -15,6 +16,7 @@ __all__ = [
     "evaluate",
     "fit_prior",
     "interpolate",
+    "placed",
     "reconstruct",
     "sample_images",
     "show_recipe",

@@ -25,10 +25,14 @@ def sample_images(
     top_k: int | None,
     top_p: float | None,
     seed: int,
+    full: bool,
     scale: int,
     out: Path,
 ) -> None:
-    """Write a grid of n samples of the run's prior to the PNG `out`; without a label the classes take turns."""
+    """Write a grid of n samples of the run's prior to the PNG `out`; without a label the classes take turns.
+
+    They are the means of p(x|z), or with `full` draws from it.
+    """
     model = load(folder)
     if model.discrete and model.prior is None:
         raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
@@ -40,7 +44,8 @@ def sample_images(
     elif label is not None:
         raise NarrowsError(f"--class {label}: {folder} was trained on data without labels")
     with progress("sample", model.prior.length if model.prior else 1, "codes") as meter:
-        images = model.sample(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
+        observation = model.generate(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
+    images = observation.sample() if full else observation.mean
     save_image(out, image_grid(images, columns=min(n, COLUMNS), scale=scale))
 
 

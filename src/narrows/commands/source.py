@@ -10,7 +10,7 @@ from narrows.config import TrainingRecipe, resolve
 from narrows.data import ImageData, open_images
 from narrows.training.run import RunFolder
 
-__all__ = ["open_run_data", "source_override"]
+__all__ = ["open_run_data", "placed", "source_override"]
 
 
 def open_run_data(run: RunFolder, source: str | None = None) -> ImageData:
@@ -24,8 +24,11 @@ def open_run_data(run: RunFolder, source: str | None = None) -> ImageData:
 
 
 def source_override(source: str | None) -> list[str]:
-    """The override of `data.source` that --data stands for; paths are made absolute, to hold from any folder."""
-    if source is None:
-        return []
-    path = Path(source).expanduser()
-    return [f"--data.source={path.resolve() if path.exists() else source}"]
+    """The override of `data.source` that --data stands for."""
+    return [] if source is None else [f"--data.source={placed(source)}"]
+
+
+def placed(name: str) -> str:
+    """A path that exists made absolute, to hold from any folder; anything else, such as a name on the hub, as it is."""
+    path = Path(name).expanduser()
+    return str(path.resolve()) if path.exists() else name

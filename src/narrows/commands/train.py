@@ -15,10 +15,10 @@ from narrows.commands.source import open_run_data, source_override
 from narrows.config import PriorRecipe, Recipe, Resolved, TrainingRecipe, find_recipe, resolve
 from narrows.data import Images, batches, open_images, to_unit
 from narrows.errors import NarrowsError
-from narrows.estimators import Estimator
+from narrows.estimators import DistortionTarget, Estimator
 from narrows.evaluation import gradient_noise, measure, measure_prior
-from narrows.models import Autoencoder
-from narrows.pretrained import load, save_autoencoder, save_prior
+from narrows.models import Autoencoder, TwoStage
+from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.progress import progress
 from narrows.report.run import report_run
 from narrows.training import checkpoint
@@ -63,6 +63,8 @@ def train(
         )
     model = built.model(data.shape)
     model.classes = data.classes
+    kept = resume and run.first.exists()
+    _place(model, run.first if kept else built.on, built.estimator, validation, accelerator.device)
 
     def batches_from(step: int) -> Batches:
         return data.train.batches(
@@ -76,6 +78,8 @@ def train(
     # What does not fit is refused before anything is written.
     batches_from(0).close()
     rehearse(model, built.estimator)
+    if built.on is not None and not kept and accelerator.is_main_process:
+        copy_model(built.on, run.first)
     _begin(run, resolved, resume, accelerator)
     run_loop(
         accelerator,
@@ -93,8 +97,35 @@ def train(
     return run
 
 
+def _place(
+    model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Images, device: torch.device
+) -> None:
+    """Place a model of two stages on its first, which must leave it something to do."""
+    if not isinstance(model, TwoStage):
+        if on is not None:
+            raise NarrowsError(f"--on {on}: a {type(model).__name__} has one stage; train a recipe such as hvae-second")
+        return
+    if on is None:
+        raise NarrowsError("this recipe is of the second of two stages: say --on RUN, the run folder of the first")
+    first = load(on, device)
+    model.place_on(first)
+    if isinstance(estimator, DistortionTarget):
+        reached = measure(first, validation).figures["squared_error"]
+        if estimator.gamma >= reached:
+            raise NarrowsError(
+                f"estimator.gamma is {estimator.gamma:g}, but the first stage in {on} reaches a squared error of "
+                f"{reached:.4g} already: the second can only lower it; set a gamma below that"
+            )
+
+
 def rehearse(model: Autoencoder, estimator: Estimator) -> None:
     """Take one example to its loss, where parts that do not suit each other are refused."""
+    learns_scale = model.likelihood.features > model.shape[0] or any(True for _ in model.likelihood.parameters())
+    if isinstance(estimator, DistortionTarget) and learns_scale:
+        raise NarrowsError(
+            f"DistortionTarget has no gradient for the scale that {type(model.likelihood).__name__} learns: set "
+            "--model.likelihood=GaussianCalibrated, or Bernoulli for binary images"
+        )
     task = AutoencoderTask(model, estimator).eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
         task(torch.zeros(1, *model.shape, dtype=torch.uint8))

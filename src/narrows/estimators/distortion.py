@@ -6,6 +6,8 @@ appendix: minimise the rate subject to E||x - mu(z)||^2 = gamma.
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor
 
@@ -19,6 +21,14 @@ __all__ = ["DistortionTarget"]
 _LEAST, _MOST = 1e-4, 0.9999
 """What the multiplier is projected to."""
 
+_LATELY = 0.01
+"""The share of a step in the distortion as it was lately."""
+
+_LOOK_EVERY = 100
+"""Steps between two looks at whether gamma is out of reach."""
+
+logger = logging.getLogger(__name__)
+
 
 class DistortionTarget(Estimator):
     """(1 - l) R + l D, minimised over the model while l ascends l (D - gamma): D settles at gamma.
@@ -28,6 +38,10 @@ class DistortionTarget(Estimator):
     continuous and of discrete latents alike. Where the rate is constant, as of quantised codes, there is nothing to
     trade, and the loss is l D. The multiplier is part of the state; in evaluation mode it stays.
 
+    The likelihood must have no scale to learn, as GaussianCalibrated and Bernoulli have none: this loss has no gradient
+    for one. A gamma that is out of reach leaves l at its upper bound; after `patience` such steps that is warned of,
+    with the distortion that was reached.
+
     The figures are `multiplier` (l), `distortion` (D, the mean over the batch) and `rate` (R, in nats), beside those of
     the estimator within.
 
@@ -35,24 +49,31 @@ class DistortionTarget(Estimator):
         gamma: the distortion to hold, a squared error summed over all dimensions of an example.
         estimator: how the gradient of the loss is found; its weight of the KL should be 1.
         learning_rate: Adam's step size for the multiplier, whose decay rates are 0 and 0.999.
+        patience: the steps in a row with l at its upper bound after which gamma counts as out of reach.
 
     Raises:
-        NarrowsError: if `gamma` or `learning_rate` is not above 0.
+        NarrowsError: if `gamma`, `learning_rate` or `patience` is not above 0.
     """
 
     multiplier: Tensor
     square: Tensor
     steps: Tensor
+    stuck: Tensor
+    lately: Tensor
 
-    def __init__(self, gamma: float, estimator: Estimator, learning_rate: float = 2e-4) -> None:
+    def __init__(self, gamma: float, estimator: Estimator, learning_rate: float = 2e-4, patience: int = 5000) -> None:
         super().__init__(estimator.samples)
-        for name, value in {"gamma": gamma, "learning_rate": learning_rate}.items():
+        for name, value in {"gamma": gamma, "learning_rate": learning_rate, "patience": patience}.items():
             if not value > 0:
                 raise NarrowsError(f"{name} is {value}: it must be above 0")
-        self.gamma, self.estimator, self.learning_rate = gamma, estimator, learning_rate
+        self.gamma, self.estimator = gamma, estimator
+        self.learning_rate, self.patience = learning_rate, patience
         self.register_buffer("multiplier", torch.tensor(_MOST))
         self.register_buffer("square", torch.zeros(()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
+        self.register_buffer("stuck", torch.zeros((), dtype=torch.long))
+        self.register_buffer("lately", torch.zeros(()))
+        self.watched = 0
 
     def draw(self, posterior: Posterior) -> Draw:
         """Draw as the estimator within does."""
@@ -74,6 +95,7 @@ class DistortionTarget(Estimator):
         if self.training:
             total, count = global_sum(torch.stack([found, torch.ones_like(found)]))
             self._ascend(total / count - self.gamma)
+            self._watch(total / count)
         return loss
 
     def _ascend(self, gradient: Tensor) -> None:
@@ -82,3 +104,19 @@ class DistortionTarget(Estimator):
         self.square.lerp_(gradient.square(), 1e-3)
         step = gradient / (self.square / (1 - 0.999**self.steps)).sqrt().clamp_min(1e-8)
         self.multiplier.add_(step, alpha=self.learning_rate).clamp_(_LEAST, _MOST)
+
+    def _watch(self, distortion: Tensor) -> None:
+        """Warn when gamma proves out of reach. The answer is asked for now and then only: a device must stop for it."""
+        self.lately.lerp_(distortion, (1 / self.steps).clamp_min(_LATELY))
+        self.stuck.add_(1).mul_(self.multiplier >= _MOST)
+        self.watched += 1
+        if self.watched % _LOOK_EVERY == 0 and self.stuck >= self.patience:
+            logger.warning(
+                "gamma %g is out of reach so far: after %d steps with the multiplier at %g the squared error is %.4g; "
+                "raise estimator.gamma, train longer, or give the model more latents or a wider decoder",
+                self.gamma,
+                int(self.stuck),
+                _MOST,
+                self.lately.item(),
+            )
+            self.stuck.zero_()

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from narrows.bottlenecks import CodePosterior
+from narrows.bottlenecks import CodePosterior, Posterior
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.data import Images, to_unit
 from narrows.errors import NarrowsError
@@ -36,14 +36,16 @@ class Measurement:
     Attributes:
         figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`, and
             that again as `log_likelihood`, E_q[log p(x|z)] in nats; `importance_weighted_bits_per_dim` where S > 1;
-            `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a prior is fitted; `mse` over pixels in [0, 1],
-            `psnr` (dB) and `ssim` of the reconstructions, averaged over images; `perplexity` and `usage` (the share of
-            codes in use) of the codes.
+            `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a prior is fitted; `squared_error`,
+            E_q||x - E[x|z]||^2 summed over an image; `mse` over pixels in [0, 1], `psnr` (dB) and `ssim` of the
+            reconstructions, averaged over images; `perplexity` and `usage` (the share of codes in use) of the codes.
         counts: how often each code was used, [M, K]; None if the latents are continuous.
+        layer_rates: the parts of the rate, in nats per example, from the first latents to the last; {} if it has none.
     """
 
     figures: dict[str, float]
     counts: Tensor | None
+    layer_rates: dict[str, float]
 
 
 @torch.no_grad()
@@ -74,23 +76,26 @@ def measure(
     if isinstance(model.posterior(torch.zeros(1, *model.shape, device=device)), CodePosterior):
         samples = 1
     totals: dict[str, float] = defaultdict(float)
+    layers: dict[str, float] = defaultdict(float)
     counts = None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         for pixels, labels in _batches(images, max(1, batch_size // samples)):
             x = to_unit(pixels.to(device))
-            figures, codes = _figures(model, x, None if labels is None else labels.to(device), samples)
-            for name, values in figures.items():
-                totals[name] += values.double().sum().item()
+            posterior, figures = _figures(model, x, None if labels is None else labels.to(device), samples)
+            for sums, parts in ((totals, figures), (layers, posterior.layer_rates)):
+                for name, values in parts.items():
+                    sums[name] += values.double().sum().item()
+            codes = posterior.codes
             if codes is not None:
                 batch_counts = count(codes.reshape(-1, model.codes.codebooks), model.codes.codebook_size).double()
                 counts = batch_counts if counts is None else counts + batch_counts
             advance(len(x))
     model.train(training)
-    means = {name: total / len(images) for name, total in totals.items()}
+    means, layer_rates = ({name: total / len(images) for name, total in sums.items()} for sums in (totals, layers))
     if counts is not None:
         means |= {name: value.item() for name, value in usage_statistics(counts).items()}
-    return Measurement(means, counts)
+    return Measurement(means, counts, layer_rates)
 
 
 @torch.no_grad()
@@ -119,9 +124,7 @@ def measure_prior(
     return {"loss": nats / len(codes), "bits_per_code": bits / prior.length, "rate_bits_per_dim": bits / dimensions}
 
 
-def _figures(
-    model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int
-) -> tuple[dict[str, Tensor], Tensor | None]:
+def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int) -> tuple[Posterior, dict[str, Tensor]]:
     bits = 1 / (model.dimensions * math.log(2))
     posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(samples))
     distortion = -evidence.log_likelihood.mean(0) * bits
@@ -134,6 +137,7 @@ def _figures(
         "rate_bits_per_dim": rate,
         "distortion_bits_per_dim": distortion,
         "log_likelihood": evidence.log_likelihood.mean(0),
+        "squared_error": evidence.squared_error().mean(0),
         "mse": mse,
         "psnr": -10 * mse.clamp_min(1e-10).log10(),
     }
@@ -147,7 +151,7 @@ def _figures(
         figures["prior_rate_bits_per_dim"] = -model.prior.log_prob(posterior.codes, labels) * bits
         # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
         figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] - reconstruction.log_prob(x) * bits
-    return figures, posterior.codes
+    return posterior, figures
 
 
 def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:

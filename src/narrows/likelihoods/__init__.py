@@ -2,7 +2,7 @@
 
 from narrows.likelihoods.bernoulli import Bernoulli
 from narrows.likelihoods.categorical import Categorical
-from narrows.likelihoods.gaussian import GaussianFixed, GaussianPerDimension, GaussianShared
+from narrows.likelihoods.gaussian import GaussianCalibrated, GaussianFixed, GaussianPerDimension, GaussianShared
 from narrows.likelihoods.likelihood import Likelihood, Observation, bits_per_dim
 from narrows.likelihoods.logistic import DiscretizedLogistic
 from narrows.likelihoods.mixture import DiscretizedLogisticMixture
@@ -13,6 +13,7 @@ __all__ = [
     "Categorical",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
+    "GaussianCalibrated",
     "GaussianFixed",
     "GaussianPerDimension",
     "GaussianShared",

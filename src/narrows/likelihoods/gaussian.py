@@ -1,4 +1,4 @@
-"""Gaussian pixels with a fixed, a learned shared, or a learned per-dimension scale, as a bound on discrete images.
+"""Gaussian pixels with a fixed, a calibrated or a learned scale, shared or per dimension; a bound on discrete images.
 
 With u uniform over a bin of width w, log P(x) = log E_u[w N(x + u; mu, sigma^2)] >= E_u[log w N(x + u; mu, sigma^2)]:
 uniform dequantisation (Theis et al. 2016, A note on the evaluation of generative models, section 3.1), one u a call.
@@ -12,11 +12,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
 from narrows.likelihoods.levels import Levels
 from narrows.likelihoods.likelihood import Likelihood, Observation
 
-__all__ = ["GaussianFixed", "GaussianPerDimension", "GaussianShared"]
+__all__ = ["GaussianCalibrated", "GaussianFixed", "GaussianPerDimension", "GaussianShared"]
+
+DECAY = 0.99
+"""Of the calibrated variance, a step."""
 
 
 def _least_scale(levels: Levels) -> float:
@@ -42,6 +46,39 @@ class GaussianFixed(Likelihood):
 
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out, out.new_full((), self.scale), self.levels)
+
+
+class GaussianCalibrated(Likelihood):
+    """N(x; 1/2 + out, sigma^2) with the sigma of the greatest likelihood: sigma^2 is the mean squared error.
+
+    In training mode every `log_prob` moves sigma^2 towards the error of its global batch; outside it stays. So it needs
+    no gradient, and is right for a loss that has none for it, as that of `DistortionTarget`. O. Rybkin, K. Daniilidis,
+    S. Levine, "Simple and Effective VAE Training with Calibrated Decoders" (2021). `log_prob` is a lower bound.
+
+    Args:
+        channels: C, the channels of the data.
+        levels: the levels of the images; 256 for 8 bits.
+    """
+
+    variance: Tensor
+    seen: Tensor
+
+    def __init__(self, channels: int, levels: int = 256) -> None:
+        super().__init__(channels, features=channels)
+        self.levels = Levels(levels)
+        self.register_buffer("variance", torch.full((), 0.1**2))
+        self.register_buffer("seen", torch.zeros((), dtype=torch.long))
+
+    def _observe(self, out: Tensor) -> Observation:
+        return _CalibratedObservation(out, self)
+
+    @torch.no_grad()
+    def follow(self, squares: Tensor) -> None:
+        """Move the variance towards the mean of the squared errors of all processes; the first time, onto it."""
+        total, count = global_sum(torch.stack([squares.sum(), squares.new_tensor(squares.numel())]))
+        self.seen += 1
+        self.variance.lerp_(total / count, (1 / self.seen).clamp_min(1 - DECAY))
+        self.variance.clamp_min_(_least_scale(self.levels) ** 2)
 
 
 class GaussianShared(Likelihood):
@@ -96,7 +133,13 @@ class _Observation(Observation):
     def _log_terms(self, x: Tensor) -> Tensor:
         width = self.levels.width
         y = self.levels.check(x) + width * (torch.rand_like(self.location) - 0.5)
-        return math.log(width / math.sqrt(2 * math.pi)) - self.scale.log() - ((y - self.location) / self.scale) ** 2 / 2
+        squares = (y - self.location) ** 2
+        scale = self._scale_for(squares)
+        return math.log(width / math.sqrt(2 * math.pi)) - scale.log() - squares / scale**2 / 2
+
+    def _scale_for(self, squares: Tensor) -> Tensor:
+        """The standard deviation, given the squared errors of the data that are measured."""
+        return self.scale
 
     @property
     def mean(self) -> Tensor:
@@ -104,3 +147,17 @@ class _Observation(Observation):
 
     def sample(self) -> Tensor:
         return self.levels.nearest(self.location + self.scale * torch.randn_like(self.location))
+
+
+class _CalibratedObservation(_Observation):
+    """Its scale follows the data's errors while the likelihood is trained."""
+
+    def __init__(self, offset: Tensor, likelihood: GaussianCalibrated) -> None:
+        super().__init__(offset, likelihood.variance.sqrt(), likelihood.levels)
+        self.likelihood = likelihood
+
+    def _scale_for(self, squares: Tensor) -> Tensor:
+        if self.likelihood.training:
+            self.likelihood.follow(squares)
+            self.scale = self.likelihood.variance.sqrt()
+        return self.scale

@@ -1,5 +1,6 @@
 """Parts put together: models with bounds on log p(x)."""
 
 from narrows.models.autoencoder import Autoencoder
+from narrows.models.two_stage import TwoStage, TwoStagePosterior
 
-__all__ = ["Autoencoder"]
+__all__ = ["Autoencoder", "TwoStage", "TwoStagePosterior"]

@@ -7,6 +7,7 @@ differ in the bottleneck alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, Observation
 from narrows.priors import CodeSpec, Prior, sample
 
-__all__ = ["Autoencoder"]
+__all__ = ["Autoencoder", "lines"]
 
 
 class Autoencoder(nn.Module):
@@ -128,9 +129,10 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """The mean of p(x|z) for what `encode` returns, [B, C, *size] in [0, 1]."""
-        if isinstance(self.bottleneck, DiscreteBottleneck):
-            return self.observe(self.bottleneck.embed(codes)).mean
-        return self.observe(codes).mean
+        return self.observe(self._embed(codes)).mean
+
+    def _embed(self, codes: Tensor) -> Tensor:
+        return self.bottleneck.embed(codes) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -143,13 +145,15 @@ class Autoencoder(nn.Module):
 
         Discrete codes are read off the interpolated features, so the ends are the two reconstructions.
         """
-        first, last = self.features(start).unsqueeze(1), self.features(end).unsqueeze(1)
-        weights = torch.linspace(0, 1, steps, device=start.device).view(-1, *[1] * (first.dim() - 2))
-        path = torch.lerp(first, last, weights)
+        path = lines(self.features(start), self.features(end), steps)
         return self.observe(self.bottleneck(path.flatten(0, 1)).mode).mean.unflatten(0, path.shape[:2])
 
+    def sample(self, n: int, *arguments: Any, **options: Any) -> Tensor:
+        """The means of p(x|z) for latents that `generate` draws, which takes the arguments: [n, C, *size]."""
+        return self.generate(n, *arguments, **options).mean
+
     @torch.no_grad()
-    def sample(
+    def generate(
         self,
         n: int,
         labels: Tensor | None = None,
@@ -158,8 +162,10 @@ class Autoencoder(nn.Module):
         top_p: float | None = None,
         generator: torch.Generator | None = None,
         progress: Callable[[int, int], None] | None = None,
-    ) -> Tensor:
-        """Draw latents from the learned prior, or the fixed one where none was fitted, and decode: [n, C, *size].
+    ) -> Observation:
+        """p(x|z) for n latents drawn from the learned prior, or the fixed one where none was fitted.
+
+        Its `mean` is what `sample` returns; its `sample()` draws the pixels as well.
 
         Args:
             n: the number of examples.
@@ -171,8 +177,14 @@ class Autoencoder(nn.Module):
             progress: called with the codes done and the codes in all.
         """
         if self.prior is None:
-            return self.observe(self.bottleneck.sample_prior(n, self.grid)).mean
+            return self.observe(self.bottleneck.sample_prior(n, self.grid))
         if labels is None and self.prior.classes:
             labels = torch.randint(self.prior.classes, (n,), generator=generator)
         codes = sample(self.prior, n, labels, temperature, top_k, top_p, generator, progress)
-        return self.decode(codes)
+        return self.observe(self._embed(codes))
+
+
+def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:
+    """`steps` (T) points from each row of `start` to that of `end`, both [B, ...], the ends included: [B, T, ...]."""
+    weights = torch.linspace(0, 1, steps, device=start.device).view(-1, *[1] * (start.dim() - 1))
+    return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights)

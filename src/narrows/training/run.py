@@ -7,6 +7,7 @@ checkpoints/    step-00000500/ ...: all that `--resume` needs
 model/          config.json and model.safetensors: all that `narrows.load()` needs
 report.html     the page to look at
 prior/          the run folder of the prior fitted to this model's codes
+first/          of a model of two stages, the first: its model/, and its prior/model/ if it has one
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ class RunFolder:
         self.model = self.path / "model"
         self.evaluation = self.path / "evaluation.json"
         self.report = self.path / "report.html"
+
+    @property
+    def first(self) -> Path:
+        """Where a model of two stages keeps its first."""
+        return self.path / "first"
 
     @property
     def prior(self) -> RunFolder:

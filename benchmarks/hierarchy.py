@@ -1,0 +1,230 @@
+"""The very deep VAE of 48 layers: a training step beside the plain one, the cost of a held distortion, checkpointing.
+
+A step is forward, loss, backward and Adam on a few 32x32 images in float32. The plain model is that of
+`benchmarks.vdvae`, as PyTorch lays it out and with interleaved channels (channels last), as ours is. The limit is its
+convolutions alone: each forward and backward on the inputs it has there, one after another with nothing between. Times
+are medians of interleaved repeats.
+
+The cost of a held distortion is that of `DistortionTarget` beyond `Pathwise` on the same model, a step of one after a
+step of the other; and the estimators' forward and backward alone, from the likelihood's parameters.
+
+Memory is what the first step of a fresh process holds at its peak beyond the weights: activations, gradients and Adam's
+moments. The gradients with and without checkpointing must be equal.
+
+    python -m benchmarks.hierarchy [--device cuda] [--threads 2] [--repeats 7]
+"""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from statistics import quantiles
+
+import torch
+from torch import Tensor, nn
+
+from benchmarks.quantizer import MIB, resident_kib
+from benchmarks.timing import begin, head, medians, seconds
+from benchmarks.vdvae import VeryDeepVAE
+from narrows.bottlenecks.hierarchy import Hierarchy
+from narrows.estimators import DistortionTarget, Estimator, Evidence, Pathwise
+from narrows.likelihoods import GaussianShared
+from narrows.models import Autoencoder
+from narrows.networks.hierarchy import ImageHead, ImageStem
+
+WIDTH, LATENTS, MIDDLE = 128, 16, 32
+LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
+BATCH, GAMMA = 4, 8.0
+PAIRS, ALONE = 8, 40
+"""The pairs of steps, and the rounds of the estimators alone, for each repeat: their differences are small."""
+
+STEPS = ["model", "parameters", "step ms", "step / ours", "convolutions ms", "step / convolutions"]
+CONTROL = ["Pathwise ms", "DistortionTarget ms", "difference", "its quartiles"]
+CONTROL += ["Pathwise alone ms", "DistortionTarget alone ms", "difference / step"]
+CHECKPOINTING = ["stored ms", "checkpointed ms", "checkpointed / stored"]
+CHECKPOINTING += ["stored peak MiB", "checkpointed peak MiB", "checkpointed / stored"]
+
+Action = Callable[[], object]
+
+
+def ours(device: str, layers: dict[int, int] = LAYERS, checkpointing: bool = False) -> Autoencoder:
+    """Our model of images as large as the finest resolution of `layers`."""
+    size = max(layers)
+    bottleneck = Hierarchy(WIDTH, LATENTS, MIDDLE, layers, checkpointing=checkpointing)
+    return Autoencoder((3, size, size), ImageStem, bottleneck, ImageHead, GaussianShared).to(device)
+
+
+def images(shape: tuple[int, ...], device: str) -> Tensor:
+    """Random images [`BATCH`, *shape] of 256 levels in [0, 1]."""
+    return torch.randint(256, (BATCH, *shape), device=device) / 255
+
+
+def loss(model: Autoencoder, estimator: Estimator, x: Tensor) -> Tensor:
+    """The estimator's loss of images x in nats per dimension."""
+    _, evidence = model.evidence(x, estimator.draw)
+    return estimator(evidence).mean() / model.dimensions
+
+
+def step(model: nn.Module, objective: Callable[[], Tensor]) -> Action:
+    """A training step of `objective`, ready to run."""
+    optimizer = torch.optim.Adam(model.parameters(), 2e-4)
+
+    def run() -> None:
+        optimizer.zero_grad()
+        objective().backward()
+        optimizer.step()
+
+    return run
+
+
+def convolutions(model: VeryDeepVAE, x: Tensor) -> Action:
+    """Every convolution of the model for images x, forward and backward, ready to run."""
+    calls: list[tuple[nn.Module, Tensor, Tensor]] = []
+
+    def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
+        read = arguments[0].detach().requires_grad_(arguments[0].requires_grad)
+        calls.append((layer, read, torch.randn_like(output)))
+
+    hooks = [layer.register_forward_hook(record) for layer in model.modules() if isinstance(layer, nn.Conv2d)]
+    model(x)
+    for hook in hooks:
+        hook.remove()
+
+    def run() -> None:
+        for layer, read, gradient in calls:
+            sources = [tensor for tensor in (read, *layer.parameters()) if tensor.requires_grad]
+            torch.autograd.grad(layer(read), sources, gradient)
+
+    return run
+
+
+def alone(estimator: Estimator, device: str) -> Action:
+    """The estimator's forward and backward, from the likelihood's parameters and the rate on, ready to run."""
+    likelihood = GaussianShared(3).to(device)
+    x = images((3, max(LAYERS), max(LAYERS)), device)
+    out, rate = torch.zeros_like(x).requires_grad_(), torch.rand(BATCH, device=device).requires_grad_()
+    observation = likelihood(out)
+    latent = torch.zeros(1, BATCH, device=device)
+    evidence = Evidence(observation.log_prob(x).view(1, BATCH), latent, latent, rate, x, observation)
+    sources = [out, rate, *likelihood.parameters()]
+    return lambda: torch.autograd.grad(estimator(evidence).mean(), sources, retain_graph=True, allow_unused=True)
+
+
+def compare_steps(settings: Namespace) -> None:
+    """Print a step of ours and of the plain model, and the convolutions alone."""
+    device = settings.device
+    model, estimator = ours(device), Pathwise()
+    plain = VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device)
+    interleaved = VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device)
+    interleaved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    sizes = [sum(parameter.numel() for parameter in each.parameters()) for each in (model, plain, interleaved)]
+    if abs(sizes[0] / sizes[1] - 1) > 0.01:
+        raise SystemExit(f"the models are not of one size: {sizes[0]} parameters of ours, {sizes[1]} of the plain one")
+
+    x = images(model.shape, device)
+    y = 2 * x - 1
+    actions = [
+        step(model, partial(loss, model, estimator, x)),
+        step(plain, lambda: plain(y).mean() / model.dimensions),
+        step(interleaved, lambda: interleaved(y).mean() / model.dimensions),
+        convolutions(plain, y),
+        convolutions(interleaved, y),
+    ]
+    *steps, limit, interleaved_limit = [1e3 * median for median in medians(actions, device, settings.repeats)]
+    head(settings, STEPS, f"One training step of {sum(LAYERS.values())} layers on {BATCH} images")
+    names, limits = ["ours", "plain", "plain, channels last"], [interleaved_limit, limit, interleaved_limit]
+    for name, size, taken, bare in zip(names, sizes, steps, limits, strict=True):
+        print(f"| {name} | {size} | {taken:.0f} | {taken / steps[0]:.2f} | {bare:.0f} | {taken / bare:.2f} |")
+    print(flush=True)
+
+
+def compare_estimators(settings: Namespace) -> None:
+    """Print what a held distortion costs."""
+    device = settings.device
+    estimators: list[Estimator] = [Pathwise(), DistortionTarget(GAMMA, Pathwise()).to(device)]
+    model = ours(device)
+    x = images(model.shape, device)
+    actions = [step(model, partial(loss, model, estimator, x)) for estimator in estimators]
+    for action in actions:
+        action()
+    pairs = [[seconds(action, device) for action in actions] for _ in range(PAIRS * settings.repeats)]
+    (_, free, _), (_, held, _) = (quantiles(column, n=4) for column in zip(*pairs, strict=True))
+    low, middle, high = quantiles([second / first - 1 for first, second in pairs], n=4)
+    own = medians([alone(estimator, device) for estimator in estimators], device, ALONE * settings.repeats)
+
+    head(settings, CONTROL, f"{len(pairs)} pairs of steps")
+    print(
+        f"| {1e3 * free:.0f} | {1e3 * held:.0f} | {middle:+.2%} | {low:+.2%} to {high:+.2%} "
+        f"| {1e3 * own[0]:.3f} | {1e3 * own[1]:.3f} | {(own[1] - own[0]) / free:+.3%} |\n",
+        flush=True,
+    )
+
+
+def compare_checkpointing(settings: Namespace) -> None:
+    """Print what computing the blocks again costs and saves."""
+    device, estimator = settings.device, Pathwise()
+    models = [ours(device), ours(device, checkpointing=True)]
+    x = images(models[0].shape, device)
+    steps = [step(model, partial(loss, model, estimator, x)) for model in models]
+    stored, again = medians(steps, device, settings.repeats)
+
+    models[1].load_state_dict(models[0].state_dict())
+    gradients = []
+    for model in models:
+        torch.manual_seed(1)
+        with torch.backends.cudnn.flags(enabled=True, deterministic=True):
+            gradients.append(torch.autograd.grad(loss(model, estimator, x), list(model.parameters())))
+    if not all(torch.equal(first, second) for first, second in zip(*gradients, strict=True)):
+        raise SystemExit("the gradients with and without checkpointing differ")
+
+    memory = [fresh_peak_mib(checkpointing, device, settings.threads) for checkpointing in (False, True)]
+    head(settings, CHECKPOINTING, "Equal gradients")
+    print(
+        f"| {1e3 * stored:.0f} | {1e3 * again:.0f} | {again / stored:.2f} "
+        f"| {memory[0]:.0f} | {memory[1]:.0f} | {memory[1] / memory[0]:.2f} |"
+    )
+
+
+def peak_mib(checkpointing: bool, device: str, threads: int) -> float:
+    """Peak memory of a first training step beyond the weights, in MiB; to be called in a fresh process."""
+    torch.set_num_threads(threads)
+
+    def first_step(layers: dict[int, int]) -> Action:
+        model, estimator = ours(device, layers, checkpointing), Pathwise()
+        x = images(model.shape, device)
+        return step(model, partial(loss, model, estimator, x))
+
+    first_step({1: 1, 4: 1})()  # libraries set up their own memory at the first call
+    run = first_step(LAYERS)
+    if device == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        run()
+        return (torch.cuda.max_memory_allocated() - before) / MIB
+    Path("/proc/self/clear_refs").write_text("5")
+    before = resident_kib("VmRSS")
+    run()
+    return (resident_kib("VmHWM") - before) / 1024
+
+
+def fresh_peak_mib(checkpointing: bool, device: str, threads: int) -> float:
+    """`peak_mib` in a fresh process."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(peak_mib, checkpointing, device, threads).result()
+
+
+def main() -> None:
+    """Measure and print the three tables."""
+    settings = begin(__doc__)
+    torch.manual_seed(0)
+    compare_steps(settings)
+    compare_estimators(settings)
+    compare_checkpointing(settings)
+
+
+if __name__ == "__main__":
+    main()

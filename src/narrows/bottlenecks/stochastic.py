@@ -1,0 +1,73 @@
+"""One layer of the very deep VAE: a prior and a posterior that read the feature map, and a latent added to it.
+
+R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021), section 3.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks.diagonal import DiagonalGaussian
+from narrows.networks.hierarchy import Branch, ResidualBranch, convolution
+
+__all__ = ["StochasticBlock"]
+
+FIRST_LOG_VARIANCE = 4.0
+"""The evidence's, before training: its precision is small beside the prior's, and so is the rate."""
+
+
+class StochasticBlock(nn.Module):
+    """One layer of the top-down pass: a latent z_l at resolution R, its prior, its posterior, and what it adds.
+
+    Args:
+        width: channels of the feature map.
+        latents: channels of z_l.
+        middle: channels inside its networks.
+        resolution: R.
+        gain: 1 / sqrt(L) among L layers: the first scale of what a layer adds to the feature map.
+    """
+
+    def __init__(self, width: int, latents: int, middle: int, resolution: int, gain: float) -> None:
+        super().__init__()
+        self.latents, self.resolution = latents, resolution
+        # Without weights at first in its last convolution: every prior starts as N(0, I), and every posterior near it.
+        self.prior = Branch(width, middle, 2 * latents + width, resolution, gain=0)
+        self.inference = Branch(2 * width, middle, 2 * latents, resolution)
+        nn.init.constant_(self.inference.layers[-1].bias[latents:], FIRST_LOG_VARIANCE)  # type: ignore[index]
+        self.project = convolution(latents, width, gain=gain)
+        self.residual = ResidualBranch(width, middle, resolution, gain)
+
+    def forward(self, x: Tensor, activations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a latent of the posterior to the feature map.
+
+        Args:
+            x: the feature map, of all latents before, [N, width, R, R].
+            activations: the bottom-up network's at this resolution, [N, width, R, R].
+            noise: z_l in standard deviations from the posterior's mean, [N, latents, R, R] or broadcast to it.
+
+        Returns:
+            The next feature map, and KL(q(z_l|z_<l, x) || p(z_l|z_<l)), log q and log p of z_l in nats, [3, N].
+        """
+        prior, summary = self._prior(x)
+        posterior = prior.merged(prior.evidence(self.inference(torch.cat([x, activations], 1))))
+        z = posterior.at(noise)
+        terms = torch.stack([posterior.kl(prior), posterior.log_prob_at(noise), prior.log_prob(z)])
+        return self._add(x + summary, z), terms
+
+    def generate(self, x: Tensor, noise: Tensor) -> Tensor:
+        """Add a latent of the prior, at `noise` standard deviations from its mean, to the feature map x."""
+        prior, summary = self._prior(x)
+        return self._add(x + summary, prior.at(noise))
+
+    def noise(self, x: Tensor) -> Tensor:
+        """Standard normal numbers, one of each latent of the feature map x, [N, latents, R, R]."""
+        return torch.randn(len(x), self.latents, *x.shape[2:], device=x.device)
+
+    def _prior(self, x: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        """p(z_l|z_<l), and what its network adds to the feature map, [N, width, R, R]."""
+        parameters, summary = self.prior(x).split([2 * self.latents, x.shape[1]], dim=1)
+        return DiagonalGaussian.read(parameters), summary
+
+    def _add(self, x: Tensor, z: Tensor) -> Tensor:
+        return self.residual(x + self.project(z))

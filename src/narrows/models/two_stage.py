@@ -1,0 +1,155 @@
+"""Two stages: a frozen first model keeps what can be seen, and a very deep VAE given its reconstruction adds the rest.
+
+"Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2021), equations 5 and 6:
+-log p(x) <= -E[log p(x|z2, x')] + KL(q(z2|x, x') || p(z2|x')) + KL(q(z1|x) || p(z1)), x' = E[x|z1] of the first model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from narrows.bottlenecks import Draw, HierarchicalPosterior, Hierarchy, Posterior
+from narrows.errors import NarrowsError
+from narrows.likelihoods import Likelihood, Observation
+from narrows.models.autoencoder import Autoencoder, lines
+
+__all__ = ["TwoStage", "TwoStagePosterior"]
+
+FIRST = "first stage"
+"""Its part of the rate."""
+
+
+class TwoStagePosterior(Posterior):
+    """q(z1|x) q(z2|x, x'), where x' is the first model's mean given z1; its z is the second model's last feature map.
+
+    The rate of a draw is that of both stages; the first's part of it is without gradient.
+
+    Args:
+        model: both stages.
+        x: the examples, [B, C, H, W] in [0, 1].
+    """
+
+    def __init__(self, model: TwoStage, x: Tensor) -> None:
+        self.model, self.x = model, x
+        self.losses, self.statistics = {}, {}
+
+    @property
+    def mode(self) -> Tensor:
+        """The feature map of the second stage's means, given the first's reconstruction of x, [B, width, H, W]."""
+        return self.model.refined(self.x, self.model.first.reconstruct(self.x)).mode
+
+    def draw(self, samples: int = 1) -> Draw:
+        """Draw z1 and z2 of each example S times."""
+        shape = (samples, len(self.x))
+        with torch.no_grad():
+            coarse = self.model.first.posterior(self.x).draw(samples)
+            known = self.model.first.observe(coarse.z.flatten(0, 1)).mean
+        posterior = self.model.refined(self.x.expand(samples, *self.x.shape).flatten(0, 1), known)
+        fine = posterior.draw()
+        layers = {name: rate.view(shape).mean(0) for name, rate in posterior.layer_rates.items()}
+        self.layer_rates = {FIRST: coarse.rate, **layers}
+        self.statistics = {**posterior.statistics, "rate_first_stage": coarse.rate.mean()}
+        return Draw(
+            fine.z.view(*shape, *fine.z.shape[2:]),
+            coarse.log_q + fine.log_q.view(shape),
+            coarse.log_p + fine.log_p.view(shape),
+            coarse.rate + fine.rate.view(shape).mean(0),
+        )
+
+
+class TwoStage(Autoencoder):
+    """A second stage, trained, on a first one, frozen; together they are one model of x.
+
+    The second is a very deep VAE. Its posterior reads x and x'; its latents, and so its mean, are given x' at every
+    resolution, by a bottom-up network of their own. The rate, the bounds and the samples are those of the pair.
+
+    Args:
+        shape: (C, H, W) of one example.
+        encoder: makes a network from C channels to the features that the bottleneck reads; one for x, one for x', the
+            sum of which the posterior reads, and one for x' alone.
+        bottleneck: the second stage's latents.
+        decoder: makes the network from the last feature map to the channels that the likelihood reads.
+        likelihood: makes the observation model of C channels.
+
+    Raises:
+        NarrowsError: if decoder(encoder(x)) has not the size of x.
+    """
+
+    bottleneck: Hierarchy
+
+    def __init__(
+        self,
+        shape: tuple[int, ...],
+        encoder: Callable[[int, int], nn.Module],
+        bottleneck: Hierarchy,
+        decoder: Callable[[int, int], nn.Module],
+        likelihood: Callable[[int], Likelihood],
+    ) -> None:
+        super().__init__(shape, encoder, bottleneck, decoder, likelihood)
+        self.encoder_of_known = encoder(shape[0], bottleneck.features)
+        self.embed_known = encoder(shape[0], bottleneck.features)
+        self.read_known = bottleneck.reader()
+        self.first_stage: Autoencoder | None = None
+
+    @property
+    def first(self) -> Autoencoder:
+        """The first stage.
+
+        Raises:
+            NarrowsError: if there is none yet.
+        """
+        if self.first_stage is None:
+            raise NarrowsError("this model is the second of two stages: train it with --on RUN, the run of the first")
+        return self.first_stage
+
+    def place_on(self, first: Autoencoder) -> None:
+        """Take `first` as the first stage, frozen and in evaluation mode from now on.
+
+        Raises:
+            NarrowsError: if it models examples of another shape.
+        """
+        if first.shape != self.shape:
+            raise NarrowsError(
+                f"the first stage models images of {'x'.join(map(str, first.shape))} (channels first), these are "
+                f"{'x'.join(map(str, self.shape))}: both stages see the same images; set data.size and data.channels"
+            )
+        self.first_stage = first.eval().requires_grad_(False)
+
+    def train(self, mode: bool = True) -> TwoStage:
+        """Put the second stage into training or evaluation mode; the first stays in evaluation mode."""
+        super().train(mode)
+        if self.first_stage is not None:
+            self.first_stage.eval()
+        return self
+
+    def posterior(self, x: Tensor) -> TwoStagePosterior:
+        """q(z1|x) q(z2|x, x') of x [B, C, H, W]."""
+        return TwoStagePosterior(self, x)
+
+    def refined(self, x: Tensor, known: Tensor) -> HierarchicalPosterior:
+        """q(z2|x, x') of x and x' = `known`, both [B, C, H, W] in [0, 1]."""
+        return self._refined(self.encoder(2 * x - 1), known)
+
+    def generate(self, n: int, *arguments: Any, **options: Any) -> Observation:
+        """p(x|z2, x') for n draws of x' from the first stage and of z2 from the prior given it."""
+        known = self.first.sample(n, *arguments, **options)
+        return self.observe(self.bottleneck.sample_prior(n, self.grid, self._context(known)))
+
+    @torch.no_grad()
+    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+        """Decode `steps` (T) points between two batches: along the first stage's path, with the features on a line."""
+        known = self.first.interpolate(start, end, steps)
+        features = lines(self.encoder(2 * start - 1), self.encoder(2 * end - 1), steps)
+        posterior = self._refined(features.flatten(0, 1), known.flatten(0, 1))
+        return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
+
+    def _refined(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
+        # The sum of two convolutions, of x and of x', is one convolution of both.
+        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
+
+    def _context(self, known: Tensor) -> dict[int, Tensor]:
+        return self.read_known(self.embed_known(2 * known - 1), self.bottleneck.run)

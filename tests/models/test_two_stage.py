@@ -1,0 +1,112 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from narrows.bottlenecks import Categorical, Gaussian, Hierarchy
+from narrows.bottlenecks.posterior import Bottleneck
+from narrows.errors import NarrowsError
+from narrows.estimators import Pathwise
+from narrows.likelihoods import Bernoulli, GaussianFixed
+from narrows.models import Autoencoder, TwoStage
+from narrows.networks import ImageHead, ImageStem
+from narrows.networks.mlp import MLPDecoder, MLPEncoder
+
+
+def first(bottleneck: Bottleneck, size: int = 2) -> Autoencoder:
+    def encoder(inputs: int, outputs: int) -> nn.Module:
+        return MLPEncoder(inputs, outputs, size=[size, size], width=8)
+
+    def decoder(inputs: int, outputs: int) -> nn.Module:
+        return MLPDecoder(inputs, outputs, size=[size, size], width=8)
+
+    return Autoencoder((1, size, size), encoder, bottleneck, decoder, Bernoulli)
+
+
+def pair(stage: Autoencoder | None = None, size: int = 2) -> TwoStage:
+    torch.manual_seed(0)
+    hierarchy = Hierarchy(width=6, latents=1, middle=4, layers={1: 1, size: 1})
+    model = TwoStage((1, size, size), ImageStem, hierarchy, ImageHead, Bernoulli)
+    with torch.no_grad():  # as if trained: every network has a say
+        for parameter in model.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    model.place_on(stage or first(Gaussian(channels=1), size))
+    return model
+
+
+def images(n: int, size: int = 2) -> torch.Tensor:
+    return torch.randint(2, (n, 1, size, size), generator=torch.Generator().manual_seed(1)).float()
+
+
+@pytest.mark.parametrize("bottleneck", [Gaussian(channels=1), Categorical(dim=2, codebook_size=3)])
+def test_the_bound_of_the_pair_is_that_of_its_own_samples(bottleneck: Bottleneck) -> None:
+    """log p(x) by importance sampling from the posterior is log p(x) by sampling from the prior."""
+    model, x = pair(first(bottleneck)).eval(), images(3)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        _, evidence = model.evidence(x, lambda posterior: posterior.draw(10_000))
+        weights = (evidence.log_likelihood + evidence.log_p - evidence.log_q).exp()
+        probabilities = torch.stack([model.generate(10_000).log_prob(image.expand(10_000, 1, 2, 2)) for image in x], 1)
+    (ours, error), (wanted, other) = (
+        (values.mean(0), values.std(0) / math.sqrt(len(values))) for values in (weights, probabilities.exp())
+    )
+    assert ((ours - wanted).abs() < 4 * torch.hypot(error, other)).all()
+    assert (error < 0.2 * ours).all()
+    assert (evidence.log_likelihood.mean(0) - evidence.rate < ours.log()).all()
+
+
+def test_the_rate_is_that_of_both_stages() -> None:
+    model, x = pair(), images(5)
+    posterior = model.posterior(x)
+    draw = posterior.draw(3)
+    assert list(posterior.layer_rates) == ["first stage", "1x1, layer 1", "2x2, layer 1"]
+    torch.testing.assert_close(sum(posterior.layer_rates.values()), draw.rate.detach())
+    with torch.no_grad():
+        alone = model.first.posterior(x).draw().rate
+    torch.testing.assert_close(posterior.layer_rates["first stage"], alone)
+    assert draw.z.shape == (3, 5, 6, 2, 2)
+
+
+def test_training_reaches_the_second_stage_alone() -> None:
+    model, x = pair(), images(5)
+    before = {name: parameter.clone() for name, parameter in model.first.named_parameters()}
+    model.train()
+    assert model.bottleneck.training and not any(module.training for module in model.first.modules())
+    _, evidence = model.evidence(x, Pathwise().draw)
+    Pathwise()(evidence).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert (parameter.grad is None) == name.startswith("first_stage."), name
+    for name, parameter in model.first.named_parameters():
+        assert torch.equal(parameter, before[name])
+
+
+def test_latents_and_mean_are_given_what_the_first_stage_says() -> None:
+    model, x = pair(size=4), images(2, size=4)
+    known = model.first.reconstruct(x).requires_grad_()
+    posterior = model.refined(x, known)
+    (gradient,) = torch.autograd.grad(posterior.mode.square().sum(), known)
+    assert (gradient != 0).all()
+    known = known.detach().requires_grad_()
+    torch.manual_seed(0)
+    z = model.bottleneck.sample_prior(2, (4, 4), model._context(known))
+    (gradient,) = torch.autograd.grad(model.observe(z).mean.square().sum(), known)
+    assert (gradient != 0).all()
+
+
+def test_reconstructions_interpolations_and_codes_agree() -> None:
+    model, x = pair(size=4).eval(), images(4, size=4)
+    torch.testing.assert_close(model.decode(model.encode(x)), model.reconstruct(x))
+    path = model.interpolate(x[:2], x[2:], 5)
+    assert path.shape == (2, 5, 1, 4, 4)
+    torch.testing.assert_close(path[:, 0], model.reconstruct(x[:2]))
+    torch.testing.assert_close(path[:, -1], model.reconstruct(x[2:]))
+    assert model.sample(3).shape == (3, 1, 4, 4)
+
+
+def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
+    model = TwoStage((1, 2, 2), ImageStem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), ImageHead, GaussianFixed)
+    with pytest.raises(NarrowsError, match="--on RUN"):
+        model.posterior(images(1)).draw()
+    with pytest.raises(NarrowsError, match="models images of 1x4x4 .* these are 1x2x2"):
+        model.place_on(first(Gaussian(channels=1), size=4))
