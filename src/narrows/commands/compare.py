@@ -6,29 +6,22 @@ by a fresh process, so that its memory is its own, and goes on where an interrup
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
-from typing import Any
 
-from narrows.atomic import whole_file
-from narrows.commands.apart import run_apart
-from narrows.commands.measure import evaluate
 from narrows.commands.source import source_override
-from narrows.commands.train import rehearse, train
+from narrows.commands.train import rehearse
+from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.config import Recipe, TrainingRecipe, resolve
 from narrows.data import ImageData, open_images
 from narrows.errors import NarrowsError
 from narrows.evaluation.compare import Outcome, Trial, choose
-from narrows.progress import progress
 from narrows.report.compare import report_comparison
 from narrows.report.metrics import read_metrics
 from narrows.report.svg import HUES
-from narrows.training.loop import DivergedError
 from narrows.training.run import RunFolder
 
 __all__ = ["Budget", "Comparison", "compare"]
@@ -124,8 +117,9 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
         plans = {}
         for trial in trials:
             own = [f"--training.learning_rate={trial.learning_rate}", f"--training.seed={trial.seed}"]
-            plans[out / "trials" / trial.name] = (trial.method, [*fitted[trial.method], *budgets[trial.method], *own])
-        _train(comparison.recipe, plans, at_once)
+            overrides = [*fitted[trial.method], *budgets[trial.method], *own]
+            plans[out / "trials" / trial.name] = Plan(trial.method, overrides)
+        train_trials("compare", comparison.recipe, plans, at_once)
         return [_outcome(trial, out / "trials" / trial.name) for trial in trials]
 
     methods = comparison.methods
@@ -139,7 +133,9 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
         for outcome in [*sweep, *repeats]
         if outcome.figures is not None and outcome.trial.learning_rate == rates[outcome.trial.method]
     ]
-    _evaluate(comparison, [out / "trials" / outcome.trial.name for outcome in chosen], data, out, at_once)
+    folders = [out / "trials" / outcome.trial.name for outcome in chosen]
+    examples = len(data.test) if comparison.limit is None else min(comparison.limit, len(data.test))
+    measure_trials(folders, examples, comparison.samples, comparison.limit, out, at_once)
     return report_comparison(comparison.recipe, methods, [*sweep, *repeats], rates, comparison.criterion, data, out)
 
 
@@ -173,7 +169,8 @@ def _budgets(
     steps = dict.fromkeys(comparison.methods, comparison.budget.steps)
     if comparison.budget.minutes is not None:
         pace = [f"--training.steps={PACE_STEPS}", f"--training.log_every={PACE_LOGGED}"]
-        _train(comparison.recipe, {folder / name: (name, [*given, *pace]) for name, given in fitted.items()}, at_once)
+        plans = {folder / method: Plan(method, [*given, *pace]) for method, given in fitted.items()}
+        train_trials("compare", comparison.recipe, plans, at_once)
         for method in comparison.methods:
             rows = [row for row in read_metrics(RunFolder(folder / method).metrics) if row["split"] == "train"]
             # The first row has all that is done once in it.
@@ -196,78 +193,8 @@ def _schedule(recipe: Recipe, method: str, steps: int) -> list[str]:
     return [f"--{name}={value}" for name, value in overrides.items()]
 
 
-def _train(recipe: Recipe, plans: Mapping[Path, tuple[str, Sequence[str]]], at_once: int) -> None:
-    """Train what is planned of each folder, a method and overrides, unless it is done."""
-    steps, work = {}, {}
-    for folder, (method, overrides) in plans.items():
-        run = RunFolder(folder)
-        resolved = resolve(TrainingRecipe, recipe.variant(method), overrides, f"{recipe.name}, {method}")
-        steps[folder] = resolved.values.training.steps
-        begun = run.recipe.exists()
-        if begun and run.reopen() != resolved.yaml:
-            raise NarrowsError(
-                f"{run.recipe} is not what this comparison would train there: give it the settings that it was begun "
-                "with, or use another folder"
-            )
-        # The report is the last thing that a run writes.
-        if not run.report.exists() and not _diverged(folder).exists():
-            work[folder / "log.txt"] = partial(_train_one, recipe, method, folder, begun, [] if begun else overrides)
-
-    total = sum(steps.values())
-    before = total - sum(steps[log.parent] for log in work)
-    with progress("compare", total, done=before) as meter:
-        run_apart(work, at_once, lambda: meter.to(before + sum(_last_step(log.parent) for log in work)))
-
-
-def _train_one(recipe: Recipe, method: str, folder: Path, resume: bool, overrides: Sequence[str]) -> None:
-    try:
-        train(recipe, method, None, folder, resume, overrides)
-    except DivergedError as error:
-        with whole_file(_diverged(folder)) as aside:
-            aside.write_text(f"{error}\n")
-
-
-def _diverged(folder: Path) -> Path:
-    return folder / "diverged.txt"
-
-
-def _last_step(folder: Path) -> int:
-    metrics = RunFolder(folder).metrics
-    if _diverged(folder).exists() or not metrics.exists():
-        return 0
-    rows = read_metrics(metrics)
-    return rows[-1]["step"] if rows else 0
-
-
 def _outcome(trial: Trial, folder: Path) -> Outcome:
-    if _diverged(folder).exists():
+    if diverged(folder):
         return Outcome(trial, None)
     rows = [row for row in read_metrics(RunFolder(folder).metrics) if row["split"] == "validation"]
     return Outcome(trial, {name: value for name, value in rows[-1].items() if name not in ("step", "split")})
-
-
-def _evaluate(comparison: Comparison, folders: Sequence[Path], data: ImageData, out: Path, at_once: int) -> None:
-    """Measure the trials on the test split, unless it is done."""
-    examples = len(data.test) if comparison.limit is None else min(comparison.limit, len(data.test))
-    wanted = {"split": "test", "images": examples, "samples": comparison.samples}
-    missing = [folder for folder in folders if not wanted.items() <= _evaluated(folder).items()]
-    shares = [missing[first::at_once] for first in range(at_once)]
-    work = {
-        out / f"evaluate-{number}.txt": partial(_evaluate_all, share, comparison.samples, comparison.limit)
-        for number, share in enumerate(shares, start=1)
-        if share
-    }
-    with progress("evaluate", len(missing), "runs") as meter:
-        run_apart(
-            work, at_once, lambda: meter.to(sum(wanted.items() <= _evaluated(folder).items() for folder in missing))
-        )
-
-
-def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> None:
-    for folder in folders:
-        evaluate(str(folder), None, "test", samples, limit)
-
-
-def _evaluated(folder: Path) -> dict[str, Any]:
-    file = RunFolder(folder).evaluation
-    return json.loads(file.read_text()) if file.exists() else {}

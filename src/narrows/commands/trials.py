@@ -1,0 +1,122 @@
+"""Trials: run folders trained as planned and measured, each in a fresh process, so that its memory is its own.
+
+What is done stays, what was begun goes on, and a folder that holds anything else is refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from narrows.atomic import whole_file
+from narrows.commands.apart import run_apart
+from narrows.commands.measure import evaluate
+from narrows.commands.train import train
+from narrows.config import Recipe, TrainingRecipe, resolve
+from narrows.errors import NarrowsError
+from narrows.progress import progress
+from narrows.report.metrics import read_metrics
+from narrows.training.loop import DivergedError
+from narrows.training.run import RunFolder
+
+__all__ = ["Plan", "diverged", "measure_trials", "train_trials"]
+
+
+class Plan(NamedTuple):
+    """How a run is trained: a variant of the recipe, and overrides of it."""
+
+    variant: str | None
+    overrides: Sequence[str]
+
+
+def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], at_once: int) -> None:
+    """Train what is planned of each folder, unless it is done, with a progress bar called `title`.
+
+    Raises:
+        NarrowsError: if a folder holds a run with other settings, or a run fails otherwise than by diverging.
+    """
+    steps, work = {}, {}
+    for folder, (variant, overrides) in plans.items():
+        run = RunFolder(folder)
+        resolved = resolve(TrainingRecipe, recipe.variant(variant), overrides, f"{recipe.name}, {variant}")
+        steps[folder] = resolved.values.training.steps
+        begun = run.recipe.exists()
+        if begun and run.reopen() != resolved.yaml:
+            raise NarrowsError(
+                f"{run.recipe} is not what `narrows {title}` would train there now: give it the settings that it was "
+                "begun with, or use another folder"
+            )
+        # The report is the last thing that a run writes.
+        if not run.report.exists() and not _word(folder).exists():
+            work[folder / "log.txt"] = partial(_train_one, recipe, variant, folder, begun, [] if begun else overrides)
+
+    total = sum(steps.values())
+    before = total - sum(steps[log.parent] for log in work)
+    with progress(title, total, done=before) as meter:
+        run_apart(work, at_once, lambda: meter.to(before + sum(_last_step(log.parent) for log in work)))
+
+
+def diverged(folder: Path) -> bool:
+    """Whether the training of a trial came to figures that are not finite."""
+    return _word(folder).exists()
+
+
+def measure_trials(
+    folders: Sequence[Path], examples: int, samples: int, limit: int | None, out: Path, at_once: int
+) -> None:
+    """Evaluate trials on the test split as `narrows evaluate` does, unless it is done.
+
+    Args:
+        folders: of the trials.
+        examples: how many test examples that is.
+        samples: S of the importance-weighted bound.
+        limit: the first test examples only; None for all.
+        out: where what is printed is logged.
+        at_once: processes at a time.
+    """
+    wanted = {"split": "test", "images": examples, "samples": samples}
+
+    def done(folder: Path) -> bool:
+        return wanted.items() <= _evaluated(folder).items()
+
+    missing = [folder for folder in folders if not done(folder)]
+    work = {
+        out / f"evaluate-{first + 1}.txt": partial(_evaluate_all, missing[first::at_once], samples, limit)
+        for first in range(min(at_once, len(missing)))
+    }
+    with progress("evaluate", len(missing), "runs") as meter:
+        run_apart(work, at_once, lambda: meter.to(sum(map(done, missing))))
+
+
+def _train_one(recipe: Recipe, variant: str | None, folder: Path, resume: bool, overrides: Sequence[str]) -> None:
+    try:
+        train(recipe, variant, None, folder, resume, overrides)
+    except DivergedError as error:
+        with whole_file(_word(folder)) as aside:
+            aside.write_text(f"{error}\n")
+
+
+def _word(folder: Path) -> Path:
+    """What a run that diverged leaves."""
+    return folder / "diverged.txt"
+
+
+def _last_step(folder: Path) -> int:
+    metrics = RunFolder(folder).metrics
+    if diverged(folder) or not metrics.exists():
+        return 0
+    rows = read_metrics(metrics)
+    return rows[-1]["step"] if rows else 0
+
+
+def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> None:
+    for folder in folders:
+        evaluate(str(folder), None, "test", samples, limit)
+
+
+def _evaluated(folder: Path) -> dict[str, Any]:
+    file = RunFolder(folder).evaluation
+    return json.loads(file.read_text()) if file.exists() else {}
