@@ -107,6 +107,13 @@ def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
     _say(str(commands.compare(comparison, out, options.resume, options.jobs)))
 
 
+def _curve(options: argparse.Namespace, overrides: list[str]) -> None:
+    recipe = find_recipe(options.recipe)
+    sweep = commands.Sweep(recipe, options.variant, options.gammas, options.data, options.on, options.limit, overrides)
+    out = options.out or Path("runs") / f"{Path(recipe.name).stem}-curve"
+    _say(str(commands.curve(sweep, out, options.resume, options.jobs)))
+
+
 def _sample(options: argparse.Namespace, _: list[str]) -> None:
     out = options.out or Path(options.folder) / "samples.png"
     commands.sample_images(
@@ -151,6 +158,13 @@ def _positive(text: str) -> int:
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
     return value
+
+
+def _gammas(text: str) -> list[float]:
+    values = [float(part) for part in text.split(",")]
+    if not all(value > 0 for value in values):
+        raise argparse.ArgumentTypeError(f"{text}: every squared error must be above 0")
+    return values
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -237,6 +251,25 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument("--jobs", type=_positive, default=1, help="training runs at a time, sharing the cores (1)")
     out(compare, "the folder of the comparison (runs/RECIPE)")
     compare.add_argument("--resume", action="store_true", help="continue what the folder holds; methods may be added")
+
+    curve = command(
+        "curve", _curve, "train a recipe at several distortions, and draw rate against them", overridable=True
+    )
+    curve.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
+    curve.add_argument(
+        "--gammas",
+        type=_gammas,
+        default=[64.0, 32.0, 8.0, 2.0, 0.5],
+        metavar="G,G,...",
+        help="the squared errors to hold, summed over the pixels of an image (64,32,8,2,0.5)",
+    )
+    curve.add_argument("--data", metavar="SOURCE", help=data_help)
+    curve.add_argument("--variant", help="a variant of the recipe")
+    curve.add_argument("--on", metavar="RUN", help="the first stage, of a recipe such as hvae-second: a run, or hub id")
+    curve.add_argument("--limit", type=_positive, help="test on the first LIMIT examples only")
+    curve.add_argument("--jobs", type=_positive, default=1, help="training runs at a time, sharing the cores (1)")
+    out(curve, "the folder of the curve (runs/RECIPE-curve)")
+    curve.add_argument("--resume", action="store_true", help="continue what the folder holds; gammas may be added")
 
     sample = command("sample", _sample, "draw new images from the prior")
     folder(sample)

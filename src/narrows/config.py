@@ -193,7 +193,7 @@ def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
     merged = dict(base)
     for key, value in top.items():
         nested = (
-            isinstance(value, dict) and isinstance(merged.get(key), dict) and all(isinstance(n, str) for n in value)
+            isinstance(value, dict) and isinstance(merged.get(key), dict) and all(str(n).isidentifier() for n in value)
         )
         merged[key] = _overlay(merged[key], value) if nested else value
     return merged

@@ -72,7 +72,8 @@ def test_training_reaches_the_second_stage_alone() -> None:
     model, x = pair(), images(5)
     before = {name: parameter.clone() for name, parameter in model.first.named_parameters()}
     model.train()
-    assert model.bottleneck.training and not any(module.training for module in model.first.modules())
+    assert model.bottleneck.training
+    assert not any(module.training for module in model.first.modules())
     _, evidence = model.evidence(x, Pathwise().draw)
     Pathwise()(evidence).sum().backward()
     for name, parameter in model.named_parameters():
@@ -108,5 +109,5 @@ def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
     model = TwoStage((1, 2, 2), ImageStem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), ImageHead, GaussianFixed)
     with pytest.raises(NarrowsError, match="--on RUN"):
         model.posterior(images(1)).draw()
-    with pytest.raises(NarrowsError, match="models images of 1x4x4 .* these are 1x2x2"):
+    with pytest.raises(NarrowsError, match=r"models images of 1x4x4 .* these are 1x2x2"):
         model.place_on(first(Gaussian(channels=1), size=4))

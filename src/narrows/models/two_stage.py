@@ -134,10 +134,16 @@ class TwoStage(Autoencoder):
         """q(z2|x, x') of x and x' = `known`, both [B, C, H, W] in [0, 1]."""
         return self._refined(self.encoder(2 * x - 1), known)
 
+    @torch.no_grad()
     def generate(self, n: int, *arguments: Any, **options: Any) -> Observation:
-        """p(x|z2, x') for n draws of x' from the first stage and of z2 from the prior given it."""
+        """p(x|z2, x') for n draws of x' from the first stage, which takes the arguments, and of z2 given it."""
+        return self.generate_both(n, *arguments, **options)[1]
+
+    @torch.no_grad()
+    def generate_both(self, n: int, *arguments: Any, **options: Any) -> tuple[Tensor, Observation]:
+        """The x' [n, C, H, W] of `generate`, and what it returns."""
         known = self.first.sample(n, *arguments, **options)
-        return self.observe(self.bottleneck.sample_prior(n, self.grid, self._context(known)))
+        return known, self.observe(self.bottleneck.sample_prior(n, self.grid, self._context(known)))
 
     @torch.no_grad()
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import csv
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,6 +21,7 @@ from narrows.report.metrics import read_metrics
 from narrows.report.page import Cell, Figure, Page, Picture, Section, Settings, Table, write_page
 from narrows.report.pictures import grid
 from narrows.report.svg import standalone
+from narrows.report.tables import write_csv
 from narrows.training.run import RunFolder
 
 __all__ = ["report_comparison"]
@@ -80,8 +80,8 @@ def report_comparison(
     found = {method: own for method, own in runs.items() if own}
     figures = {method: [_figures(run) for run in own] for method, own in found.items()}
     summary = {method: spreads(seeds) for method, seeds in figures.items()}
-    _write_csv(out / "summary.csv", _summary_rows(summary, rates, {name: len(own) for name, own in runs.items()}))
-    _write_csv(out / "trials.csv", _trial_rows(outcomes, rates, out))
+    write_csv(out / "summary.csv", _summary_rows(summary, rates, {name: len(own) for name, own in runs.items()}))
+    write_csv(out / "trials.csv", _trial_rows(outcomes, rates, out))
 
     dots, curves = _dots(figures), _curves(found)
     for name, drawing in {**dots, **curves}.items():
@@ -217,12 +217,3 @@ def _trial_rows(outcomes: Sequence[Outcome], rates: Mapping[str, float], out: Pa
             row |= {f"test_{name}": value for name, value in tested.items() if name not in COST}
             row |= {name: tested[name] for name in ("steps_per_second", "peak_memory_mib")}
         yield row
-
-
-def _write_csv(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A table with a column for every key of any row, floats in six digits."""
-    rows = [{key: f"{value:.6g}" if isinstance(value, float) else value for key, value in row.items()} for row in rows]
-    with whole_file(path) as aside, aside.open("w", newline="") as file:
-        writer = csv.DictWriter(file, list({key: None for row in rows for key in row}))
-        writer.writeheader()
-        writer.writerows(rows)

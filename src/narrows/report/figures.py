@@ -13,9 +13,9 @@ from torch import Tensor
 
 from narrows.bottlenecks.usage import perplexity
 from narrows.report.page import TEMPLATES, Figure
-from narrows.report.svg import ACCENT, MUTED, SECOND, chart, limits, padded, short, thin, to_svg
+from narrows.report.svg import ACCENT, MUTED, SECOND, canvas, chart, limits, padded, short, thin, to_svg
 
-__all__ = ["bits_bar", "codebook_use", "learning_curves"]
+__all__ = ["bits_bar", "codebook_use", "layer_bars", "learning_curves"]
 
 TITLES = {
     "bits_per_dim": "Bits per dimension",
@@ -26,6 +26,11 @@ TITLES = {
     "loss": "Loss",
     "perplexity": "Perplexity of the codes",
     "usage": "Share of codes in use",
+    "multiplier": "Multiplier l",
+    "distortion": "Squared error of an image",
+    "squared_error": "Squared error of an image",
+    "rate": "Rate (nats)",
+    "rate_first_stage": "Rate of the first stage (nats)",
     "active_units": "Active units",
     "commitment": "Commitment loss",
     "codebook": "Codebook loss",
@@ -42,6 +47,9 @@ TITLES = {
 
 UNDRAWN = {"step", "epoch", "seconds", "waiting", "peak_memory_mib"}
 """What is logged about the run rather than the model; so is every key that ends in `_per_second`."""
+
+COLLAPSED = 0.01
+"""Nats below which a layer carries nothing."""
 
 LINES = {"train": (MUTED, 1.0), "validation": (ACCENT, 1.8)}
 """Colour and width of each split's curve."""
@@ -104,6 +112,39 @@ def bits_bar(
     longest = max(length.sum() for length in lengths.values()) or 1.0
     shares = {name: (100 * length / longest).tolist() for name, length in lengths.items()}
     return Figure(caption, TEMPLATES.get_template("bits.svg").render(bars=bars, shares=shares))
+
+
+def layer_bars(
+    rates: Mapping[str, float],
+    caption: str = "The rate of every layer in nats, from the first to the last, on a logarithmic axis.",
+) -> Figure:
+    """A bar for every layer's rate; one below `COLLAPSED` nats has no bar.
+
+    Args:
+        rates: nats per example by the layer's name, such as "8x8, layer 2"; layers whose names begin alike stand in
+            one colour, the next in the other.
+        caption: what the bars show.
+
+    Raises:
+        ValueError: if there is no layer, or a rate is not finite.
+    """
+    if not rates or not all(map(math.isfinite, rates.values())):
+        raise ValueError(f"Bars are drawn of the finite rates of at least one layer; got {dict(rates)}.")
+    groups = list(dict.fromkeys(name.partition(",")[0] for name in rates))
+    figure, axes = canvas("Rate by layer, nats", 660, 230)
+    values = np.array(list(rates.values()))
+    top = max(10 * COLLAPSED, float(values.max()))
+    axes.set(yscale="log", ylim=(COLLAPSED, 1.5 * top), xlim=(-0.6, len(values) - 0.4))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.yaxis.set_minor_formatter(NullFormatter())
+    ticks = []
+    for number, group in enumerate(groups):
+        places = [place for place, name in enumerate(rates) if name.partition(",")[0] == group]
+        heights = np.maximum(values[places], COLLAPSED)
+        axes.bar(places, heights - COLLAPSED, 0.8, COLLAPSED, color=(ACCENT, SECOND)[number % 2])
+        ticks.append((sum(places) / len(places), group))
+    axes.set_xticks([place for place, _ in ticks], [group for _, group in ticks])
+    return Figure(caption, to_svg(figure))
 
 
 def codebook_use(

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
+import yaml
 
 from narrows.data import ImageData, Images, to_unit
 from narrows.evaluation import Measurement, measure
-from narrows.models import Autoencoder
+from narrows.models import Autoencoder, TwoStage
 from narrows.pretrained import load
-from narrows.report.figures import bits_bar, codebook_use, learning_curves
+from narrows.report.figures import COLLAPSED, bits_bar, codebook_use, layer_bars, learning_curves
 from narrows.report.metrics import read_metrics
-from narrows.report.page import Block, Page, Section, Settings, Table, write_page
+from narrows.report.page import Block, Cell, Page, Section, Settings, Table, write_page
 from narrows.report.pictures import grid, interpolation, pairs
 from narrows.training.run import RunFolder
 
@@ -42,6 +43,10 @@ def report_run(run: RunFolder, data: ImageData) -> None:
         Section("Between two images", blocks=[interpolation(_walks(model, originals))]),
         Section("Bits per dimension", _bits_text(model, len(validation)), list(_bits(run, model, measured))),
     ]
+    if measured.layer_rates:
+        sections.append(_layers(measured.layer_rates))
+    if isinstance(model, TwoStage):
+        sections.append(_refinement(model))
     if measured.counts is not None:
         sections.append(
             Section("Codebook use", f"On {len(validation)} validation images.", [codebook_use(measured.counts)])
@@ -55,7 +60,8 @@ def report_run(run: RunFolder, data: ImageData) -> None:
     size = "×".join(map(str, model.shape[1:]))
     count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
     subtitle = f"{count}training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
-    write_page(run.report, Page(run.path.resolve().name, subtitle, _facts(model, measured), sections))
+    facts = _facts(model, measured) | _held(run, measured)
+    write_page(run.report, Page(run.path.resolve().name, subtitle, facts, sections))
 
 
 def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
@@ -70,6 +76,41 @@ def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
         bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
         facts["an image"] = f"{bits:.0f} bits, 1/{8 * model.dimensions / bits:.0f} of its pixels'"
     return facts
+
+
+def _held(run: RunFolder, measured: Measurement) -> dict[str, str]:
+    """The squared error that was reached beside the one that was asked for, where one was."""
+    gamma = yaml.safe_load(run.recipe.read_text())["estimator"].get("init_args", {}).get("gamma")
+    return {} if gamma is None else {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
+
+
+def _layers(rates: Mapping[str, float]) -> Section:
+    """What each layer costs, and each resolution; layers without rate are named."""
+    groups: dict[str, list[float]] = {}
+    for name, rate in rates.items():
+        groups.setdefault(name.partition(",")[0], []).append(rate)
+    collapsed = [name for name, rate in rates.items() if rate < COLLAPSED]
+    text = f"Of {len(rates)} layers, {len(collapsed) or 'none'} carr{'ies' if len(collapsed) == 1 else 'y'} less than "
+    text += f"{COLLAPSED:g} nats" + (f" and collapsed: {'; '.join(collapsed)}." if collapsed else ": none collapsed.")
+    total = sum(rates.values())
+    rows: list[list[Cell]] = [
+        [group, len(own), sum(own), f"{sum(own) / total:.1%}", min(own), max(own)] for group, own in groups.items()
+    ]
+    columns = ["latents", "layers", "rate, nats", "share", "least of a layer", "most of a layer"]
+    return Section("Rate by layer", text, [layer_bars(rates), Table("On validation images.", columns, rows)])
+
+
+@torch.no_grad()
+def _refinement(model: TwoStage) -> Section:
+    """What the second stage makes of samples of the first."""
+    torch.manual_seed(0)
+    known, observation = model.generate_both(8 * COLUMNS)
+    change = (observation.mean - known).abs().mean().item()
+    text = (
+        f"Samples of the first stage, each above what the second makes of it. Over {len(known)} samples a pixel "
+        f"changes by {change:.4f} on average, of a range of 1."
+    )
+    return Section("What the second stage adds", text, [pairs(known[:16], observation.mean[:16], "First, then both.")])
 
 
 def _samples(model: Autoencoder) -> Iterator[Section]:
@@ -106,6 +147,8 @@ def _bits_text(model: Autoencoder, images: int) -> str:
 def _bits(run: RunFolder, model: Autoencoder, measured: Measurement) -> Iterator[Block]:
     figures = measured.figures
     fixed = "uniform prior" if model.discrete else "N(0, I) prior"
+    if measured.layer_rates:
+        fixed = "hierarchical prior"
     bars = {fixed: (figures["rate_bits_per_dim"], figures["distortion_bits_per_dim"])}
     if "prior_rate_bits_per_dim" in figures:
         rate = figures["prior_rate_bits_per_dim"]

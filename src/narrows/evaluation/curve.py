@@ -1,0 +1,53 @@
+"""Points of a rate-distortion curve: what a model that is held to a distortion costs, keeps, and makes up.
+
+"Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2021), figures 4 to 8.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+__all__ = ["Point"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A model of the curve.
+
+    Args:
+        gamma: the squared error it was held to.
+        figures: of the test split, as `measure` gives them.
+        multiplier: the multiplier l after the last step.
+        dimensions: d of the data.
+        reconstructions: of images of the test split, [N, C, H, W].
+        samples: means of p(x|z) under the prior, [M, C, H, W].
+        frechet: the Fréchet distances of samples and of reconstructions to the test split; {} for data without labels.
+    """
+
+    gamma: float
+    figures: dict[str, float]
+    multiplier: float
+    dimensions: int
+    reconstructions: Tensor
+    samples: Tensor
+    frechet: dict[str, float]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        """All of it that is a number: rate, log-likelihood and ELBO in nats per example."""
+        nats = self.dimensions * math.log(2)
+        return {
+            "gamma": self.gamma,
+            "squared_error": self.figures["squared_error"],
+            "rate": self.figures["rate_bits_per_dim"] * nats,
+            "log_likelihood": self.figures["log_likelihood"],
+            "elbo": -self.figures["bits_per_dim"] * nats,
+            "bits_per_dim": self.figures["bits_per_dim"],
+            "psnr": self.figures["psnr"],
+            "multiplier": self.multiplier,
+            **self.frechet,
+        }

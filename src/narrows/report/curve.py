@@ -1,0 +1,124 @@
+"""The report of a rate-distortion curve: the figures against the distortion reached, and what each point looks like."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from torch import Tensor
+
+from narrows.atomic import whole_file
+from narrows.config import Recipe
+from narrows.evaluation.curve import Point
+from narrows.report.page import Cell, Figure, Page, Section, Table, write_page
+from narrows.report.pictures import grid
+from narrows.report.svg import ACCENT, chart, padded, standalone, to_svg
+from narrows.report.tables import write_csv
+
+__all__ = ["report_curve"]
+
+PANELS = {
+    "rate": "Rate, nats",
+    "log_likelihood": "log p(x|z), nats",
+    "elbo": "ELBO, nats",
+    "frechet_samples": "Fréchet distance of samples",
+    "frechet_reconstructions": "Fréchet distance of reconstructions",
+}
+COLUMNS = {
+    "gamma": "target",
+    "squared_error": "squared error",
+    **PANELS,
+    "bits_per_dim": "bits/dim",
+    "psnr": "PSNR, dB",
+}
+COLUMNS |= {"multiplier": "multiplier"}
+
+
+def report_curve(recipe: Recipe, points: Sequence[Point], originals: Tensor, accuracy: float | None, out: Path) -> Path:
+    """Write `report.html`, `curve.csv`, `curve.svg`, `reconstructions.png` and `samples.png` into `out`.
+
+    Args:
+        recipe: what was trained.
+        points: from the largest gamma to the smallest.
+        originals: the images of which the points hold reconstructions, [N, C, H, W].
+        accuracy: of the classifier whose features the Fréchet distances are in; None where there are none.
+        out: the folder of the curve.
+
+    Returns:
+        the path of the report.
+    """
+    rows = [point.row for point in points]
+    write_csv(out / "curve.csv", rows)
+    drawing = _drawing(rows)
+    with whole_file(out / "curve.svg") as aside:
+        aside.write_text(standalone(drawing))
+    names = [f"{point.gamma:g}: {row['rate']:.0f} nats" for point, row in zip(points, rows, strict=True)]
+    width = len(originals)
+    reconstructions = grid(
+        torch.cat([originals, *(point.reconstructions for point in points)]),
+        width,
+        ["original", *names],
+        "Images of the test split and the mean of p(x|z); the squared error held, and the rate that it took.",
+    )
+    samples = grid(
+        torch.cat([point.samples[:width] for point in points]),
+        width,
+        names,
+        "Means of p(x|z), the latents drawn from the prior.",
+    )
+    for name, picture in {"reconstructions": reconstructions, "samples": samples}.items():
+        with whole_file(out / f"{name}.png") as aside:
+            aside.write_bytes(base64.b64decode(picture.png))
+    columns = {name: title for name, title in COLUMNS.items() if name in rows[0]}
+    cells: list[list[Cell]] = [[row[name] for name in columns] for row in rows]
+    page = Page(
+        f"{recipe.name}: {len(points)} distortions",
+        recipe.about,
+        {
+            "points": str(len(points)),
+            "squared errors": f"{rows[0]['squared_error']:.3g} to {rows[-1]['squared_error']:.3g}",
+        },
+        [
+            Section("Figures", _text(accuracy), [Table("", list(columns.values()), cells), drawing]),
+            Section("Reconstructions", blocks=[reconstructions]),
+            Section("Samples", blocks=[samples]),
+        ],
+    )
+    write_page(out / "report.html", page)
+    return out / "report.html"
+
+
+def _text(accuracy: float | None) -> str:
+    text = (
+        "On the test split. The rate is what the latents cost; the squared error, summed over the pixels of an image, "
+        "what they leave; the ELBO is over dequantised pixels."
+    )
+    if accuracy is None:
+        return f"{text} There is no Fréchet distance, for the data have no labels to learn features from."
+    return (
+        f"{text} The Fréchet distances are to as many test images, in the features of a small classifier of these data "
+        f"({accuracy:.1%} of the test images told right): they compare these models with each other alone."
+    )
+
+
+def _drawing(rows: Sequence[dict[str, float]]) -> Figure:
+    """A panel for every quantity, against the squared error on a logarithmic axis."""
+    x = np.array([row["squared_error"] for row in rows])
+    drawings = []
+    for name, title in PANELS.items():
+        if name not in rows[0]:
+            continue
+        y = np.array([row[name] for row in rows])
+        figure, axes = chart(title, [], alone=False)
+        axes.plot(x, y, color=ACCENT, linewidth=1.8, marker="o", markersize=4)
+        low, high = padded(np.log(x).min(), np.log(x).max())
+        axes.set(xscale="log", xlim=(np.exp(low), np.exp(high)), ylim=padded(y.min(), y.max()))
+        axes.set_xticks([row["gamma"] for row in rows])
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.xaxis.set_minor_formatter(NullFormatter())
+        drawings.append(to_svg(figure))
+    return Figure("Against the squared error of an image that was reached, logarithmic.", "".join(drawings))
