@@ -21,18 +21,17 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from multiprocessing import get_context
-from pathlib import Path
 from statistics import quantiles
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.quantizer import MIB, resident_kib
+from benchmarks.memory import peak_mib
 from benchmarks.timing import begin, head, medians, seconds
 from benchmarks.vdvae import VeryDeepVAE
 from narrows.bottlenecks.hierarchy import Hierarchy
 from narrows.estimators import DistortionTarget, Estimator, Evidence, Pathwise
-from narrows.likelihoods import GaussianShared
+from narrows.likelihoods import GaussianCalibrated
 from narrows.models import Autoencoder
 from narrows.networks.hierarchy import ImageHead, ImageStem
 
@@ -55,7 +54,7 @@ def ours(device: str, layers: dict[int, int] = LAYERS, checkpointing: bool = Fal
     """Our model of images as large as the finest resolution of `layers`."""
     size = max(layers)
     bottleneck = Hierarchy(WIDTH, LATENTS, MIDDLE, layers, checkpointing=checkpointing)
-    return Autoencoder((3, size, size), ImageStem, bottleneck, ImageHead, GaussianShared).to(device)
+    return Autoencoder((3, size, size), ImageStem, bottleneck, ImageHead, GaussianCalibrated).to(device)
 
 
 def images(shape: tuple[int, ...], device: str) -> Tensor:
@@ -104,14 +103,13 @@ def convolutions(model: VeryDeepVAE, x: Tensor) -> Action:
 
 def alone(estimator: Estimator, device: str) -> Action:
     """The estimator's forward and backward, from the likelihood's parameters and the rate on, ready to run."""
-    likelihood = GaussianShared(3).to(device)
+    likelihood = GaussianCalibrated(3).to(device)
     x = images((3, max(LAYERS), max(LAYERS)), device)
     out, rate = torch.zeros_like(x).requires_grad_(), torch.rand(BATCH, device=device).requires_grad_()
     observation = likelihood(out)
     latent = torch.zeros(1, BATCH, device=device)
     evidence = Evidence(observation.log_prob(x).view(1, BATCH), latent, latent, rate, x, observation)
-    sources = [out, rate, *likelihood.parameters()]
-    return lambda: torch.autograd.grad(estimator(evidence).mean(), sources, retain_graph=True, allow_unused=True)
+    return lambda: torch.autograd.grad(estimator(evidence).mean(), [out, rate], retain_graph=True)
 
 
 def compare_steps(settings: Namespace) -> None:
@@ -122,7 +120,7 @@ def compare_steps(settings: Namespace) -> None:
     interleaved = VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device)
     interleaved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sizes = [sum(parameter.numel() for parameter in each.parameters()) for each in (model, plain, interleaved)]
-    if abs(sizes[0] / sizes[1] - 1) > 0.01:
+    if sizes[0] != sizes[1]:
         raise SystemExit(f"the models are not of one size: {sizes[0]} parameters of ours, {sizes[1]} of the plain one")
 
     x = images(model.shape, device)
@@ -189,7 +187,7 @@ def compare_checkpointing(settings: Namespace) -> None:
     )
 
 
-def peak_mib(checkpointing: bool, device: str, threads: int) -> float:
+def step_peak_mib(checkpointing: bool, device: str, threads: int) -> float:
     """Peak memory of a first training step beyond the weights, in MiB; to be called in a fresh process."""
     torch.set_num_threads(threads)
 
@@ -200,21 +198,13 @@ def peak_mib(checkpointing: bool, device: str, threads: int) -> float:
 
     first_step({1: 1, 4: 1})()  # libraries set up their own memory at the first call
     run = first_step(LAYERS)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        run()
-        return (torch.cuda.max_memory_allocated() - before) / MIB
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident_kib("VmRSS")
-    run()
-    return (resident_kib("VmHWM") - before) / 1024
+    return peak_mib(run, device)
 
 
 def fresh_peak_mib(checkpointing: bool, device: str, threads: int) -> float:
-    """`peak_mib` in a fresh process."""
+    """`step_peak_mib` in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak_mib, checkpointing, device, threads).result()
+        return pool.submit(step_peak_mib, checkpointing, device, threads).result()
 
 
 def main() -> None:

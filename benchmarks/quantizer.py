@@ -10,23 +10,21 @@ Linux (its peak reset through /proc/self/clear_refs), the allocator's on CUDA.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
-from pathlib import Path
 
 import torch
 import vector_quantize_pytorch  # type: ignore[import-untyped]
 from torch import Tensor
 
+from benchmarks.memory import peak_mib
 from benchmarks.timing import begin, head, medians
 from narrows.bottlenecks.vector import VectorQuantizer
 
 SHAPES = [(8192, 64, 512), (65536, 64, 1024), (16384, 256, 8192)]
 TIMES = ["tokens, dim, K", "ours ms", "theirs ms", "theirs / ours", "matmul ms", "ours / matmul"]
 MEMORY = ["ours peak MiB", "theirs peak MiB", "ours / theirs"]
-MIB = 2**20
 
 Shape = tuple[int, int, int]
 Quantise = Callable[[Tensor], tuple[Tensor, Tensor]]
@@ -87,36 +85,20 @@ def times(shape: Shape, device: str, repeats: int) -> list[float]:
     return [1e3 * median for median in medians(actions, device, repeats)]
 
 
-def peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
+def step_peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
     """Peak memory of one step beyond what was held before, in MiB; to be called in a fresh process."""
     torch.set_num_threads(threads)
     tokens, dim, codebook_size = shape
     quantise = make(dim, codebook_size, device)
     step(quantise, *inputs(8, dim, device))  # libraries set up their own memory at the first call
     features, gradient = inputs(tokens, dim, device)
-    if device == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        step(quantise, features, gradient)
-        return (torch.cuda.max_memory_allocated() - before) / MIB
-    Path("/proc/self/clear_refs").write_text("5")
-    before = resident_kib("VmRSS")
-    step(quantise, features, gradient)
-    return (resident_kib("VmHWM") - before) / 1024
-
-
-def resident_kib(field: str) -> int:
-    """A field of /proc/self/status, in KiB."""
-    found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    if found is None:
-        raise RuntimeError(f"/proc/self/status has no {field}: memory can only be measured on Linux")
-    return int(found[1])
+    return peak_mib(lambda: step(quantise, features, gradient), device)
 
 
 def fresh_peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
-    """`peak_mib` in a fresh process."""
+    """`step_peak_mib` in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(peak_mib, make, shape, device, threads).result()
+        return pool.submit(step_peak_mib, make, shape, device, threads).result()
 
 
 def main() -> None:

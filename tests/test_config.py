@@ -14,6 +14,13 @@ def test_a_variant_lays_its_settings_over_the_recipe(tiny: Path) -> None:
     assert resolve(TrainingRecipe, recipe.variant(None)).values.model.init_args.bottleneck.init_args.codebook_size == 8
 
 
+def test_a_mapping_of_values_is_replaced_whole() -> None:
+    """The layers of each resolution are one setting: a variant does not keep resolutions that it does not name."""
+    settings = find_recipe("hvae-svhn").variant("cpu-28")
+    layers = resolve(TrainingRecipe, settings).values.model.init_args.bottleneck.init_args.layers
+    assert {int(resolution) for resolution in layers} == {1, 7, 14, 28}
+
+
 def test_overrides_reach_the_built_objects(tiny: Path) -> None:
     overrides = ["--model.encoder.width=6", "--training.betas=[0.8,0.9]", "--estimator=ImportanceWeighted"]
     built = resolve(TrainingRecipe, find_recipe(str(tiny)).settings, [*overrides, "--estimator.samples=3"]).build()

@@ -12,6 +12,7 @@ from narrows.likelihoods import (
     Categorical,
     DiscretizedLogistic,
     DiscretizedLogisticMixture,
+    GaussianCalibrated,
     GaussianFixed,
     GaussianPerDimension,
     GaussianShared,
@@ -24,6 +25,7 @@ from narrows.likelihoods import (
 
 ALL: dict[str, Callable[[], Likelihood]] = {
     "bernoulli": lambda: Bernoulli(2),
+    "gaussian-calibrated": lambda: GaussianCalibrated(2, levels=3).eval(),
     "gaussian-fixed": lambda: GaussianFixed(2, levels=3),
     "gaussian-shared": lambda: GaussianShared(2, scale=0.3, levels=3),
     "gaussian-per-dimension": lambda: GaussianPerDimension(2, levels=3),
@@ -124,6 +126,7 @@ def test_categorical_mean_is_the_most_probable_datum() -> None:
 def test_mean_agrees_with_samples(name: str) -> None:
     """Over 256 levels, with tails that stay within [0, 1]."""
     model = {
+        "gaussian-calibrated": GaussianCalibrated(3).eval(),
         "gaussian-fixed": GaussianFixed(3, scale=0.05),
         "gaussian-shared": GaussianShared(3, scale=0.05),
         "gaussian-per-dimension": GaussianPerDimension(3),
@@ -227,6 +230,32 @@ def test_the_best_scale_of_a_known_level_is_within_reach() -> None:
     GaussianPerDimension(1)(out).log_prob(torch.full((calls, 1, 1), 128 / 255)).sum().backward()
     assert out.grad is not None
     assert (out.grad.mean(0).abs() < 4 * out.grad.std(0) / math.sqrt(calls)).all()
+
+
+def test_the_calibrated_scale_is_that_of_the_greatest_likelihood() -> None:
+    model, x = GaussianCalibrated(3), torch.randint(256, (64, 3, 4, 4)) / 255
+    out = 0.2 * torch.randn(64, 3, 4, 4)
+    for _ in range(3):
+        model(out).log_prob(x)
+    variance = model.variance.item()
+    assert variance == pytest.approx((x - 0.5 - out).square().mean().item() + 1 / (12 * 255**2), rel=1e-3)
+    likelihoods = []
+    for scale in (0.97, 1.0, 1.03):
+        torch.manual_seed(0)
+        likelihoods.append(GaussianFixed(3, scale * variance**0.5)(out).log_prob(x).sum())
+    assert likelihoods[1] > max(likelihoods[0], likelihoods[2])
+    model.eval()(out + 1).log_prob(x)
+    assert model.variance.item() == variance
+
+
+def test_the_calibrated_scale_follows_the_errors() -> None:
+    model, x = GaussianCalibrated(1), torch.zeros(1, 1, 50, 50)
+    for error, steps in ((0.5, 1), (0.1, 1000)):
+        for _ in range(steps):
+            model(torch.full_like(x, error - 0.5)).log_prob(x)
+    assert model.variance.sqrt().item() == pytest.approx(0.1, rel=0.02)
+    model(torch.full_like(x, -0.5)).log_prob(x)
+    assert not list(model.parameters())
 
 
 def test_shared_scale_is_one_parameter_and_is_learned() -> None:

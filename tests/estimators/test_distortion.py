@@ -127,7 +127,23 @@ def test_the_multiplier_stays_in_evaluation_and_is_part_of_the_state() -> None:
     assert {"multiplier", "square", "steps"} <= estimator.state_dict().keys()
 
 
-@pytest.mark.parametrize("setting", ["gamma", "learning_rate"])
+@pytest.mark.parametrize("setting", ["gamma", "learning_rate", "patience"])
 def test_what_is_not_above_zero_is_refused(setting: str) -> None:
     with pytest.raises(NarrowsError, match=f"{setting} is 0"):
         DistortionTarget(**{"gamma": 1.0, "estimator": Pathwise(), setting: 0})
+
+
+def test_a_gamma_out_of_reach_is_warned_of_with_the_distortion_that_was_reached(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    estimator = DistortionTarget(1.0, Pathwise(), patience=150)
+    zero = torch.zeros(1, 2)
+    for error, steps, warned in ((0.5, 100, False), (3.0, 400, True), (0.5, 400, False)):
+        caplog.clear()
+        for _ in range(steps):
+            estimator(Evidence(zero, zero, zero, zero[0], torch.zeros(2, 1, 1, 1), Known(torch.full((2,), error))))
+        assert bool(caplog.records) == warned
+        if warned:
+            message = caplog.records[-1].message
+            assert message.startswith("gamma 1 is out of reach")
+            assert float(message.partition("squared error is ")[2].partition(";")[0]) == pytest.approx(error, rel=0.1)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from narrows.report import bits_bar, codebook_use, learning_curves
+from narrows.report import bits_bar, codebook_use, layer_bars, learning_curves
 from narrows.report.svg import thin
 
 
@@ -146,3 +146,21 @@ def test_a_negative_part_is_stated_without_a_length() -> None:
 def test_bars_that_cannot_be_drawn_are_refused(bars: dict[str, tuple[float, float]]) -> None:
     with pytest.raises(ValueError, match="bar"):
         bits_bar(bars)
+
+
+def test_a_bar_for_every_layer_and_a_name_for_every_group() -> None:
+    rates = {"1x1, layer 1": 0.001, "8x8, layer 1": 3.0, "8x8, layer 2": 20.0}
+    figure = layer_bars(rates)
+    (texts,) = panels(figure.svg)
+    assert {"1x1", "8x8", "Rate by layer, nats"} <= set(texts)
+    heights = [
+        float(path.split()[8]) for path in re.findall(r'<path d="([^"]*)"[^>]*clip', figure.svg) if path.count("L") == 3
+    ]
+    assert len(heights) == 3
+    assert heights[2] < heights[1] < heights[0]  # downwards, as SVG counts
+
+
+@pytest.mark.parametrize("rates", [{}, {"1x1, layer 1": float("nan")}])
+def test_bars_of_no_layer_or_of_no_number_are_refused(rates: dict[str, float]) -> None:
+    with pytest.raises(ValueError, match="finite rates"):
+        layer_bars(rates)

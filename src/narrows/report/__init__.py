@@ -1,6 +1,6 @@
 """The report of a run: blocks, drawings and pictures that make one self-contained HTML page."""
 
-from narrows.report.figures import bits_bar, codebook_use, learning_curves
+from narrows.report.figures import bits_bar, codebook_use, layer_bars, learning_curves
 from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
 from narrows.report.page import Block, Figure, Page, Picture, Section, Settings, Table, write_page
@@ -19,6 +19,7 @@ __all__ = [
     "codebook_use",
     "grid",
     "interpolation",
+    "layer_bars",
     "learning_curves",
     "method_curves",
     "method_dots",
