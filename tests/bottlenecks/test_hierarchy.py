@@ -112,7 +112,7 @@ def test_a_draw_is_what_a_plain_pass_with_torch_distributions_gives(monkeypatch:
     assert list(posterior.layer_rates) == names[: len(kl)]
     torch.testing.assert_close(torch.stack(list(posterior.layer_rates.values())), kl.detach())
     assert kl.mean(1).min() > 0.05
-    by_size = {"rate_1": kl[:2], "rate_2": kl[2:3], "rate_4": kl[3:]}
+    by_size = {"rate_at_1x1": kl[:2], "rate_at_2x2": kl[2:3], "rate_at_4x4": kl[3:]}
     assert posterior.statistics.keys() == by_size.keys()
     for name, part in by_size.items():
         torch.testing.assert_close(posterior.statistics[name], part.detach().sum(0).mean())

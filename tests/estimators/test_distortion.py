@@ -112,7 +112,7 @@ def test_every_bottleneck_and_estimator_can_be_held_to_a_distortion(bottleneck: 
     estimator = DistortionTarget(1e-3, inner)
     _, evidence = model.evidence(x, estimator.draw)
     estimator(evidence).mean().backward()
-    assert {"multiplier", "distortion", "rate"} <= estimator.figures.keys()
+    assert {"multiplier", "squared_error", "rate"} <= estimator.figures.keys()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.encoder.parameters())
 
 

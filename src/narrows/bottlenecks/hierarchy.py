@@ -35,8 +35,8 @@ class HierarchicalPosterior(Posterior):
     """Gaussian latents of L layers, each given those before it.
 
     The rate of a draw is the mean over its samples of the sum over layers of KL(q(z_l|z_<l, x) || p(z_l|z_<l)), each in
-    closed form; that is unbiased. The statistics are there after a draw, and are its: `rate_R`, the rate of all layers
-    at each resolution R in nats per example, averaged over the batch. A layer without rate has collapsed.
+    closed form; that is unbiased. The statistics are there after a draw, and are its: `rate_at_RxR`, the rate of all
+    layers at each resolution R in nats per example, averaged over the batch. A layer without rate has collapsed.
 
     Args:
         hierarchy: the bottleneck.
@@ -90,7 +90,7 @@ class HierarchicalPosterior(Posterior):
         for resolution, part in zip(self.hierarchy.layers, by_resolution, strict=True):
             size = f"{resolution}x{resolution}"
             self.layer_rates |= {f"{size}, layer {number}": rate for number, rate in enumerate(part, start=1)}
-            self.statistics[f"rate_{resolution}"] = part.sum(0).mean()
+            self.statistics[f"rate_at_{size}"] = part.sum(0).mean()
         return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0))
 
 

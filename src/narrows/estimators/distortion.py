@@ -42,7 +42,7 @@ class DistortionTarget(Estimator):
     for one. A gamma that is out of reach leaves l at its upper bound; after `patience` such steps that is warned of,
     with the distortion that was reached.
 
-    The figures are `multiplier` (l), `distortion` (D, the mean over the batch) and `rate` (R, in nats), beside those of
+    The figures are `multiplier` (l), `squared_error` (D, the mean over the batch), `rate` (R, in nats), beside those of
     the estimator within.
 
     Args:
@@ -89,7 +89,7 @@ class DistortionTarget(Estimator):
         self.figures = {
             **self.estimator.figures,
             "multiplier": multiplier,
-            "distortion": found,
+            "squared_error": found,
             "rate": evidence.rate.detach().mean(),
         }
         if self.training:

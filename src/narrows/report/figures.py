@@ -27,7 +27,6 @@ TITLES = {
     "perplexity": "Perplexity of the codes",
     "usage": "Share of codes in use",
     "multiplier": "Multiplier l",
-    "distortion": "Squared error of an image",
     "squared_error": "Squared error of an image",
     "rate": "Rate (nats)",
     "rate_first_stage": "Rate of the first stage (nats)",
@@ -85,7 +84,7 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
     steps = [step for splits in panels.values() for points in splits.values() for step in points]
     known = list(TITLES)
     order = sorted(panels, key=lambda key: known.index(key) if key in TITLES else len(known))
-    drawings = [_panel(TITLES.get(key, key), panels[key], steps, alone=len(panels) == 1) for key in order]
+    drawings = [_panel(_title(key), panels[key], steps, alone=len(panels) == 1) for key in order]
     return Figure(caption, "".join(drawings))
 
 
@@ -183,6 +182,12 @@ def codebook_use(
         axes.plot(rank, share, color=ACCENT, linewidth=1.6, marker=_marker(rank), markersize=4)
         drawings.append(to_svg(figure))
     return Figure(caption, "".join(drawings))
+
+
+def _title(key: str) -> str:
+    if key.startswith("rate_at_"):
+        return f"Rate at {key.removeprefix('rate_at_')} (nats)"
+    return TITLES.get(key, key)
 
 
 def _panel(title: str, splits: Mapping[str, Mapping[float, float]], steps: list[float], alone: bool) -> str:
