@@ -34,8 +34,11 @@ def sample_images(
     They are the means of p(x|z), or with `full` draws from it.
     """
     model = load(folder)
-    if model.discrete and model.prior is None:
-        raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
+    if model.lacks_prior:
+        raise NarrowsError(
+            f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`; of two stages the first "
+            "needs it before the second is trained"
+        )
     torch.manual_seed(seed)
     labels = None
     if model.classes:

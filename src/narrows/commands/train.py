@@ -107,10 +107,11 @@ def _place(
         return
     if on is None:
         raise NarrowsError("this recipe is of the second of two stages: say --on RUN, the run folder of the first")
-    first = load(on, device)
+    first = load(on)
     model.place_on(first)
     if isinstance(estimator, DistortionTarget):
-        reached = measure(first, validation).figures["squared_error"]
+        reached = measure(first.to(device), validation).figures["squared_error"]
+        first.cpu()  # beside the second stage, with which it is moved
         if estimator.gamma >= reached:
             raise NarrowsError(
                 f"estimator.gamma is {estimator.gamma:g}, but the first stage in {on} reaches a squared error of "

@@ -83,6 +83,11 @@ class Autoencoder(nn.Module):
         return isinstance(self.bottleneck, DiscreteBottleneck)
 
     @property
+    def lacks_prior(self) -> bool:
+        """Whether samples would be of codes drawn uniformly, for no prior was fitted to them yet."""
+        return self.discrete and self.prior is None
+
+    @property
     def codes(self) -> CodeSpec:
         """What a prior over this model's codes needs to know of them.
 

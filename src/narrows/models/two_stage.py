@@ -106,6 +106,11 @@ class TwoStage(Autoencoder):
             raise NarrowsError("this model is the second of two stages: train it with --on RUN, the run of the first")
         return self.first_stage
 
+    @property
+    def lacks_prior(self) -> bool:
+        """Whether the first stage has discrete codes and no prior of them."""
+        return self.first.lacks_prior
+
     def place_on(self, first: Autoencoder) -> None:
         """Take `first` as the first stage, frozen and in evaluation mode from now on.
 

@@ -45,7 +45,7 @@ def report_run(run: RunFolder, data: ImageData) -> None:
     ]
     if measured.layer_rates:
         sections.append(_layers(measured.layer_rates))
-    if isinstance(model, TwoStage):
+    if isinstance(model, TwoStage) and not model.lacks_prior:
         sections.append(_refinement(model))
     if measured.counts is not None:
         sections.append(
@@ -115,7 +115,7 @@ def _refinement(model: TwoStage) -> Section:
 
 def _samples(model: Autoencoder) -> Iterator[Section]:
     """Samples by class; none from a discrete model that has no learned prior yet, whose uniform codes show nothing."""
-    if model.prior is None and model.discrete:
+    if model.lacks_prior:
         return
     torch.manual_seed(0)
     if model.prior is None or not model.classes:
