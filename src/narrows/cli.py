@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -160,10 +161,10 @@ def _positive(text: str) -> int:
     return value
 
 
-def _gammas(text: str) -> list[float]:
+def gammas(text: str) -> list[float]:
     values = [float(part) for part in text.split(",")]
-    if not all(value > 0 for value in values):
-        raise argparse.ArgumentTypeError(f"{text}: every squared error must be above 0")
+    if not all(0 < value < math.inf for value in values):
+        raise argparse.ArgumentTypeError(f"{text}: every squared error must be above 0 and finite")
     return values
 
 
@@ -258,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     curve.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
     curve.add_argument(
         "--gammas",
-        type=_gammas,
+        type=gammas,
         default=[64.0, 32.0, 8.0, 2.0, 0.5],
         metavar="G,G,...",
         help="the squared errors to hold, summed over the pixels of an image (64,32,8,2,0.5)",

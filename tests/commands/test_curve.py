@@ -132,6 +132,73 @@ def test_a_second_stage_resumes_from_its_own_copy_of_the_first(recipe: Path, fir
     torch.testing.assert_close(ours, theirs, rtol=0, atol=0)
 
 
+def test_a_run_keeps_to_its_first_stage(
+    recipe: Path, first: Path, both: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = shutil.copytree(first, tmp_path / "other")
+    run = shutil.copytree(both, tmp_path / "run")
+    assert main(["train", str(recipe), "--resume", "--out", str(run), "--on", str(other)]) == 1
+    assert "was begun on" in capsys.readouterr().err
+    shutil.copytree(both / "first", tmp_path / "new" / "first")
+    command = ["train", str(recipe), "--variant", "second", "--on", str(first), "--out", str(tmp_path / "new")]
+    assert main(command) == 1
+    assert "holds the first stage of another run" in capsys.readouterr().err
+
+
+def test_a_point_that_diverged_or_missed_is_told_and_small_sets_have_no_distance(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "curve"
+    command = ["curve", str(recipe), "--out", str(out), "--resume"]
+    assert main([*command, "--gammas", "8", "--limit", "20"]) == 0
+    (out / "gamma-2").mkdir()
+    (out / "gamma-2" / "diverged.txt").write_text("as a diverged run leaves it")
+    assert main([*command, "--gammas", "8,2", "--limit", "20"]) == 0
+    page = (out / "report.html").read_text()
+    assert "Diverged in training, and not shown: 2." in page
+    assert "More than 2% off their target: 8." in page
+    assert "There is no Fréchet distance" in page
+    assert main(["curve", str(recipe), "--out", str(tmp_path / "other"), "--data.test=0"]) == 1
+    assert "data.test holds out no image" in capsys.readouterr().err
+
+
+def test_codes_without_a_prior_are_not_sampled_in_a_curve(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
+) -> None:
+    monkeypatch.setattr(sys.modules["narrows.commands.curve"], "FEATURE_STEPS", 2)
+    held = ["--model.likelihood=GaussianCalibrated", "--estimator=DistortionTarget", "--estimator.gamma=4"]
+    out = tmp_path / "curve"
+    arguments = [*held, "--estimator.estimator=Pathwise", "--gammas", "9,8", "--out", str(out)]
+    assert main(["curve", str(tiny), *arguments]) == 0
+    assert not (out / "samples.png").exists()
+    (row, _) = csv.DictReader((out / "curve.csv").open())
+    assert "frechet_samples" not in row
+    assert float(row["frechet_reconstructions"]) > 0
+
+
+def test_options_of_a_learned_prior_are_refused_where_there_is_none(
+    first: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for option in (["--class", "3"], ["--temperature", "0.5"], ["--top-k", "3"], ["--top-p", "0.5"]):
+        assert main(["sample", str(first), *option]) == 1
+        assert f"{option[0]} steers a learned prior" in capsys.readouterr().err
+
+
+def test_a_pair_has_the_classes_and_the_prior_of_its_first(recipe: Path, trained: Path, tmp_path: Path) -> None:
+    """The first has ten classes and a prior of its codes; the second is trained on images without labels."""
+    digits = torch.randint(17, (80, 8, 8), generator=torch.Generator().manual_seed(0)) * 15
+    for number, digit in enumerate(digits.to(torch.uint8).numpy()):
+        (tmp_path / "images").mkdir(exist_ok=True)
+        Image.fromarray(digit).save(tmp_path / "images" / f"{number}.png")
+    out = tmp_path / "pair"
+    arguments = ["--variant", "second", "--on", str(trained), "--data", str(tmp_path / "images"), "--out", str(out)]
+    assert main(["train", str(recipe), *arguments, "--data.test=0.3", "--data.validation=0.3"]) == 0
+    assert main(["sample", str(out), "-n", "4", "--class", "3", "--temperature", "0.5"]) == 0
+    assert main(["evaluate", str(out)]) == 0
+    model = narrows.load(out)
+    assert model.classes == narrows.load(trained).classes != []
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -140,15 +207,24 @@ def test_a_second_stage_resumes_from_its_own_copy_of_the_first(recipe: Path, fir
         (["--variant", "second", "--on", "FIRST", "--estimator.gamma=500"], "set a gamma below that"),
         (["--variant", "second", "--on", "FIRST", "--data.size=16"], "both stages see the same images"),
         (["--variant", "second", "--on", "NOWHERE"], "neither a run folder nor a model on the hub"),
+        (["--variant", "second", "--on", "CODES"], "fit one first with `narrows prior"),
         (["--variant", "small"], "the finest resolution of layers is 4, but the features are 8x8"),
         (["--model.likelihood=DiscretizedLogistic"], "set --model.likelihood=GaussianCalibrated"),
     ],
 )
 def test_stages_that_do_not_fit_are_refused_before_anything_is_written(
-    recipe: Path, first: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+    recipe: Path,
+    first: Path,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    message: str,
 ) -> None:
     out = tmp_path / "out"
-    given = [str(first) if argument == "FIRST" else argument for argument in arguments]
+    codes = shutil.copytree(trained, tmp_path / "codes")
+    shutil.rmtree(codes / "prior")
+    given = [{"FIRST": str(first), "CODES": str(codes)}.get(argument, argument) for argument in arguments]
     assert main(["train", str(recipe), "--out", str(out), *given]) == 1
     assert message in capsys.readouterr().err
     assert not out.exists()

@@ -149,7 +149,7 @@ def test_bars_that_cannot_be_drawn_are_refused(bars: dict[str, tuple[float, floa
 
 
 def test_a_bar_for_every_layer_and_a_name_for_every_group() -> None:
-    rates = {"1x1, layer 1": 0.001, "8x8, layer 1": 3.0, "8x8, layer 2": 20.0}
+    rates = {("1x1", 1): 0.001, ("8x8", 1): 3.0, ("8x8", 2): 20.0}
     figure = layer_bars(rates)
     (texts,) = panels(figure.svg)
     assert {"1x1", "8x8", "Rate by layer, nats"} <= set(texts)
@@ -160,7 +160,7 @@ def test_a_bar_for_every_layer_and_a_name_for_every_group() -> None:
     assert heights[2] < heights[1] < heights[0]  # downwards, as SVG counts
 
 
-@pytest.mark.parametrize("rates", [{}, {"1x1, layer 1": float("nan")}])
-def test_bars_of_no_layer_or_of_no_number_are_refused(rates: dict[str, float]) -> None:
+@pytest.mark.parametrize("rates", [{}, {("1x1", 1): float("nan")}])
+def test_bars_of_no_layer_or_of_no_number_are_refused(rates: dict[tuple[str, int], float]) -> None:
     with pytest.raises(ValueError, match="finite rates"):
         layer_bars(rates)

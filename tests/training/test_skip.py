@@ -7,6 +7,8 @@ import torch
 
 from narrows.cli import main
 from narrows.errors import NarrowsError
+from narrows.training.loop import SKIPPED_INFINITE, DivergedError, Task, make_accelerator, train
+from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
 from narrows.training.skip import WARN_AFTER, WINDOW, GradientSkip
 
@@ -21,10 +23,12 @@ def test_a_norm_far_above_the_median_is_skipped_and_a_usual_one_is_not() -> None
     assert taken(skip, 5.9, 6.1, 100.0, 2.0) == [True, False, False, True]
 
 
-def test_a_norm_that_is_not_finite_is_skipped_and_forgotten() -> None:
+@pytest.mark.parametrize("first", [[], [float("nan")]])
+def test_a_norm_that_is_not_finite_is_skipped_and_forgotten(first: list[float]) -> None:
     skip = GradientSkip(3.0)
+    assert not any(taken(skip, *first))
     assert taken(skip, 1.0, float("nan"), float("inf"), 1.0) == [True, False, False, True]
-    assert skip.norms[:4].tolist() == [1.0, 1.0, 1.0, 1.0]
+    assert skip.norms[:3].tolist() == [1.0, 1.0, 0.0]
 
 
 def test_skipping_never_starves_and_a_long_run_of_it_is_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -63,3 +67,45 @@ def test_a_run_skips_says_so_and_resumes(tiny: Path, tmp_path: Path) -> None:
     assert main(["train", str(tiny), "--out", str(halves), "--resume", "--training.steps=12"]) == 0
     models = [(run / "model" / "model.safetensors").read_bytes() for run in (whole, halves)]
     assert models[0] == models[1]
+
+
+class Infinite(Task):
+    """Its loss is infinite from some call on, for so many calls."""
+
+    def __init__(self, first: int, count: int) -> None:
+        super().__init__()
+        self.weight, self.calls = torch.nn.Parameter(torch.ones(())), 0
+        self.bad = range(first, first + count)
+
+    def forward(self, *batch: torch.Tensor) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        self.calls += 1
+        loss = self.weight.square() * (float("inf") if self.calls in self.bad else 1.0)
+        return loss, {}
+
+
+class Nothing:
+    waited = 0.0
+
+    def __next__(self) -> tuple[torch.Tensor, ...]:
+        return ()
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.mark.parametrize(("count", "diverges"), [(3, False), (SKIPPED_INFINITE + 1, True)])
+def test_a_few_infinite_losses_are_skipped_and_many_end_the_run(tmp_path: Path, count: int, diverges: bool) -> None:
+    settings = TrainingSettings(steps=60, log_every=5, checkpoint_every=60, skip_factor=10.0)
+    run = RunFolder(tmp_path)
+    run.write_recipe("")
+    task = Infinite(10, count)
+    arguments = (lambda step: Nothing(), dict, lambda: None, settings, run, "test")
+    if diverges:
+        with pytest.raises(DivergedError):
+            train(make_accelerator(settings), task, *arguments)
+    else:
+        train(make_accelerator(settings), task, *arguments)
+        assert task.weight.isfinite()
+        rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
+        assert sum(row.get("skipped", 0) for row in rows) * 5 == pytest.approx(count)
+        assert all(row["gradient_norm_max"] >= row["gradient_norm"] for row in rows if row["split"] == "train")

@@ -89,7 +89,7 @@ class HierarchicalPosterior(Posterior):
         by_resolution = rates.split(list(self.hierarchy.layers.values()))
         for resolution, part in zip(self.hierarchy.layers, by_resolution, strict=True):
             size = f"{resolution}x{resolution}"
-            self.layer_rates |= {f"{size}, layer {number}": rate for number, rate in enumerate(part, start=1)}
+            self.layer_rates |= {(size, number): rate for number, rate in enumerate(part, start=1)}
             self.statistics[f"rate_at_{size}"] = part.sum(0).mean()
         return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0))
 

@@ -37,14 +37,14 @@ class Posterior(ABC):
         codes: integer codes [B, *grid], or [B, *grid, M] with M codes per position; None if the latents are continuous.
         losses: the bottleneck's own training losses by name, scalars with their weights applied.
         statistics: figures worth logging by name, scalars without gradient.
-        layer_rates: after a draw, the parts that its rate is the sum of, by name, from the first latents to the last:
-            nats of each example, [B], without gradient; {} where there is one part alone.
+        layer_rates: after a draw, the parts that its rate is the sum of, from the first latents to the last, by their
+            group and their number in it: nats of each example, [B], without gradient; {} if it has no parts.
     """
 
     codes: Tensor | None = None
     losses: dict[str, Tensor]
     statistics: dict[str, Tensor]
-    layer_rates: Mapping[str, Tensor] = MappingProxyType({})
+    layer_rates: Mapping[tuple[str, int], Tensor] = MappingProxyType({})
 
     @property
     @abstractmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,8 @@ __all__ = ["Sweep", "curve"]
 
 SHOWN, SAMPLED, SAMPLED_AT_ONCE = 10, 2000, 100
 FEATURE_STEPS = 1500
+LAST_ROWS = 5
+"""Of the metrics, over which the multiplier is averaged."""
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
     Raises:
         NarrowsError: if settings do not fit, or are not those of a point in the folder.
     """
-    gammas = sorted(set(sweep.gammas), reverse=True)
+    gammas = sorted({f"{gamma:g}": gamma for gamma in sweep.gammas}.values(), reverse=True)
     if any(out.glob("*")) and not resume:
         raise NarrowsError(f"{out} is not empty: continue a curve with --resume, or use another folder")
     # Decoded once, into a file that every point maps.
@@ -75,29 +78,33 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
             f"{sweep.recipe.name} is trained by {type(built.estimator).__name__}, which holds no distortion: a curve "
             "needs a recipe with the estimator DistortionTarget, such as hvae-svhn"
         )
+    data = open_images(built.data)
+    examples = len(data.test) if sweep.limit is None else min(sweep.limit, len(data.test))
+    if not examples:
+        raise NarrowsError("data.test holds out no image: raise it, since a curve is measured on such images")
     plans = {out / f"gamma-{gamma:g}": Plan(sweep.variant, [*shared, f"--estimator.gamma={gamma}"]) for gamma in gammas}
     train_trials("curve", sweep.recipe, plans, at_once)
     kept = {gamma: folder for gamma, folder in zip(gammas, plans, strict=True) if not diverged(folder)}
     if not kept:
         raise NarrowsError(f"every run in {out} diverged: set a lower --training.learning_rate, or training.clip_norm")
 
-    data = open_images(built.data)
-    examples = len(data.test) if sweep.limit is None else min(sweep.limit, len(data.test))
     measure_trials(list(kept.values()), examples, 1, sweep.limit, out, at_once)
-    features = _features(data)
     test = data.test.first(min(examples, SAMPLED))
+    features = _features(data, len(test))
     with progress("sample", len(kept), "models") as meter:
         points = []
         for gamma, folder in kept.items():
             points.append(_point(gamma, RunFolder(folder), test, features))
             meter.advance()
     told = None if features is None else accuracy(features, data.test)
-    return report_curve(sweep.recipe, points, to_unit(torch.from_numpy(test.pixels[:SHOWN].copy())), told, out)
+    originals = to_unit(torch.from_numpy(test.pixels[:SHOWN].copy()))
+    lost = [gamma for gamma in gammas if gamma not in kept]
+    return report_curve(sweep.recipe, points, lost, originals, told, out)
 
 
-def _features(data: ImageData) -> FeatureNetwork | None:
-    """The space of the Fréchet distance; None for data that no classifier can learn from."""
-    if not isinstance(data.train, Images) or len(data.classes) < 2:
+def _features(data: ImageData, images: int) -> FeatureNetwork | None:
+    """The space of the Fréchet distance; None for data that no classifier can learn from, or with too few images."""
+    if not isinstance(data.train, Images) or len(data.classes) < 2 or images <= FeatureNetwork.num_features:
         return None
     with progress("features", FEATURE_STEPS) as meter:
         return train_features(data.train, len(data.classes), steps=FEATURE_STEPS, advance=meter.advance)
@@ -110,21 +117,22 @@ def _point(gamma: float, run: RunFolder, test: Images, features: FeatureNetwork 
     x = to_unit(torch.from_numpy(test.pixels.copy()))
     torch.manual_seed(0)
     reconstructions = torch.cat([model.reconstruct(part) for part in x.split(SAMPLED_AT_ONCE)])
-    samples = torch.cat([model.sample(len(part)) for part in x.split(SAMPLED_AT_ONCE)])
+    images = {"frechet_reconstructions": reconstructions}
+    samples = None
+    if not model.lacks_prior:
+        samples = torch.cat([model.sample(len(part)) for part in x.split(SAMPLED_AT_ONCE)])
+        images["frechet_samples"] = samples
     frechet = {}
     if features is not None:
-        frechet = {
-            "frechet_samples": frechet_distance(features, test, samples),
-            "frechet_reconstructions": frechet_distance(features, test, reconstructions),
-        }
+        frechet = {name: frechet_distance(features, test, compared) for name, compared in images.items()}
     figures = json.loads(run.evaluation.read_text())["figures"]
-    rows = [row for row in read_metrics(run.metrics) if row["split"] == "train"]
+    multipliers = [row["multiplier"] for row in read_metrics(run.metrics) if row["split"] == "train"]
     return Point(
         gamma,
         figures,
-        rows[-1]["multiplier"],
+        statistics.fmean(multipliers[-LAST_ROWS:]),
         model.dimensions,
         reconstructions[:SHOWN],
-        samples[: 2 * SHOWN],
+        None if samples is None else samples[:SHOWN],
         frechet,
     )

@@ -39,6 +39,12 @@ def sample_images(
             f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`; of two stages the first "
             "needs it before the second is trained"
         )
+    prior = model.sampled_prior
+    asked = {"--class": label, "--temperature": temperature - 1, "--top-k": top_k, "--top-p": top_p}
+    if prior is None and (useless := [option for option, value in asked.items() if value]):
+        raise NarrowsError(
+            f"{useless[0]} steers a learned prior over codes, and the latents of {folder} are continuous"
+        )
     torch.manual_seed(seed)
     labels = None
     if model.classes:
@@ -46,7 +52,7 @@ def sample_images(
         labels = torch.tensor([chosen[i % len(chosen)] for i in range(n)])
     elif label is not None:
         raise NarrowsError(f"--class {label}: {folder} was trained on data without labels")
-    with progress("sample", model.prior.length if model.prior else 1, "codes") as meter:
+    with progress("sample", prior.length if prior else 1, "codes") as meter:
         observation = model.generate(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
     images = observation.sample() if full else observation.mean
     save_image(out, image_grid(images, columns=min(n, COLUMNS), scale=scale))

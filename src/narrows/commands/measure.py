@@ -26,11 +26,11 @@ def evaluate(folder: str, source: str | None, split: str, samples: int, limit: i
     images = getattr(data, split)
     images = images if limit is None else images.first(limit)
     with progress("evaluate", len(images), "images") as meter:
-        figures = measure(model, images, samples, advance=meter.advance).figures
+        measured = measure(model, images, samples, advance=meter.advance)
+    layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     if source is None:
         with whole_file(run.evaluation) as aside:
-            aside.write_text(
-                json.dumps({"split": split, "images": len(images), "samples": samples, "figures": figures}, indent=1)
-            )
+            found = {"split": split, "images": len(images), "samples": samples, "figures": measured.figures}
+            aside.write_text(json.dumps(found | {"layer_rates": layers}, indent=1))
         report_run(run, data)
-    return figures
+    return measured.figures | layers

@@ -16,7 +16,7 @@ from narrows.config import PriorRecipe, Recipe, Resolved, TrainingRecipe, find_r
 from narrows.data import Images, batches, open_images, to_unit
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
-from narrows.evaluation import gradient_noise, measure, measure_prior
+from narrows.evaluation import gradient_noise, measure, measure_prior, squared_error
 from narrows.models import Autoencoder, TwoStage
 from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.progress import progress
@@ -63,8 +63,8 @@ def train(
         )
     model = built.model(data.shape)
     model.classes = data.classes
-    kept = resume and run.first.exists()
-    _place(model, run.first if kept else built.on, built.estimator, validation, accelerator.device)
+    on = _first_stage(run, settings.get("on"), built.on, resume)
+    _place(model, on, built.estimator, validation, accelerator.device)
 
     def batches_from(step: int) -> Batches:
         return data.train.batches(
@@ -78,9 +78,9 @@ def train(
     # What does not fit is refused before anything is written.
     batches_from(0).close()
     rehearse(model, built.estimator)
-    if built.on is not None and not kept and accelerator.is_main_process:
-        copy_model(built.on, run.first)
     _begin(run, resolved, resume, accelerator)
+    if on is not None and on != run.first and accelerator.is_main_process:
+        copy_model(on, run.first)
     run_loop(
         accelerator,
         AutoencoderTask(model, built.estimator),
@@ -97,6 +97,23 @@ def train(
     return run
 
 
+def _first_stage(run: RunFolder, begun: str | None, on: str | None, resume: bool) -> str | Path | None:
+    """Where the first stage is read from: a resumed run has its own copy, and keeps to it.
+
+    Raises:
+        NarrowsError: if it was begun on another, or a new run would write over a first stage.
+    """
+    if resume and on != begun:
+        raise NarrowsError(
+            f"--on {on}: the run in {run.path} was begun on {begun}, which cannot be changed; train anew"
+        )
+    if not run.first.exists():
+        return on
+    if not resume:
+        raise NarrowsError(f"{run.first} holds the first stage of another run: train into another folder")
+    return run.first
+
+
 def _place(
     model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Images, device: torch.device
 ) -> None:
@@ -108,9 +125,14 @@ def _place(
     if on is None:
         raise NarrowsError("this recipe is of the second of two stages: say --on RUN, the run folder of the first")
     first = load(on)
+    if first.lacks_prior:
+        raise NarrowsError(
+            f"the first stage in {on} has codes and no prior of them, so that the pair could never be sampled: fit "
+            f"one first with `narrows prior {on}`"
+        )
     model.place_on(first)
     if isinstance(estimator, DistortionTarget):
-        reached = measure(first.to(device), validation).figures["squared_error"]
+        reached = squared_error(first.to(device), validation)
         first.cpu()  # beside the second stage, with which it is moved
         if estimator.gamma >= reached:
             raise NarrowsError(

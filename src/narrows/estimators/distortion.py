@@ -1,12 +1,13 @@
 """A held distortion: as few nats as possible for a given squared error, by a multiplier that finds the exchange rate.
 
-"Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2020), equations 3 and 4 and
+"Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2021), equations 3 and 4 and
 appendix: minimise the rate subject to E||x - mu(z)||^2 = gamma.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from narrows.bottlenecks.posterior import Draw, Posterior
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
 from narrows.estimators.evidence import Estimator, Evidence
+from narrows.estimators.pathwise import ImportanceWeighted
+from narrows.estimators.vimco import VIMCO
 
 __all__ = ["DistortionTarget"]
 
@@ -22,7 +25,10 @@ _LEAST, _MOST = 1e-4, 0.9999
 """What the multiplier is projected to."""
 
 _LATELY = 0.01
-"""The share of a step in the distortion as it was lately."""
+"""The share of a step in the distortion and the multiplier as they were lately."""
+
+_NEAR, _AT_BOUND = 0.02, 0.05
+"""How far D may be from gamma, as a share of it, and be held; and how far the multiplier from a bound, and be at it."""
 
 _LOOK_EVERY = 100
 """Steps between two looks at whether gamma is out of reach."""
@@ -39,20 +45,22 @@ class DistortionTarget(Estimator):
     trade, and the loss is l D. The multiplier is part of the state; in evaluation mode it stays.
 
     The likelihood must have no scale to learn, as GaussianCalibrated and Bernoulli have none: this loss has no gradient
-    for one. A gamma that is out of reach leaves l at its upper bound; after `patience` such steps that is warned of,
-    with the distortion that was reached.
+    for one. A gamma that is out of reach leaves l near one of its bounds, and a running mean of D more than 2% away;
+    after `patience` such steps in a row that is warned of, with the distortion reached. A batch whose D is not finite
+    moves nothing. Of relaxed codes D is that of the mixtures that are decoded.
 
     The figures are `multiplier` (l), `squared_error` (D, the mean over the batch), `rate` (R, in nats), beside those of
     the estimator within.
 
     Args:
         gamma: the distortion to hold, a squared error summed over all dimensions of an example.
-        estimator: how the gradient of the loss is found; its weight of the KL should be 1.
+        estimator: how the gradient of the loss is found; one whose loss is the mean over S, and whose weight of the KL
+            (`beta`) is 1.
         learning_rate: Adam's step size for the multiplier, whose decay rates are 0 and 0.999.
-        patience: the steps in a row with l at its upper bound after which gamma counts as out of reach.
+        patience: the steps in a row after which gamma counts as out of reach.
 
     Raises:
-        NarrowsError: if `gamma`, `learning_rate` or `patience` is not above 0.
+        NarrowsError: if `gamma`, `learning_rate` or `patience` is not above 0 and finite, or `estimator` does not suit.
     """
 
     multiplier: Tensor
@@ -64,15 +72,25 @@ class DistortionTarget(Estimator):
     def __init__(self, gamma: float, estimator: Estimator, learning_rate: float = 2e-4, patience: int = 5000) -> None:
         super().__init__(estimator.samples)
         for name, value in {"gamma": gamma, "learning_rate": learning_rate, "patience": patience}.items():
-            if not value > 0:
-                raise NarrowsError(f"{name} is {value}: it must be above 0")
+            if not 0 < value < math.inf:
+                raise NarrowsError(f"{name} is {value}: it must be above 0 and finite")
+        if isinstance(estimator, ImportanceWeighted | VIMCO):
+            raise NarrowsError(
+                f"{type(estimator).__name__} minimises a bound of S latents together, and holds no mean distortion: "
+                "use an estimator such as Pathwise, REINFORCE or StraightThroughGumbel"
+            )
+        if getattr(estimator, "beta", 1.0) != 1:
+            raise NarrowsError(
+                f"{type(estimator).__name__}.beta is {estimator.beta}: the multiplier alone weighs the rate; "
+                "set --estimator.estimator.beta=1"
+            )
         self.gamma, self.estimator = gamma, estimator
         self.learning_rate, self.patience = learning_rate, patience
         self.register_buffer("multiplier", torch.tensor(_MOST))
         self.register_buffer("square", torch.zeros(()))
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
         self.register_buffer("stuck", torch.zeros((), dtype=torch.long))
-        self.register_buffer("lately", torch.zeros(()))
+        self.register_buffer("lately", torch.zeros(2))
         self.watched = 0
 
     def draw(self, posterior: Posterior) -> Draw:
@@ -94,8 +112,9 @@ class DistortionTarget(Estimator):
         }
         if self.training:
             total, count = global_sum(torch.stack([found, torch.ones_like(found)]))
-            self._ascend(total / count - self.gamma)
-            self._watch(total / count)
+            if (total / count).isfinite():
+                self._ascend(total / count - self.gamma)
+                self._watch(total / count)
         return loss
 
     def _ascend(self, gradient: Tensor) -> None:
@@ -107,16 +126,22 @@ class DistortionTarget(Estimator):
 
     def _watch(self, distortion: Tensor) -> None:
         """Warn when gamma proves out of reach. The answer is asked for now and then only: a device must stop for it."""
-        self.lately.lerp_(distortion, (1 / self.steps).clamp_min(_LATELY))
-        self.stuck.add_(1).mul_(self.multiplier >= _MOST)
+        found = torch.stack([distortion, self.multiplier])
+        distortion, multiplier = self.lately.lerp_(found, (1 / self.steps).clamp_min(_LATELY))
+        above = (distortion > (1 + _NEAR) * self.gamma) & (multiplier > 1 - _AT_BOUND)
+        below = (distortion < (1 - _NEAR) * self.gamma) & (multiplier < _AT_BOUND)
+        self.stuck.add_(1).mul_(above | below)
         self.watched += 1
         if self.watched % _LOOK_EVERY == 0 and self.stuck >= self.patience:
             logger.warning(
-                "gamma %g is out of reach so far: after %d steps with the multiplier at %g the squared error is %.4g; "
-                "raise estimator.gamma, train longer, or give the model more latents or a wider decoder",
+                "gamma %g is out of reach so far: for %d steps the multiplier has been near a bound (%.4f), and the "
+                "squared error is %.4g; %s",
                 self.gamma,
                 int(self.stuck),
-                _MOST,
-                self.lately.item(),
+                multiplier.item(),
+                distortion.item(),
+                "raise estimator.gamma, train longer, or give the model more latents or a wider decoder"
+                if above
+                else "the model loses no more even without any rate: lower estimator.gamma",
             )
             self.stuck.zero_()

@@ -23,7 +23,7 @@ from narrows.estimators import importance_weighted_bound
 from narrows.models import Autoencoder
 from narrows.priors import Prior
 
-__all__ = ["Measurement", "measure", "measure_prior"]
+__all__ = ["Measurement", "measure", "measure_prior", "squared_error"]
 
 SSIM_WINDOW = 11
 """The side of the window that SSIM compares; smaller images have none."""
@@ -40,12 +40,13 @@ class Measurement:
             E_q||x - E[x|z]||^2 summed over an image; `mse` over pixels in [0, 1], `psnr` (dB) and `ssim` of the
             reconstructions, averaged over images; `perplexity` and `usage` (the share of codes in use) of the codes.
         counts: how often each code was used, [M, K]; None if the latents are continuous.
-        layer_rates: the parts of the rate, in nats per example, from the first latents to the last; {} if it has none.
+        layer_rates: the parts of the rate by group and number, in nats per example, from the first latents to the last;
+            {} if it has none.
     """
 
     figures: dict[str, float]
     counts: Tensor | None
-    layer_rates: dict[str, float]
+    layer_rates: dict[tuple[str, int], float]
 
 
 @torch.no_grad()
@@ -76,26 +77,41 @@ def measure(
     if isinstance(model.posterior(torch.zeros(1, *model.shape, device=device)), CodePosterior):
         samples = 1
     totals: dict[str, float] = defaultdict(float)
-    layers: dict[str, float] = defaultdict(float)
+    layers: dict[tuple[str, int], float] = defaultdict(float)
     counts = None
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         for pixels, labels in _batches(images, max(1, batch_size // samples)):
             x = to_unit(pixels.to(device))
             posterior, figures = _figures(model, x, None if labels is None else labels.to(device), samples)
-            for sums, parts in ((totals, figures), (layers, posterior.layer_rates)):
-                for name, values in parts.items():
-                    sums[name] += values.double().sum().item()
+            for name, values in figures.items():
+                totals[name] += values.double().sum().item()
+            for layer, values in posterior.layer_rates.items():
+                layers[layer] += values.double().sum().item()
             codes = posterior.codes
             if codes is not None:
                 batch_counts = count(codes.reshape(-1, model.codes.codebooks), model.codes.codebook_size).double()
                 counts = batch_counts if counts is None else counts + batch_counts
             advance(len(x))
     model.train(training)
-    means, layer_rates = ({name: total / len(images) for name, total in sums.items()} for sums in (totals, layers))
+    means = {name: total / len(images) for name, total in totals.items()}
+    layer_rates = {layer: total / len(images) for layer, total in layers.items()}
     if counts is not None:
         means |= {name: value.item() for name, value in usage_statistics(counts).items()}
     return Measurement(means, counts, layer_rates)
+
+
+@torch.no_grad()
+def squared_error(model: Autoencoder, images: Images, batch_size: int = 100) -> float:
+    """E_q||x - E[x|z]||^2 of an image, from one draw each; as `measure`'s, without the rest."""
+    device = next(model.parameters()).device
+    total = 0.0
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for pixels, _ in _batches(images, batch_size):
+            _, evidence = model.evidence(to_unit(pixels.to(device)), lambda posterior: posterior.draw())
+            total += evidence.squared_error().sum().item()
+    return total / len(images)
 
 
 @torch.no_grad()

@@ -21,11 +21,11 @@ class Point:
     Args:
         gamma: the squared error it was held to.
         figures: of the test split, as `measure` gives them.
-        multiplier: the multiplier l after the last step.
+        multiplier: the multiplier l over the last steps.
         dimensions: d of the data.
         reconstructions: of images of the test split, [N, C, H, W].
-        samples: means of p(x|z) under the prior, [M, C, H, W].
-        frechet: the Fréchet distances of samples and of reconstructions to the test split; {} for data without labels.
+        samples: means of p(x|z) under the prior, [M, C, H, W]; None where no prior was fitted to discrete codes.
+        frechet: the Fréchet distances of samples and of reconstructions to the test split, where they were measured.
     """
 
     gamma: float
@@ -33,7 +33,7 @@ class Point:
     multiplier: float
     dimensions: int
     reconstructions: Tensor
-    samples: Tensor
+    samples: Tensor | None
     frechet: dict[str, float]
 
     @property
@@ -43,6 +43,7 @@ class Point:
         return {
             "gamma": self.gamma,
             "squared_error": self.figures["squared_error"],
+            "off_target": self.figures["squared_error"] / self.gamma - 1,
             "rate": self.figures["rate_bits_per_dim"] * nats,
             "log_likelihood": self.figures["log_likelihood"],
             "elbo": -self.figures["bits_per_dim"] * nats,

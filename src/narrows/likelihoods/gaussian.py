@@ -74,8 +74,10 @@ class GaussianCalibrated(Likelihood):
 
     @torch.no_grad()
     def follow(self, squares: Tensor) -> None:
-        """Move the variance towards the mean of the squared errors of all processes; the first time, onto it."""
+        """Move the variance towards the mean of the squared errors of all processes, if finite; at first, onto it."""
         total, count = global_sum(torch.stack([squares.sum(), squares.new_tensor(squares.numel())]))
+        if not total.isfinite():
+            return
         self.seen += 1
         self.variance.lerp_(total / count, (1 / self.seen).clamp_min(1 - DECAY))
         self.variance.clamp_min_(_least_scale(self.levels) ** 2)

@@ -88,6 +88,11 @@ class Autoencoder(nn.Module):
         return self.discrete and self.prior is None
 
     @property
+    def sampled_prior(self) -> Prior | None:
+        """The learned prior that samples begin with; None where they are drawn from the fixed one."""
+        return self.prior
+
+    @property
     def codes(self) -> CodeSpec:
         """What a prior over this model's codes needs to know of them.
 

@@ -16,17 +16,18 @@ from narrows.bottlenecks import Draw, HierarchicalPosterior, Hierarchy, Posterio
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Likelihood, Observation
 from narrows.models.autoencoder import Autoencoder, lines
+from narrows.priors import Prior
 
 __all__ = ["TwoStage", "TwoStagePosterior"]
 
 FIRST = "first stage"
-"""Its part of the rate."""
+"""The group of its parts of the rate."""
 
 
 class TwoStagePosterior(Posterior):
     """q(z1|x) q(z2|x, x'), where x' is the first model's mean given z1; its z is the second model's last feature map.
 
-    The rate of a draw is that of both stages; the first's part of it is without gradient.
+    The rate of a draw is that of both stages; the first's part of it is without gradient, and is under its fixed prior.
 
     Args:
         model: both stages.
@@ -45,13 +46,16 @@ class TwoStagePosterior(Posterior):
     def draw(self, samples: int = 1) -> Draw:
         """Draw z1 and z2 of each example S times."""
         shape = (samples, len(self.x))
-        with torch.no_grad():
-            coarse = self.model.first.posterior(self.x).draw(samples)
+        # In full precision, as it is measured and sampled: a code near a tie would be another in half of it.
+        with torch.no_grad(), torch.autocast(self.x.device.type, enabled=False):
+            first = self.model.first.posterior(self.x)
+            coarse = first.draw(samples)
             known = self.model.first.observe(coarse.z.flatten(0, 1)).mean
         posterior = self.model.refined(self.x.expand(samples, *self.x.shape).flatten(0, 1), known)
         fine = posterior.draw()
-        layers = {name: rate.view(shape).mean(0) for name, rate in posterior.layer_rates.items()}
-        self.layer_rates = {FIRST: coarse.rate, **layers}
+        below = first.layer_rates or {("", 1): coarse.rate}
+        self.layer_rates = {(f"{FIRST} {group}".strip(), number): rate for (group, number), rate in below.items()}
+        self.layer_rates |= {name: rate.view(shape).mean(0) for name, rate in posterior.layer_rates.items()}
         self.statistics = {**posterior.statistics, "rate_first_stage": coarse.rate.mean()}
         return Draw(
             fine.z.view(*shape, *fine.z.shape[2:]),
@@ -65,7 +69,9 @@ class TwoStage(Autoencoder):
     """A second stage, trained, on a first one, frozen; together they are one model of x.
 
     The second is a very deep VAE. Its posterior reads x and x'; its latents, and so its mean, are given x' at every
-    resolution, by a bottom-up network of their own. The rate, the bounds and the samples are those of the pair.
+    resolution, by a bottom-up network of their own. The bounds and the samples are those of the pair, and so are the
+    classes, which are the first's. Where a prior was fitted to the codes of the first, samples are drawn from it, while
+    the rate stays that under the first's fixed prior: the bound is then looser than it could be.
 
     Args:
         shape: (C, H, W) of one example.
@@ -94,6 +100,7 @@ class TwoStage(Autoencoder):
         self.embed_known = encoder(shape[0], bottleneck.features)
         self.read_known = bottleneck.reader()
         self.first_stage: Autoencoder | None = None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @property
     def first(self) -> Autoencoder:
@@ -111,8 +118,13 @@ class TwoStage(Autoencoder):
         """Whether the first stage has discrete codes and no prior of them."""
         return self.first.lacks_prior
 
+    @property
+    def sampled_prior(self) -> Prior | None:
+        """The learned prior of the first stage."""
+        return self.first.sampled_prior
+
     def place_on(self, first: Autoencoder) -> None:
-        """Take `first` as the first stage, frozen and in evaluation mode from now on.
+        """Take `first` as the first stage, frozen and in evaluation mode from now on, and its classes.
 
         Raises:
             NarrowsError: if it models examples of another shape.
@@ -123,6 +135,7 @@ class TwoStage(Autoencoder):
                 f"{'x'.join(map(str, self.shape))}: both stages see the same images; set data.size and data.channels"
             )
         self.first_stage = first.eval().requires_grad_(False)
+        self.classes = first.classes
 
     def train(self, mode: bool = True) -> TwoStage:
         """Put the second stage into training or evaluation mode; the first stays in evaluation mode."""
@@ -137,7 +150,7 @@ class TwoStage(Autoencoder):
 
     def refined(self, x: Tensor, known: Tensor) -> HierarchicalPosterior:
         """q(z2|x, x') of x and x' = `known`, both [B, C, H, W] in [0, 1]."""
-        return self._refined(self.encoder(2 * x - 1), known)
+        return self._refined(self.features(x), known)
 
     @torch.no_grad()
     def generate(self, n: int, *arguments: Any, **options: Any) -> Observation:
@@ -154,12 +167,12 @@ class TwoStage(Autoencoder):
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
         """Decode `steps` (T) points between two batches: along the first stage's path, with the features on a line."""
         known = self.first.interpolate(start, end, steps)
-        features = lines(self.encoder(2 * start - 1), self.encoder(2 * end - 1), steps)
+        features = lines(self.features(start), self.features(end), steps)
         posterior = self._refined(features.flatten(0, 1), known.flatten(0, 1))
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
 
     def _refined(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
-        # The sum of two convolutions, of x and of x', is one convolution of both.
+        # For convolutions, such as ImageStem, the sum of one of x and one of x' is a convolution of both.
         return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
 
     def _context(self, known: Tensor) -> dict[int, Tensor]:

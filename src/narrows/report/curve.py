@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,22 +28,34 @@ PANELS = {
     "frechet_samples": "Fréchet distance of samples",
     "frechet_reconstructions": "Fréchet distance of reconstructions",
 }
+MISSED = 0.02
+"""How far the squared error may be from its target, as a share of it."""
+
 COLUMNS = {
     "gamma": "target",
     "squared_error": "squared error",
+    "off_target": "off by, share",
     **PANELS,
     "bits_per_dim": "bits/dim",
     "psnr": "PSNR, dB",
+    "multiplier": "multiplier",
 }
-COLUMNS |= {"multiplier": "multiplier"}
 
 
-def report_curve(recipe: Recipe, points: Sequence[Point], originals: Tensor, accuracy: float | None, out: Path) -> Path:
+def report_curve(
+    recipe: Recipe,
+    points: Sequence[Point],
+    lost: Sequence[float],
+    originals: Tensor,
+    accuracy: float | None,
+    out: Path,
+) -> Path:
     """Write `report.html`, `curve.csv`, `curve.svg`, `reconstructions.png` and `samples.png` into `out`.
 
     Args:
         recipe: what was trained.
         points: from the largest gamma to the smallest.
+        lost: the gammas whose training diverged.
         originals: the images of which the points hold reconstructions, [N, C, H, W].
         accuracy: of the classifier whose features the Fréchet distances are in; None where there are none.
         out: the folder of the curve.
@@ -64,13 +76,12 @@ def report_curve(recipe: Recipe, points: Sequence[Point], originals: Tensor, acc
         ["original", *names],
         "Images of the test split and the mean of p(x|z); the squared error held, and the rate that it took.",
     )
-    samples = grid(
-        torch.cat([point.samples[:width] for point in points]),
-        width,
-        names,
-        "Means of p(x|z), the latents drawn from the prior.",
-    )
-    for name, picture in {"reconstructions": reconstructions, "samples": samples}.items():
+    pictures = {"reconstructions": reconstructions}
+    drawn = [point.samples for point in points if point.samples is not None]
+    if len(drawn) == len(points):
+        text = "Means of p(x|z), the latents drawn from the prior."
+        pictures["samples"] = grid(torch.cat(drawn), width, names, text)
+    for name, picture in pictures.items():
         with whole_file(out / f"{name}.png") as aside:
             aside.write_bytes(base64.b64decode(picture.png))
     columns = {name: title for name, title in COLUMNS.items() if name in rows[0]}
@@ -83,22 +94,25 @@ def report_curve(recipe: Recipe, points: Sequence[Point], originals: Tensor, acc
             "squared errors": f"{rows[0]['squared_error']:.3g} to {rows[-1]['squared_error']:.3g}",
         },
         [
-            Section("Figures", _text(accuracy), [Table("", list(columns.values()), cells), drawing]),
-            Section("Reconstructions", blocks=[reconstructions]),
-            Section("Samples", blocks=[samples]),
+            Section("Figures", _text(rows, lost, accuracy), [Table("", list(columns.values()), cells), drawing]),
+            *(Section(name.capitalize(), blocks=[picture]) for name, picture in pictures.items()),
         ],
     )
     write_page(out / "report.html", page)
     return out / "report.html"
 
 
-def _text(accuracy: float | None) -> str:
+def _text(rows: Sequence[Mapping[str, float]], lost: Sequence[float], accuracy: float | None) -> str:
     text = (
         "On the test split. The rate is what the latents cost; the squared error, summed over the pixels of an image, "
         "what they leave; the ELBO is over dequantised pixels."
     )
+    if missed := [f"{row['gamma']:g}" for row in rows if abs(row["off_target"]) > MISSED]:
+        text += f" More than {MISSED:.0%} off their target: {', '.join(missed)}."
+    if lost:
+        text += f" Diverged in training, and not shown: {', '.join(f'{gamma:g}' for gamma in lost)}."
     if accuracy is None:
-        return f"{text} There is no Fréchet distance, for the data have no labels to learn features from."
+        return f"{text} There is no Fréchet distance: it takes labels to learn features from, and more test images."
     return (
         f"{text} The Fréchet distances are to as many test images, in the features of a small classifier of these data "
         f"({accuracy:.1%} of the test images told right): they compare these models with each other alone."

@@ -1,4 +1,4 @@
-"""The drawings of a report: learning curves, bits split into rate and distortion, and the use of codebooks."""
+"""The drawings of a report: learning curves, bits split into rate and distortion, rates of layers, use of codebooks."""
 
 from __future__ import annotations
 
@@ -114,14 +114,14 @@ def bits_bar(
 
 
 def layer_bars(
-    rates: Mapping[str, float],
+    rates: Mapping[tuple[str, int], float],
     caption: str = "The rate of every layer in nats, from the first to the last, on a logarithmic axis.",
 ) -> Figure:
     """A bar for every layer's rate; one below `COLLAPSED` nats has no bar.
 
     Args:
-        rates: nats per example by the layer's name, such as "8x8, layer 2"; layers whose names begin alike stand in
-            one colour, the next in the other.
+        rates: nats per example of each layer, by its group, such as "8x8", and its number in it; a group stands in one
+            colour, the next in the other.
         caption: what the bars show.
 
     Raises:
@@ -129,7 +129,7 @@ def layer_bars(
     """
     if not rates or not all(map(math.isfinite, rates.values())):
         raise ValueError(f"Bars are drawn of the finite rates of at least one layer; got {dict(rates)}.")
-    groups = list(dict.fromkeys(name.partition(",")[0] for name in rates))
+    groups = list(dict.fromkeys(group for group, _ in rates))
     figure, axes = canvas("Rate by layer, nats", 660, 230)
     values = np.array(list(rates.values()))
     top = max(10 * COLLAPSED, float(values.max()))
@@ -138,7 +138,7 @@ def layer_bars(
     axes.yaxis.set_minor_formatter(NullFormatter())
     ticks = []
     for number, group in enumerate(groups):
-        places = [place for place, name in enumerate(rates) if name.partition(",")[0] == group]
+        places = [place for place, (own, _) in enumerate(rates) if own == group]
         heights = np.maximum(values[places], COLLAPSED)
         axes.bar(places, heights - COLLAPSED, 0.8, COLLAPSED, color=(ACCENT, SECOND)[number % 2])
         ticks.append((sum(places) / len(places), group))

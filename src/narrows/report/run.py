@@ -10,6 +10,7 @@ from typing import Any
 import torch
 import yaml
 
+from narrows.bottlenecks import HierarchicalPosterior, Hierarchy
 from narrows.data import ImageData, Images, to_unit
 from narrows.evaluation import Measurement, measure
 from narrows.models import Autoencoder, TwoStage
@@ -45,6 +46,8 @@ def report_run(run: RunFolder, data: ImageData) -> None:
     ]
     if measured.layer_rates:
         sections.append(_layers(measured.layer_rates))
+    if isinstance(model.bottleneck, Hierarchy) and not isinstance(model, TwoStage):
+        sections.append(_from_coarse_to_fine(model, originals[:COLUMNS]))
     if isinstance(model, TwoStage) and not model.lacks_prior:
         sections.append(_refinement(model))
     if measured.counts is not None:
@@ -84,20 +87,34 @@ def _held(run: RunFolder, measured: Measurement) -> dict[str, str]:
     return {} if gamma is None else {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
 
 
-def _layers(rates: Mapping[str, float]) -> Section:
+def _layers(rates: Mapping[tuple[str, int], float]) -> Section:
     """What each layer costs, and each resolution; layers without rate are named."""
     groups: dict[str, list[float]] = {}
-    for name, rate in rates.items():
-        groups.setdefault(name.partition(",")[0], []).append(rate)
-    collapsed = [name for name, rate in rates.items() if rate < COLLAPSED]
+    for (group, _), rate in rates.items():
+        groups.setdefault(group, []).append(rate)
+    collapsed = [f"{group} layer {number}" for (group, number), rate in rates.items() if rate < COLLAPSED]
     text = f"Of {len(rates)} layers, {len(collapsed) or 'none'} carr{'ies' if len(collapsed) == 1 else 'y'} less than "
     text += f"{COLLAPSED:g} nats" + (f" and collapsed: {'; '.join(collapsed)}." if collapsed else ": none collapsed.")
-    total = sum(rates.values())
     rows: list[list[Cell]] = [
-        [group, len(own), sum(own), f"{sum(own) / total:.1%}", min(own), max(own)] for group, own in groups.items()
+        [group, len(own), sum(own), "  ".join(f"{rate:.3g}" for rate in own)] for group, own in groups.items()
     ]
-    columns = ["latents", "layers", "rate, nats", "share", "least of a layer", "most of a layer"]
+    columns = ["latents", "layers", "rate, nats", "of each layer"]
     return Section("Rate by layer", text, [layer_bars(rates), Table("On validation images.", columns, rows)])
+
+
+@torch.no_grad()
+def _from_coarse_to_fine(model: Autoencoder, originals: torch.Tensor) -> Section:
+    """Reconstructions from the latents up to each resolution."""
+    posterior = model.posterior(originals)
+    assert isinstance(posterior, HierarchicalPosterior)
+    resolutions = list(posterior.hierarchy.layers)
+    rows = [model.observe(posterior.partial(resolution)).mean for resolution in resolutions]
+    names = [*(f"up to {resolution}x{resolution}" for resolution in resolutions), "original"]
+    text = (
+        "The mean of p(x|z) where the latents up to a resolution know the image, and the finer are the prior's means."
+    )
+    pictures = grid(torch.cat([*rows, originals]), len(originals), names, "Validation images.")
+    return Section("From coarse to fine", text, [pictures])
 
 
 @torch.no_grad()

@@ -30,6 +30,10 @@ from narrows.training.skip import GradientSkip
 __all__ = ["Batches", "DivergedError", "Task", "make_accelerator", "train"]
 
 
+SKIPPED_INFINITE = 20
+"""Steps in a row that may be skipped because the loss is not finite."""
+
+
 class DivergedError(NarrowsError):
     """The loss or the weights are no longer finite."""
 
@@ -105,6 +109,8 @@ def train(
         run.forget_after(first)
     log = _Log(run, accelerator.is_main_process)
     healthy = torch.ones((), dtype=torch.bool, device=accelerator.device)
+    infinite = torch.zeros((), dtype=torch.long, device=accelerator.device)
+    largest = torch.zeros((), device=accelerator.device)
     stream = batches(first)
     began, waited_before, stepped_before, skipped = time.monotonic(), 0.0, first, 0
     try:
@@ -119,10 +125,14 @@ def train(
                 if settings.clip_norm is not None or skip is not None or logging:
                     norm = accelerator.clip_grad_norm_(task.parameters(), settings.clip_norm or math.inf)
                     figures["gradient_norm"] = torch.as_tensor(norm, device=accelerator.device)
+                    figures["gradient_norm_max"] = largest = torch.maximum(largest, figures["gradient_norm"])
                     taken = skip is None or skip(figures["gradient_norm"])
                 if taken:
                     optimizer.step()
-                    healthy &= torch.isfinite(loss.detach())
+                elif accelerator.scaler is not None:
+                    accelerator.scaler.update()  # or it would still hold this step's gradients as unscaled
+                infinite = torch.where(loss.detach().isfinite(), 0, infinite + 1)
+                healthy &= infinite <= (0 if taken else SKIPPED_INFINITE)
                 optimizer.zero_grad()
                 skipped += not taken
                 if logging:
@@ -146,6 +156,7 @@ def train(
                         export()
                 if logging:
                     began, waited_before, stepped_before, skipped = time.monotonic(), stream.waited, step, 0
+                    largest = torch.zeros_like(largest)
                 meter.advance()
     finally:
         stream.close()
@@ -177,7 +188,8 @@ def _average(accelerator: Accelerator, figures: dict[str, Any]) -> dict[str, flo
 
 
 def _finite(task: Task) -> Tensor:
-    return torch.stack([parameter.detach().isfinite().all() for parameter in task.parameters()]).all()
+    state = [value for value in task.state_dict().values() if value.is_floating_point()]
+    return torch.stack([value.isfinite().all() for value in state]).all()
 
 
 def _require_health(healthy: Tensor, step: int, checkpoints: Path) -> None:

@@ -44,16 +44,16 @@ class GradientSkip(nn.Module):
     def forward(self, norm: Tensor) -> bool:
         """Whether to take the step of a gradient of this norm, a scalar; a norm that is not finite is never taken."""
         seen = int(self.seen)
-        usual = self.norms[: min(seen, WINDOW)].median() if seen else norm
-        taken = bool(norm.isfinite() & (norm <= self.factor * usual))
-        # What is not finite has no size to be remembered by.
-        self.norms[seen % WINDOW] = torch.where(norm.isfinite(), norm, usual)
-        self.seen += 1
+        taken = bool(norm.isfinite())
+        if taken:  # what is not finite has no size to be remembered by
+            taken = not seen or bool(norm <= self.factor * self.norms[: min(seen, WINDOW)].median())
+            self.norms[seen % WINDOW] = norm
+            self.seen += 1
         self.in_a_row = 0 if taken else self.in_a_row + 1
         if self.in_a_row == WARN_AFTER:
             logger.warning(
-                "%d steps in a row were skipped, for their gradients' norms are over %g times the median before them; "
-                "the last is %.3g: lower training.learning_rate, or raise training.skip_factor",
+                "%d steps in a row were skipped, for their gradients' norms are not finite or over %g times the median "
+                "before; the last is %.3g: lower training.learning_rate, or raise training.skip_factor",
                 WARN_AFTER,
                 self.factor,
                 norm.item(),
