@@ -34,6 +34,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.pixelcnn
 	$(BIN)/python -m benchmarks.autoregressive
 	$(BIN)/python -m benchmarks.hierarchy
+	$(BIN)/python -m benchmarks.wavenet
 	$(BIN)/python -m benchmarks.loader
 
 clean:

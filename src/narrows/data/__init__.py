@@ -1,24 +1,35 @@
 """Files to tensors and back: images from a folder, IDX, Parquet, the hub or built in, and the batches to train on."""
 
+from narrows.data.clips import Clips
 from narrows.data.errors import DataError
 from narrows.data.files import image_grid, read_images, save_image, to_uint8, to_unit
 from narrows.data.images import ImageData, Images, open_images
 from narrows.data.loader import Loader, batches
 from narrows.data.settings import ImageSettings
+from narrows.data.sound import SoundData, open_sounds
+from narrows.data.sound_files import read_sound, to_waveform, write_sound
+from narrows.data.sound_settings import SoundSettings
 from narrows.data.stream import StreamedImages
 
 __all__ = [
+    "Clips",
     "DataError",
     "ImageData",
     "ImageSettings",
     "Images",
     "Loader",
+    "SoundData",
+    "SoundSettings",
     "StreamedImages",
     "batches",
     "image_grid",
     "open_images",
+    "open_sounds",
     "read_images",
+    "read_sound",
     "save_image",
     "to_uint8",
     "to_unit",
+    "to_waveform",
+    "write_sound",
 ]

@@ -5,6 +5,7 @@ from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.hierarchy import ImageHead, ImageStem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 from narrows.networks.transformer import PatchTransformer
+from narrows.networks.wavenet import WaveNet
 
 __all__ = [
     "CausalTransformer",
@@ -16,4 +17,5 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",
+    "WaveNet",
 ]

@@ -1,0 +1,219 @@
+"""Sound from wherever it is, by split, as 16-bit clips of one channel at one rate: a folder of files, or the hub."""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from itertools import islice
+
+import numpy as np
+
+from narrows.data.clips import Clips
+from narrows.data.errors import DataError
+from narrows.data.loader import permutation
+from narrows.data.sound_files import Sound, decode_sound, to_int16
+from narrows.data.sound_settings import SoundSettings
+from narrows.data.sound_sources import FoundSound, Recording, find_sound
+from narrows.data.undecoded import Refused, Skipped
+from narrows.progress import Meter, progress
+
+__all__ = ["SoundData", "open_sounds"]
+
+CLIPPED = 0.001
+"""The share of a file's samples at full scale above which it counts as clipped."""
+
+logger = logging.getLogger(__name__)
+
+Splits = dict[str, list[Recording]]
+
+
+@dataclass
+class Tally:
+    """What was done to files, and what is odd about them, to be said once."""
+
+    rates: Counter[int] = field(default_factory=Counter)
+    mixed: int = 0
+    silent: list[str] = field(default_factory=list)
+    clipped: list[str] = field(default_factory=list)
+
+
+@dataclass
+class SoundData:
+    """A set of sound.
+
+    Args:
+        train: what to train on.
+        validation: held out, to watch training by; may be empty.
+        test: held out, to quote figures on; may be empty.
+        speakers: the names of speakers 0, 1, ...; those heard in training come first.
+        sample_rate: samples a second.
+        skipped: (file, reason) of every file passed over.
+        silent: the files whose every sample is 0 in 16 bits; they are kept.
+        clipped: the files with more than 0.1% of their samples at full scale; they are kept.
+    """
+
+    train: Clips
+    validation: Clips
+    test: Clips
+    speakers: list[str]
+    sample_rate: int
+    skipped: list[tuple[str, str]]
+    silent: list[str]
+    clipped: list[str]
+
+
+def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
+    """Find, split and decode the sound that `settings` describe.
+
+    Args:
+        settings: which, and how.
+        quiet: show no progress and announce nothing (the other processes of a run).
+
+    Raises:
+        DataError: if there is none, or not as described.
+    """
+    skipped, tally = Skipped(settings.strict), Tally()
+    found = find_sound(settings)
+    for file, reason in found.foreign:
+        skipped.add(file, reason)
+    splits = _hold_out(_unheard(found.splits, settings), settings)
+    heard = sorted({recording.speaker for recording in splits["train"]})
+    others = {recording.speaker for part in splits.values() for recording in part}
+    speakers = heard + sorted(others.difference(heard))
+    count = sum(map(len, splits.values()))
+    with nullcontext(Meter(0)) if quiet else progress("reading sound", count, "clips", done=0) as meter:
+        clips = {split: _read(part, speakers, settings, skipped, tally, meter) for split, part in splits.items()}
+    for split, part in splits.items():
+        if part and not len(clips[split]):
+            file, reason = skipped[-1]
+            raise DataError(
+                f"data.source {settings.source}: none of the {len(part)} {split} clips can be read; the last: "
+                f"{file}: {reason}"
+            )
+    if not quiet:
+        _announce(settings, found, tally, skipped)
+    return SoundData(
+        **clips,
+        speakers=speakers,
+        sample_rate=settings.sample_rate,
+        skipped=skipped,
+        silent=tally.silent,
+        clipped=tally.clipped,
+    )
+
+
+def _unheard(splits: Splits, settings: SoundSettings) -> Splits:
+    """The splits with the clips of `held_out_speakers` as the test, and in no other."""
+    held = set(settings.held_out_speakers)
+    if not held:
+        return splits
+    if "test" in splits:
+        raise DataError(f"data.source {settings.source} has a test of its own: leave data.held_out_speakers empty")
+    speakers = {recording.speaker for part in splits.values() for recording in part}
+    if unknown := sorted(held - speakers):
+        raise DataError(
+            f"data.held_out_speakers names {', '.join(unknown)}; the speakers are {', '.join(sorted(speakers))}"
+        )
+    test = [recording for part in splits.values() for recording in part if recording.speaker in held]
+    rest = {split: [one for one in part if one.speaker not in held] for split, part in splits.items()}
+    return {**rest, "test": test}
+
+
+def _hold_out(splits: Splits, settings: SoundSettings) -> Splits:
+    """The splits train, validation and test; the latter two are taken from the first where they are missing."""
+    train = splits["train"]
+    order = permutation(len(train), settings.split_seed)
+    held = {}
+    for split, share in (("validation", settings.validation), ("test", settings.test)):
+        if split in splits:
+            held[split] = splits[split]
+        else:
+            count = math.ceil(share * len(train))
+            held[split], order = [train[place] for place in np.sort(order[:count])], order[count:]
+    if not len(order):
+        raise DataError(
+            f"data.source {settings.source} holds {len(train)} training clips: none is left once data.validation, "
+            "data.test and data.held_out_speakers are held out; hold out less, or give more clips"
+        )
+    return {"train": [train[place] for place in np.sort(order)], **held}
+
+
+def _read(
+    recordings: list[Recording],
+    speakers: list[str],
+    settings: SoundSettings,
+    skipped: Skipped,
+    tally: Tally,
+    meter: Meter,
+) -> Clips:
+    # It grows in place, so that a set is never held twice.
+    samples = bytearray()
+    kept, offsets = [], [0]
+    for recording, result in zip(recordings, _decoded(recordings, settings.sample_rate), strict=True):
+        meter.advance()
+        if isinstance(result, Refused):
+            skipped.add(recording.name, result.reason)
+            continue
+        kept.append(recording)
+        samples += result.samples.data
+        offsets.append(offsets[-1] + len(result.samples))
+        tally.rates[result.rate] += 1
+        tally.mixed += result.channels > 1
+        if not result.samples.any():
+            tally.silent.append(recording.name)
+        if result.clipped > CLIPPED:
+            tally.clipped.append(recording.name)
+    places = {name: place for place, name in enumerate(speakers)}
+    return Clips(
+        samples=np.frombuffer(samples, np.int16),
+        offsets=np.array(offsets, np.int64),
+        names=[recording.name for recording in kept],
+        speakers=np.array([places[recording.speaker] for recording in kept], np.int64),
+        speaker_names=speakers,
+        window=settings.window,
+    )
+
+
+def _decoded(recordings: list[Recording], rate: int) -> Iterator[Sound | Refused]:
+    """Every recording in order, its samples in 16 bits, by a thread per core and never far ahead of their reader."""
+
+    def decode(recording: Recording) -> Sound | Refused:
+        try:
+            sound = decode_sound(recording.content(), rate)
+        except Exception as error:  # a damaged file makes a decoder fail in any way at all
+            return Refused(f"{error}" if isinstance(error, DataError | OSError) else f"{type(error).__name__}: {error}")
+        return sound._replace(samples=to_int16(sound.samples))
+
+    threads = min(32, os.cpu_count() or 1)
+    rest = iter(recordings)
+    with ThreadPoolExecutor(threads) as pool:
+        pending = deque(pool.submit(decode, recording) for recording in islice(rest, 4 * threads))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(decode, recording) for recording in islice(rest, 1))
+
+
+def _announce(settings: SoundSettings, found: FoundSound, tally: Tally, skipped: Skipped) -> None:
+    notes = list(found.notes)
+    for rate, count in sorted(tally.rates.items()):
+        if rate != settings.sample_rate:
+            notes.append(f"files resampled from {rate:,} Hz to {settings.sample_rate:,} Hz: {count}")
+    if tally.mixed:
+        notes.append(f"files of several channels, mixed down to one: {tally.mixed}")
+    notes += _listed("silent files, kept", tally.silent)
+    notes += _listed("clipped files (over 0.1% of their samples at full scale), kept", tally.clipped)
+    notes += _listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
+    for note in notes:
+        logger.warning("%s: %s", settings.source, note)
+
+
+def _listed(what: str, lines: list[str]) -> list[str]:
+    """One note of how many there are and which, or none if there are none."""
+    more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return ["\n  ".join([f"{what}: {len(lines)}", *lines[:10], *more])] if lines else []

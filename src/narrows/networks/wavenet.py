@@ -1,0 +1,267 @@
+"""WaveNet: what a sound's next sample may be, given those before it, by dilated causal convolutions.
+
+van den Oord et al. 2016, "WaveNet: A Generative Model for Raw Audio", sections 2.1 to 2.5. A step costs the work of one
+sample, for what later ones read is kept (Paine et al. 2016, "Fast Wavenet Generation Algorithm").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import repeat
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.errors import NarrowsError
+from narrows.networks.pixelcnn import gate
+
+__all__ = ["WaveNet", "WaveNetState"]
+
+
+class WaveNet(nn.Module):
+    """Samples [B, inputs, T] -> outputs [B, outputs, T], those at t from the `receptive_field` samples before t alone.
+
+    Layers of gated units with residual and skip connections, dilated by 1, 2, 4, ..., 2^(`layers` - 1) in each stack,
+    then a head of 1x1 convolutions. Every layer reads zeros in place of what came before the first sample.
+
+    Args:
+        inputs: what a sample is read as: 1 channel for its value, or one for each of its levels (one-hot).
+        outputs: what is said of a sample, such as a logit for each of its levels.
+        channels: C, of the residual stream and of a layer's gated features.
+        skip_channels: channels of the head.
+        stacks: how often the dilations start again from 1.
+        layers: layers of a stack, each with twice the dilation of the one before.
+        kernel_size: taps of a dilated convolution, at least 2.
+        local_channels: L, features of each stretch of `hop` samples, such as the vectors of their codes; 0 for none.
+        global_channels: G, features of a whole sound, such as its speaker (one-hot); 0 for none.
+        hop: samples that share a position of the local features.
+
+    Attributes:
+        spans: how many samples back each layer reads.
+
+    Raises:
+        NarrowsError: if a size is too small, or `hop` is set without local features.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        channels: int = 64,
+        skip_channels: int = 128,
+        stacks: int = 3,
+        layers: int = 10,
+        kernel_size: int = 2,
+        local_channels: int = 0,
+        global_channels: int = 0,
+        hop: int = 1,
+    ) -> None:
+        super().__init__()
+        _check_sizes(1, inputs=inputs, outputs=outputs, channels=channels, skip_channels=skip_channels)
+        _check_sizes(1, stacks=stacks, layers=layers, hop=hop)
+        _check_sizes(2, kernel_size=kernel_size)
+        _check_sizes(0, local_channels=local_channels, global_channels=global_channels)
+        if hop > 1 and not local_channels:
+            raise NarrowsError(f"hop is {hop}, but there are no local features to share: set local_channels")
+        self.local_channels, self.global_channels, self.hop = local_channels, global_channels, hop
+        dilations = stacks * [2**layer for layer in range(layers)]
+        depth, gates = len(dilations), 2 * channels
+        self.spans = [(kernel_size - 1) * dilation for dilation in dilations]
+
+        # Into the residual stream: from the samples, then from the gated features of each layer but the last.
+        projects = [nn.Conv1d(inputs, channels, 1)]
+        projects += [nn.Conv1d(channels, channels, 1, bias=False) for _ in dilations[1:]]
+        self.projects = cast(Sequence[nn.Conv1d], nn.ModuleList(projects))
+        # From it into the gates of each layer. Their biases and conditions are those of all layers, side by side.
+        dilated = [nn.Conv1d(channels, gates, kernel_size, dilation=n, bias=False) for n in dilations]
+        self.dilated = cast(Sequence[nn.Conv1d], nn.ModuleList(dilated))
+        self.bias = nn.Parameter(torch.zeros(depth * gates))
+        self.local = nn.Conv1d(local_channels, depth * gates, 1, bias=False) if local_channels else None
+        self.whole = nn.Linear(global_channels, depth * gates, bias=False) if global_channels else None
+        # The sum of the skip connections is one map of the gated features of all layers.
+        self.skips = nn.Conv1d(depth * channels, skip_channels, 1)
+        self.hidden = nn.Conv1d(skip_channels, skip_channels, 1)
+        self.out = nn.Conv1d(skip_channels, outputs, 1)
+        # Weights that keep the size of what they read; a one-hot sample has all of it in one channel.
+        for part in self.modules():
+            if isinstance(part, nn.Conv1d | nn.Linear):
+                nn.init.normal_(part.weight, std=part.weight[0].numel() ** -0.5)
+        nn.init.normal_(self.projects[0].weight)
+
+    @property
+    def receptive_field(self) -> int:
+        """The number of samples before t that the outputs at t depend on."""
+        return 1 + sum(self.spans)
+
+    def forward(self, x: Tensor, local: Tensor | None = None, global_: Tensor | None = None) -> Tensor:
+        """Outputs [B, outputs, T] for samples x [B, inputs, T], which are shifted here: those at t do not see x at t.
+
+        Args:
+            x: the samples that the outputs are for.
+            local: features [B, L, T / hop].
+            global_: features [B, G].
+
+        Raises:
+            NarrowsError: if features are missing, uncalled for, or of another shape.
+        """
+        self._check_features(len(x), local, global_)
+        conditions = self._constant(len(x), global_).unsqueeze(2)
+        if self.local is not None and local is not None:
+            if local.shape[2] * self.hop != x.shape[2]:
+                raise NarrowsError(
+                    f"{local.shape[2]} local features of hop = {self.hop} samples each do not fit {x.shape[2]} "
+                    "samples: cut the sound to a multiple of hop"
+                )
+            conditions = conditions + self.local(local)
+        by_layer = conditions.unsqueeze(3).chunk(len(self.spans), 1)
+        features, hidden, gated = F.pad(x, (1, -1)), torch.zeros_like(x[:, :1]), []
+        for span, project, dilated, condition in zip(self.spans, self.projects, self.dilated, by_layer, strict=True):
+            hidden = hidden + project(features)
+            gates = dilated(F.pad(hidden, (span, 0)))
+            # Samples that share a condition side by side, for it is not to be repeated in memory.
+            features = gate(gates.unflatten(2, (condition.shape[2], -1)) + condition).flatten(2)
+            gated.append(features)
+        return self.out(self.hidden(self.skips(torch.cat(gated, 1)).relu()).relu())
+
+    @torch.no_grad()
+    def begin(self, batch: int, local: Tensor | None = None, global_: Tensor | None = None) -> WaveNetState:
+        """The state of `batch` sounds before their first sample, to be used before the weights change.
+
+        Args:
+            batch: B.
+            local: features [B, L, N], for the N `hop` samples to come.
+            global_: features [B, G].
+
+        Raises:
+            NarrowsError: if features are missing, uncalled for, or of another shape.
+        """
+        self._check_features(batch, local, global_)
+        return WaveNetState(self, self._constant(batch, global_).detach(), local)
+
+    def _constant(self, batch: int, global_: Tensor | None) -> Tensor:
+        """What the gates of all layers add at every sample, [B, layers 2 C]."""
+        if self.whole is None or global_ is None:
+            return self.bias.expand(batch, -1)
+        return self.bias + self.whole(global_)
+
+    def _check_features(self, batch: int, local: Tensor | None, global_: Tensor | None) -> None:
+        for name, features, channels, dims in (
+            ("local", local, self.local_channels, 3),
+            ("global", global_, self.global_channels, 2),
+        ):
+            if features is None:
+                if channels:
+                    raise NarrowsError(f"this WaveNet has {name}_channels = {channels}: give it {name} features")
+            elif not channels:
+                raise NarrowsError(f"this WaveNet has {name}_channels = 0: leave {name} features out, or set it")
+            elif features.dim() != dims or features.shape[:2] != (batch, channels):
+                wanted = f"[{batch}, {channels}" + (", N]" if dims == 3 else "]")
+                raise NarrowsError(f"{name} features must have the shape {wanted}, not {list(features.shape)}")
+
+
+class WaveNetState:
+    """A batch of sounds that grow by a sample a step: what the layers still have to read, and their weights laid out.
+
+    What a layer reads goes round a ring as long as the layer's span; the oldest, read for the last time, makes room.
+
+    Args:
+        network: the network that is run.
+        constant: what the gates of all layers add at every sample, [B, layers 2 C].
+        local: features [B, L, N], for `hop` samples each; None for a network without.
+    """
+
+    def __init__(self, network: WaveNet, constant: Tensor, local: Tensor | None) -> None:
+        inlet, (taps,) = network.projects[0], network.dilated[0].kernel_size
+        depth, channels, batch = len(network.spans), inlet.out_channels, len(constant)
+        zeros, device = network.bias.new_zeros, network.bias.device
+        self.hop = network.hop
+        self.time = 0
+
+        # The rings are rows of one tensor, one after the other. Of each time, until all rings are back where they were:
+        # the rows that the taps but the last read, [layers (taps - 1)], and those that are written after, [layers].
+        spans = torch.tensor(network.spans, device=device).unsqueeze(1)
+        times = torch.arange(max(network.spans), device=device).view(-1, 1, 1)
+        delays = spans // (taps - 1) * torch.arange(taps - 1, 0, -1, device=device)
+        rows = (times - delays) % spans + spans.cumsum(0) - spans
+        self.rows = list(zip(rows.flatten(1), rows[..., 0].contiguous(), strict=True))
+        self.ring = zeros(sum(network.spans), batch, channels)
+
+        # Of this sample: itself, the residual stream as each layer reads it, the gates, and the gated features.
+        self.sample = zeros(batch, inlet.in_channels)
+        self.stream = zeros(depth, batch, channels)
+        self.gates = zeros(depth, batch, 2 * channels)
+        self.gated = zeros(batch, depth * channels)
+
+        # Weights as matrices; those of the taps but the last are ready for all layers at once.
+        kernels = torch.stack([dilated.weight for dilated in network.dilated]).permute(0, 3, 2, 1)
+        self.past = kernels[:, :-1].flatten(1, 2).contiguous()
+        head = (network.skips, network.hidden, network.out)
+        self.head = [(cast(Tensor, part.bias).detach(), _matrix(part)) for part in head]
+        self.conditions: Iterator[Tensor] = repeat(_by_layer(constant, depth))
+        if network.local is not None and local is not None:
+            features, weight = local.detach().permute(2, 0, 1).contiguous(), _matrix(network.local)
+            self.conditions = (_by_layer(torch.addmm(constant, of_hop, weight), depth) for of_hop in features)
+
+        # The views and weights of each layer, made once: a view costs as much as arithmetic.
+        gated = self.gated.chunk(depth, 1)
+        self.layers = list(
+            zip(
+                [cast(Tensor, inlet.bias).detach(), *self.stream[:-1]],
+                [self.sample, *gated[:-1]],
+                [_matrix(project) for project in network.projects],
+                self.stream,
+                self.gates,
+                kernels[:, -1].contiguous(),
+                *self.gates.chunk(2, 2),
+                gated,
+                strict=True,
+            )
+        )
+
+    def step(self, previous: Tensor) -> Tensor:
+        """Take in the sample before, [B, inputs], zeros at the first, and return the outputs of the next, [B, outputs].
+
+        Raises:
+            NarrowsError: if `previous` has another shape, or the local features have come to their end.
+        """
+        if previous.shape != self.sample.shape:
+            raise NarrowsError(f"a step takes the sample before, {list(self.sample.shape)}, not {list(previous.shape)}")
+        if self.time % self.hop == 0:
+            condition = next(self.conditions, None)
+            if condition is None:
+                raise NarrowsError(f"the local features were those of {self.time} samples, which are drawn: begin anew")
+            self.condition = condition
+        read, written = self.rows[self.time % len(self.rows)]
+        self.time += 1
+        self.sample.copy_(previous)
+        past = self.ring.index_select(0, read).unflatten(0, (len(self.layers), -1)).transpose(1, 2).flatten(2)
+        torch.baddbmm(self.condition, past, self.past, out=self.gates)
+        # For each layer, what comes into the stream, then its gates, then `gate`, all in place.
+        for before, new, project, here, gates, current, a, b, gated in self.layers:
+            torch.addmm(before, new, project, out=here)
+            gates.addmm_(here, current).sigmoid_()
+            torch.addcmul(b, a, b, value=-2, out=gated)
+        self.ring.index_copy_(0, written, self.stream)
+        x = self.gated
+        for bias, weight in self.head[:-1]:
+            x = torch.addmm(bias, x, weight).relu_()
+        bias, weight = self.head[-1]
+        return torch.addmm(bias, x, weight)
+
+
+def _check_sizes(least: int, **sizes: int) -> None:
+    for name, size in sizes.items():
+        if size < least:
+            raise NarrowsError(f"{name} must be at least {least}, not {size}")
+
+
+def _matrix(convolution: nn.Conv1d) -> Tensor:
+    """The weights of a 1x1 convolution as a matrix [in, out]."""
+    return convolution.weight.detach().squeeze(2).t().contiguous()
+
+
+def _by_layer(condition: Tensor, depth: int) -> Tensor:
+    """[B, layers 2 C] -> [layers, B, 2 C]."""
+    return condition.unflatten(1, (depth, -1)).transpose(0, 1).contiguous()
