@@ -95,7 +95,7 @@ def test_training_reaches_the_second_stage_alone() -> None:
 def test_latents_and_mean_are_given_what_the_first_stage_says() -> None:
     model, x = pair(size=4), images(2, size=4)
     known = model.first.reconstruct(x).requires_grad_()
-    posterior = model.refined(x, known)
+    posterior = model.second_posterior(x, known)
     (gradient,) = torch.autograd.grad(posterior.mode.square().sum(), known)
     assert (gradient != 0).all()
     known = known.detach().requires_grad_()

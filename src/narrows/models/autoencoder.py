@@ -7,7 +7,6 @@ differ in the bottleneck alone.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -158,9 +157,18 @@ class Autoencoder(nn.Module):
         path = lines(self.features(start), self.features(end), steps)
         return self.observe(self.bottleneck(path.flatten(0, 1)).mode).mean.unflatten(0, path.shape[:2])
 
-    def sample(self, n: int, *arguments: Any, **options: Any) -> Tensor:
-        """The means of p(x|z) for latents that `generate` draws, which takes the arguments: [n, C, *size]."""
-        return self.generate(n, *arguments, **options).mean
+    def sample(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Tensor:
+        """The means of p(x|z) for latents that `generate` draws from the same arguments: [n, C, *size]."""
+        return self.generate(n, labels, temperature, top_k, top_p, generator, progress).mean
 
     @torch.no_grad()
     def generate(

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +40,7 @@ class TwoStagePosterior(Posterior):
     @property
     def mode(self) -> Tensor:
         """The feature map of the second stage's means, given the first's reconstruction of x, [B, width, H, W]."""
-        return self.model.refined(self.x, self.model.first.reconstruct(self.x)).mode
+        return self.model.second_posterior(self.x, self.model.first.reconstruct(self.x)).mode
 
     def draw(self, samples: int = 1) -> Draw:
         """Draw z1 and z2 of each example S times."""
@@ -51,7 +50,7 @@ class TwoStagePosterior(Posterior):
             first = self.model.first.posterior(self.x)
             coarse = first.draw(samples)
             known = self.model.first.observe(coarse.z.flatten(0, 1)).mean
-        posterior = self.model.refined(self.x.expand(samples, *self.x.shape).flatten(0, 1), known)
+        posterior = self.model.second_posterior(self.x.expand(samples, *self.x.shape).flatten(0, 1), known)
         fine = posterior.draw()
         below = first.layer_rates or {("", 1): coarse.rate}
         self.layer_rates = {(f"{FIRST} {group}".strip(), number): rate for (group, number), rate in below.items()}
@@ -148,30 +147,37 @@ class TwoStage(Autoencoder):
         """q(z1|x) q(z2|x, x') of x [B, C, H, W]."""
         return TwoStagePosterior(self, x)
 
-    def refined(self, x: Tensor, known: Tensor) -> HierarchicalPosterior:
+    def second_posterior(self, x: Tensor, known: Tensor) -> HierarchicalPosterior:
         """q(z2|x, x') of x and x' = `known`, both [B, C, H, W] in [0, 1]."""
-        return self._refined(self.features(x), known)
+        return self._second_posterior(self.features(x), known)
+
+    def generate(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Observation:
+        """p(x|z2, x') for n samples x' of the first stage, drawn with these arguments, and a z2 of each."""
+        return self.refine(self.first.sample(n, labels, temperature, top_k, top_p, generator, progress))
 
     @torch.no_grad()
-    def generate(self, n: int, *arguments: Any, **options: Any) -> Observation:
-        """p(x|z2, x') for n draws of x' from the first stage, which takes the arguments, and of z2 given it."""
-        return self.generate_both(n, *arguments, **options)[1]
-
-    @torch.no_grad()
-    def generate_both(self, n: int, *arguments: Any, **options: Any) -> tuple[Tensor, Observation]:
-        """The x' [n, C, H, W] of `generate`, and what it returns."""
-        known = self.first.sample(n, *arguments, **options)
-        return known, self.observe(self.bottleneck.sample_prior(n, self.grid, self._context(known)))
+    def refine(self, known: Tensor) -> Observation:
+        """p(x|z2, x') for x' = `known` [B, C, H, W] and a z2 drawn from the prior given it."""
+        return self.observe(self.bottleneck.sample_prior(len(known), self.grid, self._context(known)))
 
     @torch.no_grad()
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
         """Decode `steps` (T) points between two batches: along the first stage's path, with the features on a line."""
         known = self.first.interpolate(start, end, steps)
         features = lines(self.features(start), self.features(end), steps)
-        posterior = self._refined(features.flatten(0, 1), known.flatten(0, 1))
+        posterior = self._second_posterior(features.flatten(0, 1), known.flatten(0, 1))
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
 
-    def _refined(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
+    def _second_posterior(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
         # For convolutions, such as ImageStem, the sum of one of x and one of x' is a convolution of both.
         return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
 
