@@ -121,3 +121,14 @@ def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
         model.posterior(images(1)).draw()
     with pytest.raises(NarrowsError, match=r"models images of 1x4x4 .* these are 1x2x2"):
         model.place_on(first(Gaussian(channels=1), size=4))
+
+
+def test_at_first_the_posterior_reads_what_the_first_stage_leaves() -> None:
+    torch.manual_seed(0)
+    model = TwoStage((1, 2, 2), ImageStem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), ImageHead, GaussianFixed)
+    x, known = images(3), images(3).flip(0)
+    ours = model.second_posterior(x, known).activations
+    theirs = model.bottleneck.bottom_up(
+        nn.functional.conv2d(2 * (x - known), model.encoder.embed.weight, padding=1), nn.Module.__call__
+    )
+    torch.testing.assert_close(ours, theirs)

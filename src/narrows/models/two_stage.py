@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -74,8 +75,9 @@ class TwoStage(Autoencoder):
 
     Args:
         shape: (C, H, W) of one example.
-        encoder: makes a network from C channels to the features that the bottleneck reads; one for x, one for x', the
-            sum of which the posterior reads, and one for x' alone.
+        encoder: makes a network from C channels to the features that the bottleneck reads: one of x and one of x', of
+            which the posterior reads the difference, and one of x' for the latents. The first two start alike, so that
+            the posterior first sees what x' leaves; for ImageStem the difference is one convolution of [x, x'].
         bottleneck: the second stage's latents.
         decoder: makes the network from the last feature map to the channels that the likelihood reads.
         likelihood: makes the observation model of C channels.
@@ -95,7 +97,7 @@ class TwoStage(Autoencoder):
         likelihood: Callable[[int], Likelihood],
     ) -> None:
         super().__init__(shape, encoder, bottleneck, decoder, likelihood)
-        self.encoder_of_known = encoder(shape[0], bottleneck.features)
+        self.encoder_of_known = copy.deepcopy(self.encoder)
         self.embed_known = encoder(shape[0], bottleneck.features)
         self.read_known = bottleneck.reader()
         self.first_stage: Autoencoder | None = None
@@ -178,8 +180,7 @@ class TwoStage(Autoencoder):
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
 
     def _second_posterior(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
-        # For convolutions, such as ImageStem, the sum of one of x and one of x' is a convolution of both.
-        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
+        return self.bottleneck(features - self.encoder_of_known(2 * known - 1), self._context(known))
 
     def _context(self, known: Tensor) -> dict[int, Tensor]:
         return self.read_known(self.embed_known(2 * known - 1), self.bottleneck.run)
