@@ -156,7 +156,7 @@ def test_a_point_that_diverged_or_missed_is_told_and_small_sets_have_no_distance
     assert main([*command, "--gammas", "8,2", "--limit", "20"]) == 0
     page = (out / "report.html").read_text()
     assert "Diverged in training, and not shown: 2." in page
-    assert "More than 2% off their target: 8." in page
+    assert "More than 2% off their target on the validation split: 8." in page
     assert "There is no Fréchet distance" in page
     assert main(["curve", str(recipe), "--out", str(tmp_path / "other"), "--data.test=0"]) == 1
     assert "data.test holds out no image" in capsys.readouterr().err

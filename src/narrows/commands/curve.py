@@ -126,9 +126,12 @@ def _point(gamma: float, run: RunFolder, test: Images, features: FeatureNetwork 
     if features is not None:
         frechet = {name: frechet_distance(features, test, compared) for name, compared in images.items()}
     figures = json.loads(run.evaluation.read_text())["figures"]
-    multipliers = [row["multiplier"] for row in read_metrics(run.metrics) if row["split"] == "train"]
+    rows = read_metrics(run.metrics)
+    multipliers = [row["multiplier"] for row in rows if row["split"] == "train"]
+    errors = [row["squared_error"] for row in rows if row["split"] == "validation"]
     return Point(
         gamma,
+        errors[-1],
         figures,
         statistics.fmean(multipliers[-LAST_ROWS:]),
         model.dimensions,

@@ -19,7 +19,8 @@ class Point:
     """A model of the curve.
 
     Args:
-        gamma: the squared error it was held to.
+        gamma: the squared error it was held to, in training.
+        validation_error: the squared error on the validation split.
         figures: of the test split, as `measure` gives them.
         multiplier: the multiplier l over the last steps.
         dimensions: d of the data.
@@ -29,6 +30,7 @@ class Point:
     """
 
     gamma: float
+    validation_error: float
     figures: dict[str, float]
     multiplier: float
     dimensions: int
@@ -43,7 +45,7 @@ class Point:
         return {
             "gamma": self.gamma,
             "squared_error": self.figures["squared_error"],
-            "off_target": self.figures["squared_error"] / self.gamma - 1,
+            "off_target": self.validation_error / self.gamma - 1,
             "rate": self.figures["rate_bits_per_dim"] * nats,
             "log_likelihood": self.figures["log_likelihood"],
             "elbo": -self.figures["bits_per_dim"] * nats,

@@ -34,7 +34,7 @@ MISSED = 0.02
 COLUMNS = {
     "gamma": "target",
     "squared_error": "squared error",
-    "off_target": "off by, share",
+    "off_target": "off on validation",
     **PANELS,
     "bits_per_dim": "bits/dim",
     "psnr": "PSNR, dB",
@@ -85,7 +85,9 @@ def report_curve(
         with whole_file(out / f"{name}.png") as aside:
             aside.write_bytes(base64.b64decode(picture.png))
     columns = {name: title for name, title in COLUMNS.items() if name in rows[0]}
-    cells: list[list[Cell]] = [[row[name] for name in columns] for row in rows]
+    cells: list[list[Cell]] = [
+        [f"{row[name]:+.1%}" if name == "off_target" else row[name] for name in columns] for row in rows
+    ]
     page = Page(
         f"{recipe.name}: {len(points)} distortions",
         recipe.about,
@@ -104,11 +106,11 @@ def report_curve(
 
 def _text(rows: Sequence[Mapping[str, float]], lost: Sequence[float], accuracy: float | None) -> str:
     text = (
-        "On the test split. The rate is what the latents cost; the squared error, summed over the pixels of an image, "
-        "what they leave; the ELBO is over dequantised pixels."
+        "On the test split; the target was held on the training images. The rate is what the latents cost; the squared "
+        "error, summed over the pixels of an image, what they leave; the ELBO is over dequantised pixels."
     )
     if missed := [f"{row['gamma']:g}" for row in rows if abs(row["off_target"]) > MISSED]:
-        text += f" More than {MISSED:.0%} off their target: {', '.join(missed)}."
+        text += f" More than {MISSED:.0%} off their target on the validation split: {', '.join(missed)}."
     if lost:
         text += f" Diverged in training, and not shown: {', '.join(f'{gamma:g}' for gamma in lost)}."
     if accuracy is None:
