@@ -123,12 +123,11 @@ def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
         model.place_on(first(Gaussian(channels=1), size=4))
 
 
-def test_at_first_the_posterior_reads_what_the_first_stage_leaves() -> None:
+def test_the_posterior_reads_a_convolution_of_both() -> None:
     torch.manual_seed(0)
     model = TwoStage((1, 2, 2), ImageStem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), ImageHead, GaussianFixed)
-    x, known = images(3), images(3).flip(0)
-    ours = model.second_posterior(x, known).activations
-    theirs = model.bottleneck.bottom_up(
-        nn.functional.conv2d(2 * (x - known), model.encoder.embed.weight, padding=1), nn.Module.__call__
-    )
-    torch.testing.assert_close(ours, theirs)
+    x, known = images(3), images(3).flip(0) / 2
+    weights = torch.cat([model.encoder.embed.weight, model.encoder_of_known.embed.weight], 1)
+    both = nn.functional.conv2d(2 * torch.cat([x, known], 1) - 1, weights, padding=1)
+    wanted = model.bottleneck.bottom_up(both, nn.Module.__call__)
+    torch.testing.assert_close(model.second_posterior(x, known).activations, wanted)

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 
 import torch
@@ -76,8 +75,8 @@ class TwoStage(Autoencoder):
     Args:
         shape: (C, H, W) of one example.
         encoder: makes a network from C channels to the features that the bottleneck reads: one of x and one of x', of
-            which the posterior reads the difference, and one of x' for the latents. The first two start alike, so that
-            the posterior first sees what x' leaves; for ImageStem the difference is one convolution of [x, x'].
+            which the posterior reads the sum (for ImageStem that is one convolution of [x, x']), and one of x' for the
+            latents.
         bottleneck: the second stage's latents.
         decoder: makes the network from the last feature map to the channels that the likelihood reads.
         likelihood: makes the observation model of C channels.
@@ -97,7 +96,7 @@ class TwoStage(Autoencoder):
         likelihood: Callable[[int], Likelihood],
     ) -> None:
         super().__init__(shape, encoder, bottleneck, decoder, likelihood)
-        self.encoder_of_known = copy.deepcopy(self.encoder)
+        self.encoder_of_known = encoder(shape[0], bottleneck.features)
         self.embed_known = encoder(shape[0], bottleneck.features)
         self.read_known = bottleneck.reader()
         self.first_stage: Autoencoder | None = None
@@ -180,7 +179,7 @@ class TwoStage(Autoencoder):
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
 
     def _second_posterior(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
-        return self.bottleneck(features - self.encoder_of_known(2 * known - 1), self._context(known))
+        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
 
     def _context(self, known: Tensor) -> dict[int, Tensor]:
         return self.read_known(self.embed_known(2 * known - 1), self.bottleneck.run)
