@@ -184,7 +184,7 @@ def test_other_settings_than_a_trial_was_begun_with_are_refused(
 ) -> None:
     arguments = ("daps", "gumbel", "--learning-rates", "1e-3", "1e-2", "--resume", "--training.batch_size=16")
     assert run(recipe, compared, *arguments) == 1
-    assert "is not what this comparison would train there" in " ".join(capsys.readouterr().err.split())
+    assert "is not what `narrows compare` would train there now" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_budget_is_steps_or_minutes() -> None:
