@@ -68,7 +68,7 @@ def test_a_curve_is_measured_sampled_drawn_and_extended(
 ) -> None:
     monkeypatch.setattr(sys.modules["narrows.commands.curve"], "FEATURE_STEPS", 2)
     out = tmp_path / "curve"
-    command = ["curve", str(recipe), "--limit", "80", "--out", str(out)]
+    command = ["curve", str(recipe), "--limit", "80", "--jobs", "2", "--out", str(out)]
     assert main([*command, "--gammas", "2,8"]) == 0
     first = RunFolder(out / "gamma-8").metrics.read_text()
     assert main([*command, "--gammas", "8,4,2"]) == 1
@@ -168,7 +168,7 @@ def test_codes_without_a_prior_are_not_sampled_in_a_curve(
     monkeypatch.setattr(sys.modules["narrows.commands.curve"], "FEATURE_STEPS", 2)
     held = ["--model.likelihood=GaussianCalibrated", "--estimator=DistortionTarget", "--estimator.gamma=4"]
     out = tmp_path / "curve"
-    arguments = [*held, "--estimator.estimator=Pathwise", "--gammas", "9,8", "--out", str(out)]
+    arguments = [*held, "--estimator.estimator=Pathwise", "--gammas", "9,8", "--jobs", "2", "--out", str(out)]
     assert main(["curve", str(tiny), *arguments]) == 0
     assert not (out / "samples.png").exists()
     (row, _) = csv.DictReader((out / "curve.csv").open())
