@@ -99,7 +99,8 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
     told = None if features is None else accuracy(features, data.test)
     originals = to_unit(torch.from_numpy(test.pixels[:SHOWN].copy()))
     lost = [gamma for gamma in gammas if gamma not in kept]
-    return report_curve(sweep.recipe, points, lost, originals, told, out)
+    title = " ".join(filter(None, [sweep.recipe.name, sweep.variant]))
+    return report_curve(title, sweep.recipe.about, points, lost, originals, told, out)
 
 
 def _features(data: ImageData, images: int) -> FeatureNetwork | None:

@@ -12,7 +12,6 @@ from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
 from narrows.atomic import whole_file
-from narrows.config import Recipe
 from narrows.evaluation.curve import Point
 from narrows.report.page import Cell, Figure, Page, Section, Table, write_page
 from narrows.report.pictures import grid
@@ -43,7 +42,8 @@ COLUMNS = {
 
 
 def report_curve(
-    recipe: Recipe,
+    title: str,
+    about: str,
     points: Sequence[Point],
     lost: Sequence[float],
     originals: Tensor,
@@ -53,7 +53,8 @@ def report_curve(
     """Write `report.html`, `curve.csv`, `curve.svg`, `reconstructions.png` and `samples.png` into `out`.
 
     Args:
-        recipe: what was trained.
+        title: what was trained.
+        about: what that is.
         points: from the largest gamma to the smallest.
         lost: the gammas whose training diverged.
         originals: the images of which the points hold reconstructions, [N, C, H, W].
@@ -89,8 +90,8 @@ def report_curve(
         [f"{row[name]:+.1%}" if name == "off_target" else row[name] for name in columns] for row in rows
     ]
     page = Page(
-        f"{recipe.name}: {len(points)} distortions",
-        recipe.about,
+        f"{title}: {len(points)} distortions",
+        about,
         {
             "points": str(len(points)),
             "squared errors": f"{rows[0]['squared_error']:.3g} to {rows[-1]['squared_error']:.3g}",
