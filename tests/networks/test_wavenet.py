@@ -226,5 +226,5 @@ def test_local_features_that_are_not_as_long_as_the_sound_are_refused() -> None:
 def test_a_step_takes_a_sample_of_each_sound() -> None:
     state = build().begin(3)
     for shape in ((1, INPUTS), (3,), (3, INPUTS, 1)):
-        with pytest.raises(NarrowsError, match=r"a step takes the sample before, \[3, 2\], not"):
+        with pytest.raises(NarrowsError, match=r"a step takes the sample before, \[3, 2\], or its level, \[3\], not"):
             state.step(torch.zeros(shape).double())

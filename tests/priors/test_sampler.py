@@ -1,4 +1,4 @@
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,15 +12,6 @@ from narrows.priors.sampler import draw, filtered, sample, tempered, top_k_filte
 
 K = 6
 LAST_UNIFORM = 1 - 2**-24  # the greatest float32 number torch.rand gives
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """On grids this small a second thread is all waiting."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 def build(codebooks: int = 1, classes: int = 0) -> GatedPixelCNN:
@@ -80,8 +71,10 @@ FILTERS: list[dict[str, Any]] = [
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("codebooks", [1, 3])
 @pytest.mark.parametrize("classes", [0, 4])
-def test_codes_equal_those_of_full_forwards(codebooks: int, classes: int, filters: dict[str, Any]) -> None:
-    prior = build(codebooks, classes)
+def test_codes_equal_those_of_full_forwards(
+    make: Callable[..., Prior], codebooks: int, classes: int, filters: dict[str, Any]
+) -> None:
+    prior = make(codebooks=codebooks, classes=classes).float()
     labels = torch.tensor([3, 0, 2]) if classes else None
     for seed in range(3):
         codes = sample(prior, 3, labels, **filters, generator=seeded(seed))

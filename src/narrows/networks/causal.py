@@ -7,7 +7,6 @@ the work of one position, for the keys and values of those before it are kept.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import cycle
 from typing import cast
 
 import torch
@@ -18,7 +17,15 @@ from torch.utils.checkpoint import checkpoint
 from narrows.errors import NarrowsError
 from narrows.networks.transformer import check_heads, sinusoids
 
-__all__ = ["CausalBlock", "CausalTransformer", "CodeTransformer", "GrowingCache", "StepLinear", "WrittenCache"]
+__all__ = [
+    "CausalBlock",
+    "CausalTransformer",
+    "CodeState",
+    "CodeTransformer",
+    "GrowingCache",
+    "StepLinear",
+    "WrittenCache",
+]
 
 # Below this many queries the fused kernel of a CPU is slower than two products, which read the keys as they lie.
 _FEW_QUERIES = 8
@@ -39,6 +46,10 @@ class StepLinear(nn.Linear):
             return super().forward(x)
         columns = torch.addmm(self.bias.unsqueeze(1), self.weight, x.reshape(rows, -1).T)
         return columns.T.reshape(*x.shape[:-1], self.out_features)
+
+
+def _keep(x: Tensor) -> Tensor:
+    return x
 
 
 class CausalBlock(nn.Module):
@@ -64,16 +75,23 @@ class CausalBlock(nn.Module):
         """The keys and values of a memory [B, P, W], [2, B, H, P, W / H]."""
         return self._by_head(self.keys_values(memory), 2)
 
-    def forward(self, x: Tensor, memory: Tensor, attend: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        memory: Tensor,
+        attend: Callable[[Tensor], Tensor],
+        drop: Callable[[Tensor], Tensor] = _keep,
+    ) -> Tensor:
         """Map x [B, S, n, W], given the keys and values of the memory.
 
-        `attend` maps the queries, keys and values [3, B * S, H, n, W / H] to what the queries find.
+        `attend` maps the queries, keys and values [3, B * S, H, n, W / H] to what the queries find, and `drop` what is
+        then added to x.
         """
         found = attend(self._by_head(self.project(self.norm(x)).flatten(0, 1), 3))
-        x = x + self.out(found.transpose(1, 2).reshape(x.shape))
+        x = x + drop(self.out(found.transpose(1, 2).reshape(x.shape)))
         (queries,) = self._by_head(self.query(self.cross_norm(x)).flatten(1, 2), 1)
-        x = x + self.cross_out(attention(queries, *memory.to(queries.dtype)).transpose(1, 2).reshape(x.shape))
-        return x + self.mlp(x)
+        x = x + drop(self.cross_out(attention(queries, *memory.to(queries.dtype)).transpose(1, 2).reshape(x.shape)))
+        return x + drop(self.mlp(x))
 
     def _by_head(self, projected: Tensor, parts: int) -> Tensor:
         """[R, n, parts * W] -> [parts, R, H, n, W / H]."""
@@ -87,16 +105,20 @@ class CausalTransformer(nn.Module):
         width: W, features.
         layers: blocks.
         heads: attention heads of a block, which divide the width.
+        dropout: probability with which a feature that a sublayer adds is dropped in training; a step drops none.
 
     Raises:
-        NarrowsError: if `layers` is below 1, or `heads` does not divide `width`.
+        NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
     """
 
-    def __init__(self, width: int, layers: int, heads: int) -> None:
+    def __init__(self, width: int, layers: int, heads: int, dropout: float = 0.0) -> None:
         super().__init__()
         if layers < 1:
             raise NarrowsError(f"layers must be at least 1, not {layers}")
         check_heads(width, heads)
+        if not 0 <= dropout < 1:
+            raise NarrowsError(f"dropout must be at least 0 and below 1, not {dropout}")
+        self.dropout = nn.Dropout(dropout)
         self.blocks = cast(Sequence[CausalBlock], nn.ModuleList(CausalBlock(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
 
@@ -111,9 +133,9 @@ class CausalTransformer(nn.Module):
 
         Without caches x is the whole of the sequences; with one for each block it is the next vector of each, n = 1.
         """
-        attends = caches or [causal_attention] * len(self.blocks)
+        attends, drop = (caches, _keep) if caches else ([causal_attention] * len(self.blocks), self.dropout)
         for block, keys_values, attend in zip(self.blocks, memory, attends, strict=True):
-            x = block(x, keys_values, attend)
+            x = block(x, keys_values, attend, drop)
         return self.norm(x)
 
 
@@ -164,14 +186,17 @@ class CodeTransformer(nn.Module):
         width: W, features.
         layers: blocks.
         heads: attention heads of a block, which divide the width.
+        dropout: probability with which a feature that a sublayer adds is dropped in training; a step drops none.
 
     Raises:
-        NarrowsError: if `layers` is below 1, or `heads` does not divide `width`.
+        NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
     """
 
-    def __init__(self, codebooks: int, codebook_size: int, width: int, layers: int, heads: int) -> None:
+    def __init__(
+        self, codebooks: int, codebook_size: int, width: int, layers: int, heads: int, dropout: float = 0.0
+    ) -> None:
         super().__init__()
-        self.transformer = CausalTransformer(width, layers, heads)
+        self.transformer = CausalTransformer(width, layers, heads, dropout)
         self.memory_norm = nn.LayerNorm(width)
         self.start = nn.Parameter(torch.randn(width))
         self.codes = nn.Parameter(torch.randn(codebooks, codebook_size, width))
@@ -194,7 +219,18 @@ class CodeTransformer(nn.Module):
         start = self.start.expand_as(embedded[:, :, :1])
         x = torch.cat([start, embedded[:, :, :-1]], 2) + self._places(grid)[: codes.shape[2]]
         hidden = self.transformer(x, memory)
-        return torch.stack([self._logits(hidden[:, :, book::books], book) for book in range(books)], 3).flatten(2, 3)
+        return torch.stack([self.logits(hidden[:, :, book::books], book) for book in range(books)], 3).flatten(2, 3)
+
+    @torch.no_grad()
+    def begin(self, memory: list[Tensor], grid: tuple[int, ...], samples: int = 1) -> CodeState:
+        """The state of S sequences of each example, to be written in full precision and without gradient."""
+        places = self._places(grid)
+        memory = [layer.to(places.dtype).contiguous() for layer in memory]
+        caches = [
+            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], len(places), layer.shape[4]))
+            for layer in memory
+        ]
+        return CodeState(self, memory, places, samples, caches)
 
     @torch.no_grad()
     def write(
@@ -204,14 +240,8 @@ class CodeTransformer(nn.Module):
 
         `choose` maps the logits of the next codes [B, S, K] to the codes [B, S].
         """
-        places = self._places(grid)
-        with torch.autocast(places.device.type, enabled=False):
-            memory = [layer.to(places.dtype).contiguous() for layer in memory]
-            caches = [
-                WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], len(places), layer.shape[4]))
-                for layer in memory
-            ]
-            return torch.stack(self._unroll(memory, places, samples, choose, caches), 2)
+        with torch.autocast(self.start.device.type, enabled=False):
+            return torch.stack(self.begin(memory, grid, samples).run(choose), 2)
 
     def mix(
         self, memory: list[Tensor], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
@@ -221,35 +251,74 @@ class CodeTransformer(nn.Module):
         `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K], by which the embeddings are mixed.
         """
         caches = [GrowingCache() for _ in memory]
-        return torch.stack(self._unroll(memory, self._places(grid), samples, relax, caches), 2)
+        return torch.stack(CodeState(self, memory, self._places(grid), samples, caches).run(relax), 2)
 
-    def _unroll(
-        self,
-        memory: list[Tensor],
-        places: Tensor,
-        samples: int,
-        choose: Callable[[Tensor], Tensor],
-        caches: Sequence[Callable[[Tensor], Tensor]],
-    ) -> list[Tensor]:
-        """What `choose` makes of the logits at each place, codes or weights, which the next step reads."""
-        x = self.start.expand(memory[0].shape[1], samples, -1)
-        chosen: list[Tensor] = []
-        for place, book in zip(places, cycle(range(len(self.books))), strict=False):
-            hidden = self.transformer((x + place).unsqueeze(2), memory, caches)
-            chosen.append(choose(self._logits(hidden.squeeze(2), book)))
-            weighted = chosen[-1].is_floating_point()
-            x = chosen[-1] @ self.codes[book] if weighted else F.embedding(chosen[-1], self.codes[book])
-        return chosen
+    def embed(self, codes: Tensor, book: int) -> Tensor:
+        """Embeddings [..., W] of codes [...] of a codebook, or of mixtures of its codes by weights [..., K]."""
+        table = self.codes[book]
+        return codes @ table if codes.is_floating_point() else F.embedding(codes, table)
+
+    def logits(self, hidden: Tensor, book: int) -> Tensor:
+        """Logits [..., K] of codes of a codebook, from features [..., W], in full precision."""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
 
     def _places(self, grid: tuple[int, ...]) -> Tensor:
         """The embeddings of the places of the N codes of a grid, [N, W]."""
         positions = sinusoids(grid, len(self.start), self.start.device)
         return (positions.unsqueeze(1) + self.books).flatten(0, 1)
 
-    def _logits(self, hidden: Tensor, book: int) -> Tensor:
-        """Logits [..., K] of codes of a codebook, from features [..., W], in full precision."""
-        with torch.autocast(hidden.device.type, enabled=False):
-            return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
+
+class CodeState:
+    """S sequences of codes of each of B examples, as far as they are written.
+
+    Args:
+        network: the network that writes them.
+        memory: what it has read, [2, B, H, P, W / H] for each block.
+        places: the embeddings of the places of the N codes, [N, W].
+        samples: S.
+        caches: the keys and values of the codes so far, for each block.
+
+    Attributes:
+        index: how many logits were given, those of the code that is next included.
+    """
+
+    def __init__(
+        self,
+        network: CodeTransformer,
+        memory: list[Tensor],
+        places: Tensor,
+        samples: int,
+        caches: Sequence[Callable[[Tensor], Tensor]],
+    ) -> None:
+        self.network, self.memory, self.caches = network, memory, caches
+        self.places = places.unbind()
+        self.start = network.start.expand(memory[0].shape[1], samples, -1)
+        self.index = 0
+
+    def step(self, previous: Tensor | None) -> Tensor:
+        """Take in the codes before, [B, S], or weights [B, S, K], and return the logits of the next, [B, S, K].
+
+        Raises:
+            NarrowsError: if `previous` is other than None at the first code, or None at another, or all are written.
+        """
+        if self.index == len(self.places):
+            raise NarrowsError(f"all {self.index} codes are drawn: call begin() for new examples")
+        if (previous is None) != (self.index == 0):
+            raise NarrowsError("step() takes None at the first code and the code before at every other")
+        books = len(self.network.books)
+        x = self.start if previous is None else self.network.embed(previous, (self.index - 1) % books)
+        x = (x + self.places[self.index]).unsqueeze(2)
+        hidden = self.network.transformer(x, self.memory, self.caches).squeeze(2)
+        self.index += 1
+        return self.network.logits(hidden, (self.index - 1) % books)
+
+    def run(self, choose: Callable[[Tensor], Tensor]) -> list[Tensor]:
+        """What `choose` makes of the logits at each place, codes or weights, which the next step reads."""
+        chosen: list[Tensor] = []
+        for _ in self.places:
+            chosen.append(choose(self.step(chosen[-1] if chosen else None)))
+        return chosen
 
 
 def _joined_attention(queries: Tensor, *keys_values: Tensor) -> Tensor:

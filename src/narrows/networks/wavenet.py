@@ -23,11 +23,13 @@ __all__ = ["WaveNet", "WaveNetState"]
 class WaveNet(nn.Module):
     """Samples [B, inputs, T] -> outputs [B, outputs, T], those at t from the `receptive_field` samples before t alone.
 
+    Samples may also be levels, integers [B, T] from 0 to `inputs` - 1, each read as its one-hot vector.
+
     Layers of gated units with residual and skip connections, dilated by 1, 2, 4, ..., 2^(`layers` - 1) in each stack,
     then a head of 1x1 convolutions. Every layer reads zeros in place of what came before the first sample.
 
     Args:
-        inputs: what a sample is read as: 1 channel for its value, or one for each of its levels (one-hot).
+        inputs: what a sample is read as: 1 channel for its value, or one for each of its levels.
         outputs: what is said of a sample, such as a logit for each of its levels.
         channels: C, of the residual stream and of a layer's gated features.
         skip_channels: channels of the head.
@@ -96,10 +98,10 @@ class WaveNet(nn.Module):
         return 1 + sum(self.spans)
 
     def forward(self, x: Tensor, local: Tensor | None = None, global_: Tensor | None = None) -> Tensor:
-        """Outputs [B, outputs, T] for samples x [B, inputs, T], which are shifted here: those at t do not see x at t.
+        """Outputs [B, outputs, T] for samples x, which are shifted here: those at t do not see x at t.
 
         Args:
-            x: the samples that the outputs are for.
+            x: the samples that the outputs are for, [B, inputs, T], or their levels, int64 [B, T].
             local: features [B, L, T / hop].
             global_: features [B, G].
 
@@ -109,20 +111,20 @@ class WaveNet(nn.Module):
         self._check_features(len(x), local, global_)
         conditions = self._constant(len(x), global_).unsqueeze(2)
         if self.local is not None and local is not None:
-            if local.shape[2] * self.hop != x.shape[2]:
+            if local.shape[2] * self.hop != x.shape[-1]:
                 raise NarrowsError(
-                    f"{local.shape[2]} local features of hop = {self.hop} samples each do not fit {x.shape[2]} "
+                    f"{local.shape[2]} local features of hop = {self.hop} samples each do not fit {x.shape[-1]} "
                     "samples: cut the sound to a multiple of hop"
                 )
             conditions = conditions + self.local(local)
         by_layer = conditions.unsqueeze(3).chunk(len(self.spans), 1)
-        features, hidden, gated = F.pad(x, (1, -1)), torch.zeros_like(x[:, :1]), []
+        hidden, gated = self._enter(x), list[Tensor]()
         for span, project, dilated, condition in zip(self.spans, self.projects, self.dilated, by_layer, strict=True):
-            hidden = hidden + project(features)
+            if gated:
+                hidden = hidden + project(gated[-1])
             gates = dilated(F.pad(hidden, (span, 0)))
             # Samples that share a condition side by side, for it is not to be repeated in memory.
-            features = gate(gates.unflatten(2, (condition.shape[2], -1)) + condition).flatten(2)
-            gated.append(features)
+            gated.append(gate(gates.unflatten(2, (condition.shape[2], -1)) + condition).flatten(2))
         return self.out(self.hidden(self.skips(torch.cat(gated, 1)).relu()).relu())
 
     @torch.no_grad()
@@ -139,6 +141,14 @@ class WaveNet(nn.Module):
         """
         self._check_features(batch, local, global_)
         return WaveNetState(self, self._constant(batch, global_).detach(), local)
+
+    def _enter(self, x: Tensor) -> Tensor:
+        """The residual stream [B, C, T] as the first layer reads it: that at t knows the sample before."""
+        inlet = self.projects[0]
+        if x.is_floating_point():
+            return inlet(F.pad(x, (1, -1)))
+        rows = F.embedding(x, inlet.weight.squeeze(2).t()).transpose(1, 2)
+        return F.pad(rows, (1, -1)) + cast(Tensor, inlet.bias).unsqueeze(1)
 
     def _constant(self, batch: int, global_: Tensor | None) -> Tensor:
         """What the gates of all layers add at every sample, [B, layers 2 C]."""
@@ -220,14 +230,16 @@ class WaveNetState:
             )
         )
 
-    def step(self, previous: Tensor) -> Tensor:
-        """Take in the sample before, [B, inputs], zeros at the first, and return the outputs of the next, [B, outputs].
+    def step(self, previous: Tensor | None) -> Tensor:
+        """Take in the sample before and return the outputs of the next, [B, outputs].
+
+        Args:
+            previous: the sample, [B, inputs], or its level, int64 [B]; zeros, or None, at the first.
 
         Raises:
             NarrowsError: if `previous` has another shape, or the local features have come to their end.
         """
-        if previous.shape != self.sample.shape:
-            raise NarrowsError(f"a step takes the sample before, {list(self.sample.shape)}, not {list(previous.shape)}")
+        self._take(previous)
         if self.time % self.hop == 0:
             condition = next(self.conditions, None)
             if condition is None:
@@ -235,7 +247,6 @@ class WaveNetState:
             self.condition = condition
         read, written = self.rows[self.time % len(self.rows)]
         self.time += 1
-        self.sample.copy_(previous)
         past = self.ring.index_select(0, read).unflatten(0, (len(self.layers), -1)).transpose(1, 2).flatten(2)
         torch.baddbmm(self.condition, past, self.past, out=self.gates)
         # For each layer, what comes into the stream, then its gates, then `gate`, all in place.
@@ -249,6 +260,19 @@ class WaveNetState:
             x = torch.addmm(bias, x, weight).relu_()
         bias, weight = self.head[-1]
         return torch.addmm(bias, x, weight)
+
+    def _take(self, previous: Tensor | None) -> None:
+        """Lay the sample before out for the first layer."""
+        if previous is None:
+            self.sample.zero_()
+        elif previous.shape == self.sample.shape:
+            self.sample.copy_(previous)
+        elif previous.shape == self.sample.shape[:1]:
+            self.sample.zero_().scatter_(1, previous.unsqueeze(1), 1.0)
+        else:
+            whole, level = list(self.sample.shape), list(self.sample.shape[:1])
+            found = list(previous.shape)
+            raise NarrowsError(f"a step takes the sample before, {whole}, or its level, {level}, not {found}")
 
 
 def _check_sizes(least: int, **sizes: int) -> None:

@@ -3,5 +3,7 @@
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec, Prior
 from narrows.priors.sampler import sample
+from narrows.priors.transformer import TransformerPrior
+from narrows.priors.wavenet import WaveNetPrior
 
-__all__ = ["CodeSpec", "GatedPixelCNN", "Prior", "sample"]
+__all__ = ["CodeSpec", "GatedPixelCNN", "Prior", "TransformerPrior", "WaveNetPrior", "sample"]
