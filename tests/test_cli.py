@@ -149,7 +149,7 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--data.validation=0"], "data.validation holds out no image"),
+        (["--data.validation=0"], "data.validation holds out nothing"),
         (["--model.bottleneck.codebok_size=4"], "codebok_size"),
         (["--training.steps=many"], "training.steps"),
         (["--training.steps=0"], "training.steps is 0"),

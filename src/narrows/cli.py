@@ -81,7 +81,9 @@ def _prior(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    figures = commands.evaluate(options.folder, options.data, options.split, options.samples, options.limit)
+    figures = commands.evaluate(
+        options.folder, options.data, options.split, options.samples, options.limit, options.phonemes
+    )
     table = Table("figure", "value", box=None, header_style="bold")
     table.columns[1].justify = "right"
     for name, value in figures.items():
@@ -116,8 +118,7 @@ def _curve(options: argparse.Namespace, overrides: list[str]) -> None:
 
 
 def _sample(options: argparse.Namespace, _: list[str]) -> None:
-    out = options.out or Path(options.folder) / "samples.png"
-    commands.sample_images(
+    shown = commands.sample(
         options.folder,
         options.n,
         options.label,
@@ -127,30 +128,37 @@ def _sample(options: argparse.Namespace, _: list[str]) -> None:
         options.seed,
         options.full,
         options.scale,
-        out,
+        options.out,
     )
-    _say(str(out))
+    _say(str(shown))
 
 
 def _reconstruct(options: argparse.Namespace, _: list[str]) -> None:
-    out = options.out or Path(options.folder) / "reconstructions.png"
-    commands.reconstruct(options.folder, options.files, options.scale, out)
-    _say(str(out))
+    voice = options.speaker, options.temperature, options.seed
+    _say(str(commands.reconstruct(options.folder, options.files, options.scale, *voice, options.out)))
+
+
+def _convert_voice(options: argparse.Namespace, _: list[str]) -> None:
+    commands.convert_voice(
+        options.folder, options.file, options.to, options.temperature or 1.0, options.seed or 0, options.out
+    )
+    _say(str(options.out))
 
 
 def _interpolate(options: argparse.Namespace, _: list[str]) -> None:
     out = options.out or Path(options.folder) / "interpolation.png"
-    commands.interpolate(options.folder, options.start, options.end, options.steps, options.scale, out)
+    commands.interpolate(options.folder, options.start, options.end, options.steps, options.scale or 1, out)
     _say(str(out))
 
 
 def _encode(options: argparse.Namespace, _: list[str]) -> None:
     codes = commands.encode(options.folder, options.files, options.out)
-    _say(f"{options.out}: {len(options.files)} images as codes {list(codes.shape)}")
+    _say(f"{options.out}: {len(options.files)} files as codes {list(codes.shape)}")
 
 
 def _decode(options: argparse.Namespace, _: list[str]) -> None:
-    for file in commands.decode(options.folder, options.codes, options.out):
+    voice = options.speaker, options.temperature, options.seed
+    for file in commands.decode(options.folder, options.codes, *voice, options.out):
         _say(str(file))
 
 
@@ -188,13 +196,21 @@ def _parser() -> argparse.ArgumentParser:
     def out(added: argparse.ArgumentParser, help: str, required: bool = False) -> None:
         added.add_argument("-o", "--out", type=Path, metavar="PATH", required=required, help=help)
 
-    def picture(added: argparse.ArgumentParser, name: str) -> None:
-        added.add_argument(
-            "--scale", type=_positive, default=1, help="the factor by which the picture is magnified (1)"
-        )
-        out(added, f"a PNG (RUN/{name}.png)")
+    def picture(added: argparse.ArgumentParser, name: str, of_sound: str = "") -> None:
+        added.add_argument("--scale", type=_positive, help="of images: how often it is magnified (1)")
+        out(added, f"a PNG (RUN/{name}.png)" + (f"; of sound, {of_sound} (RUN/{name})" if of_sound else ""))
 
-    data_help = "a folder of images, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
+    def voice(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--temperature", type=float, help="of sound: below 1, less noise and less life (1)")
+        added.add_argument("--seed", type=int, help="of sound: of the samples that are drawn (0)")
+
+    def speaker(added: argparse.ArgumentParser) -> None:
+        added.add_argument("--speaker", metavar="NAME", help="of sound: who speaks, of those the model knows")
+        voice(added)
+
+    data_help = (
+        "a folder of images or of sound, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
+    )
 
     recipes_command = command(
         "recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True
@@ -213,7 +229,7 @@ def _parser() -> argparse.ArgumentParser:
 
     prior = command("prior", _prior, "fit a prior to the codes of a trained model", overridable=True)
     folder(prior)
-    prior.add_argument("--recipe", default="pixelcnn", help="the name of a recipe, or a YAML file (pixelcnn)")
+    prior.add_argument("--recipe", help="the name of a recipe, or a YAML file (pixelcnn; of sound, wavenet)")
     prior.add_argument("--variant", help="a variant of the recipe")
     prior.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
     prior.add_argument("--resume", action="store_true", help="continue with the prior's own recipe.yaml")
@@ -272,10 +288,12 @@ def _parser() -> argparse.ArgumentParser:
     out(curve, "the folder of the curve (runs/RECIPE-curve)")
     curve.add_argument("--resume", action="store_true", help="continue what the folder holds; gammas may be added")
 
-    sample = command("sample", _sample, "draw new images from the prior")
+    sample = command("sample", _sample, "draw new images, or sounds, from the prior")
     folder(sample)
-    sample.add_argument("-n", type=_positive, default=16, help="how many images (16)")
-    sample.add_argument("--class", dest="label", metavar="CLASS", help="the name or number of a class (all in turn)")
+    sample.add_argument("-n", type=_positive, default=16, help="how many (16)")
+    sample.add_argument(
+        "--class", dest="label", metavar="CLASS", help="the name or number of a class, or a speaker (all in turn)"
+    )
     sample.add_argument("--temperature", type=float, default=1.0, help="below 1: more probable, less varied (1)")
     sample.add_argument("--top-k", type=_positive, help="only the k most probable values of each code")
     sample.add_argument(
@@ -283,24 +301,35 @@ def _parser() -> argparse.ArgumentParser:
     )
     sample.add_argument("--seed", type=int, default=0, help="of the draws (0)")
     sample.add_argument("--full", action="store_true", help="draw the pixels too, instead of showing their means")
-    picture(sample, "samples")
+    picture(sample, "samples", "a folder")
 
-    reconstruct = command("reconstruct", _reconstruct, "show images above their reconstructions")
+    reconstruct = command(
+        "reconstruct", _reconstruct, "show what a model makes of images, or of sounds, by way of their codes"
+    )
     folder(reconstruct)
     reconstruct.add_argument(
-        "files", nargs="*", type=Path, metavar="IMAGE", help="image files (16 of the run's test split)"
+        "files", nargs="*", type=Path, metavar="FILE", help="image or sound files (some of the run's test split)"
     )
-    picture(reconstruct, "reconstructions")
+    speaker(reconstruct)
+    picture(reconstruct, "reconstructions", "a folder")
 
-    encode = command("encode", _encode, "turn image files into codes")
+    convert_voice = command("convert-voice", _convert_voice, "say what a sound file says in another speaker's voice")
+    folder(convert_voice)
+    convert_voice.add_argument("file", type=Path, metavar="IN", help="a sound file, of any rate and length")
+    convert_voice.add_argument("--to", required=True, metavar="SPEAKER", help="a speaker that the model was trained on")
+    voice(convert_voice)
+    out(convert_voice, "the file to write, .wav", required=True)
+
+    encode = command("encode", _encode, "turn image or sound files into codes")
     folder(encode)
-    encode.add_argument("files", nargs="+", type=Path, metavar="IMAGE", help="image files")
+    encode.add_argument("files", nargs="+", type=Path, metavar="FILE", help="image or sound files")
     out(encode, "the file of codes, .npz", required=True)
 
-    decode = command("decode", _decode, "turn codes back into image files")
+    decode = command("decode", _decode, "turn codes back into image or sound files")
     folder(decode)
     decode.add_argument("codes", type=Path, metavar="CODES", help="a file that `narrows encode` wrote")
-    out(decode, "a folder for the PNGs", required=True)
+    speaker(decode)
+    out(decode, "a folder for the PNG or WAV files", required=True)
 
     interpolate = command(
         "interpolate", _interpolate, "show the way from one image to another through the latent space"
@@ -314,7 +343,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data")
     folder(evaluate)
     evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
-    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="(test)")
+    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="which (test)")
     evaluate.add_argument("--samples", type=_positive, default=64, help="S of the importance-weighted bound (64)")
     evaluate.add_argument("--limit", type=_positive, help="measure the first LIMIT examples only")
+    evaluate.add_argument(
+        "--phonemes", type=Path, metavar="TABLE", help="of sound: also tell which phonemes the codes stand for"
+    )
     return parser

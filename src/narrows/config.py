@@ -11,12 +11,12 @@ from dataclasses import dataclass, field, fields
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
+from typing import Any, Generic, Literal, NamedTuple, TypeVar
 
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from narrows.data import ImageSettings
+from narrows.data import ImageSettings, SoundSettings
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
 from narrows.models import Autoencoder
@@ -28,10 +28,12 @@ __all__ = [
     "PriorRecipe",
     "RecipeError",
     "Resolved",
+    "SoundRecipe",
     "TrainingRecipe",
     "find_recipe",
     "recipes",
     "resolve",
+    "resolve_training",
 ]
 
 Kind = TypeVar("Kind")
@@ -53,11 +55,28 @@ class TrainingRecipe:
         on: the run folder of a first stage, or the hub's id of one, for a model of two stages; None for others.
     """
 
-    model: Callable[[tuple[int, ...]], Autoencoder]
+    model: Callable[[Any], Autoencoder]
     estimator: Estimator
     data: ImageSettings = field(default_factory=ImageSettings)
     training: TrainingSettings = field(default_factory=TrainingSettings)
     on: str | None = None
+
+
+@dataclass
+class SoundRecipe(TrainingRecipe):
+    """What `narrows train` does where `modality` is `sound`.
+
+    Args:
+        model: makes the model of the data's rate, window and speakers.
+        estimator: the loss and how its gradient is found.
+        data: what it is trained on.
+        training: how it is trained.
+        on: None; no model of sound has two stages.
+        modality: tells this kind of recipe from one of images, which has none.
+    """
+
+    data: SoundSettings  # type: ignore[assignment]
+    modality: Literal["sound"] = "sound"
 
 
 @dataclass
@@ -67,10 +86,13 @@ class PriorRecipe:
     Args:
         prior: makes the prior of a model's codes.
         training: how it is trained.
+        window: the codes of a window of sound that it models; None for those of the model's training window. Codes of
+            images are modelled whole, without a window.
     """
 
     prior: Callable[[CodeSpec], Prior]
     training: TrainingSettings = field(default_factory=TrainingSettings)
+    window: int | None = None
 
 
 @dataclass
@@ -78,10 +100,10 @@ class ModelRecipe:
     """What `narrows.load()` builds, from the `model` of a training recipe.
 
     Args:
-        model: makes the model of the data's shape.
+        model: makes the model of the data's shape, or of their sound.
     """
 
-    model: Callable[[tuple[int, ...]], Autoencoder]
+    model: Callable[[Any], Autoencoder]
 
 
 class Recipe(NamedTuple):
@@ -145,6 +167,21 @@ def resolve(
     except (ArgumentError, TypeError) as error:
         raise RecipeError(f"{origin}: {error}") from error
     return Resolved(parser, values, kind)
+
+
+def resolve_training(
+    settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
+) -> Resolved[TrainingRecipe]:
+    """The same of a recipe of images or, where its `modality` says so, of sound.
+
+    Raises:
+        RecipeError: as `resolve`; or if the modality is unknown.
+    """
+    modality = settings.get("modality", "images")
+    kinds: dict[str, type[TrainingRecipe]] = {"images": TrainingRecipe, "sound": SoundRecipe}
+    if modality not in kinds:
+        raise RecipeError(f"{origin}: modality is {modality!r}; it may be sound, and is left out for images")
+    return resolve(kinds[modality], settings, overrides, origin)
 
 
 def recipes() -> Iterator[Recipe]:

@@ -20,8 +20,9 @@ from torch import Tensor, nn
 
 from narrows.atomic import whole_file, whole_folder
 from narrows.config import ModelRecipe, PriorRecipe, resolve
+from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
-from narrows.models import Autoencoder, TwoStage
+from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
 from narrows.priors import CodeSpec, Prior
 
 __all__ = ["ModelError", "copy_model", "fingerprint", "load", "save_autoencoder", "save_prior"]
@@ -53,7 +54,8 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
     run = _folder(source)
 
     def build(config: dict[str, Any]) -> Autoencoder:
-        model = resolve(ModelRecipe, {"model": config["model"]}, origin=str(run)).build().model(tuple(config["shape"]))
+        spec = SoundSpec(**config["sound"]) if "sound" in config else tuple(config["shape"])
+        model = resolve(ModelRecipe, {"model": config["model"]}, origin=str(run)).build().model(spec)
         model.classes = config["classes"]
         return model
 
@@ -62,7 +64,7 @@ def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
         model.place_on(load(run / "first"))
     if (run / "prior" / "model" / CONFIG).exists():
         model.prior = _restore(run / "prior" / "model", _build_prior)
-        if model.prior.spec != model.codes:
+        if not model.takes(model.prior.spec):
             raise ModelError(f"{run}/prior was fitted to codes of another shape than this model's: fit it again")
     return model.to(device).eval()
 
@@ -73,6 +75,8 @@ def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
     Its prior and its first stage have folders of their own.
     """
     config = {"model": yaml.safe_load(recipe)["model"], "shape": list(model.shape), "classes": model.classes}
+    if isinstance(model, SoundAutoencoder):
+        config["sound"] = asdict(model.spec)
     others = ("prior.", "first_stage.")
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(others)}
     _save(folder, own, config)

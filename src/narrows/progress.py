@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 
@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-__all__ = ["Meter", "progress"]
+__all__ = ["Meter", "progress", "sound_progress"]
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -101,3 +101,23 @@ def progress(description: str, total: int, unit: str = "steps", done: int = 0, q
             yield _Bar(bar, description, total, done)
     else:
         yield _Lines(description, total, unit, done)
+
+
+@contextmanager
+def sound_progress(
+    description: str, sounds: int, samples: int, sample_rate: int
+) -> Iterator[Callable[[int, int], None]]:
+    """Show the progress of `sounds` that grow by a sample at a time to so many `samples`, in seconds of sound.
+
+    Yields:
+        what to call with the samples done of each sound, and with all of them.
+    """
+    with progress(description, -(-sounds * samples // sample_rate), "s of sound") as meter:
+
+        def advance(done: int, total: int) -> None:
+            # Not at every sample: a bar takes as long to draw as one does.
+            seconds = -(-sounds * done // sample_rate) if done == total else sounds * done // sample_rate
+            if seconds > meter.done:
+                meter.to(seconds)
+
+        yield advance

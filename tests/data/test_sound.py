@@ -376,23 +376,25 @@ def test_held_out_shares(write, folder):
     assert parts() == [[name for name in part if name != "0/00.wav"] for part in (train, validation, test)]
 
 
-def test_held_out_speakers_are_heard_in_the_test_alone(write, folder):
+def test_held_out_speakers_are_kept_apart(write, folder):
     for speaker, index in itertools.product("abc", range(4)):
         write(f"{speaker}/{index}.wav")
-    data = opened(folder, held_out_speakers=["a"], validation=0.25, test=0.5)
+    data = opened(folder, held_out_speakers=["a"], validation=0.25, test=0.25)
     assert data.speakers == ["b", "c", "a"]
-    assert sorted(names(data.test, folder)) == [f"a/{index}.wav" for index in range(4)]
-    assert data.test.speakers.tolist() == [2] * 4
-    assert (len(data.train), len(data.validation)) == (6, 2)
-    assert {*data.train.speakers, *data.validation.speakers} == {0, 1}
+    assert data.classes == ["b", "c"]
+    assert data.spec == SoundSpec(RATE, 8192, ("b", "c"))
+    assert sorted(names(data.unheard, folder)) == [f"a/{index}.wav" for index in range(4)]
+    assert data.unheard.speakers.tolist() == [2] * 4
+    assert (len(data.train), len(data.validation), len(data.test)) == (4, 2, 2)
+    assert {*data.train.speakers, *data.validation.speakers, *data.test.speakers} == {0, 1}
+    assert len(opened(folder).unheard) == 0
     with pytest.raises(DataError, match=r"data\.held_out_speakers names d; the speakers are a, b, c"):
         opened(folder, held_out_speakers=["d"])
     with pytest.raises(DataError, match="holds 0 training clips: none is left"):
         opened(folder, held_out_speakers=["a", "b", "c"])
     (folder / "b").rename(folder / "train")
     (folder / "c").rename(folder / "test")
-    with pytest.raises(DataError, match=r"has a test of its own: leave data\.held_out_speakers empty"):
-        opened(folder, held_out_speakers=["set"])
+    assert names(opened(folder, held_out_speakers=["a"]).test, folder) == [f"test/{index}.wav" for index in range(4)]
 
 
 @pytest.mark.parametrize(("suffix", "mark"), [(".csv", ","), (".tsv", "\t")])

@@ -2,17 +2,19 @@
 
 from narrows.commands.compare import Budget, Comparison, compare
 from narrows.commands.curve import Sweep, curve
-from narrows.commands.generate import interpolate, sample_images
+from narrows.commands.generate import interpolate
 from narrows.commands.measure import evaluate
+from narrows.commands.media import decode, encode, reconstruct, sample
+from narrows.commands.sound import convert_voice
 from narrows.commands.source import placed
 from narrows.commands.train import fit_prior, show_recipe, train
-from narrows.commands.transcode import decode, encode, reconstruct
 
 __all__ = [
     "Budget",
     "Comparison",
     "Sweep",
     "compare",
+    "convert_voice",
     "curve",
     "decode",
     "encode",
@@ -21,7 +23,7 @@ __all__ = [
     "interpolate",
     "placed",
     "reconstruct",
-    "sample_images",
+    "sample",
     "show_recipe",
     "train",
 ]

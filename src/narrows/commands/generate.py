@@ -8,7 +8,7 @@ import torch
 
 from narrows.data import image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
-from narrows.models import Autoencoder
+from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import load
 from narrows.progress import progress
 
@@ -19,6 +19,7 @@ COLUMNS = 10
 
 def sample_images(
     folder: str,
+    model: Autoencoder,
     n: int,
     label: str | None,
     temperature: float,
@@ -33,7 +34,6 @@ def sample_images(
 
     They are the means of p(x|z), or with `full` draws from it.
     """
-    model = load(folder)
     if model.lacks_prior:
         raise NarrowsError(
             f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`; of two stages the first "
@@ -77,5 +77,7 @@ def interpolate(folder: str, start: Path, end: Path, steps: int, scale: int, out
     if steps < 2:
         raise NarrowsError(f"--steps is {steps}: it must be at least 2")
     model = load(folder)
+    if isinstance(model, SoundAutoencoder):
+        raise NarrowsError(f"{folder} is a model of sound: `narrows interpolate` walks between images")
     ends = to_unit(read_images([start, end], model.shape))
     save_image(out, image_grid(model.interpolate(ends[:1], ends[1:], steps)[0], columns=steps, scale=scale))

@@ -6,21 +6,21 @@ from pathlib import Path
 
 import yaml
 
-from narrows.config import TrainingRecipe, resolve
-from narrows.data import ImageData, open_images
+from narrows.config import resolve_training
+from narrows.data import ImageData, SoundData, open_data
 from narrows.training.run import RunFolder
 
 __all__ = ["open_run_data", "placed", "source_override"]
 
 
-def open_run_data(run: RunFolder, source: str | None = None) -> ImageData:
+def open_run_data(run: RunFolder, source: str | None = None) -> ImageData | SoundData:
     """Open the data of a run with its own settings; `source` replaces the place they come from.
 
     Raises:
         NarrowsError: if the data cannot be read, or are not of the model's shape and classes.
     """
-    resolved = resolve(TrainingRecipe, yaml.safe_load(run.reopen()), source_override(source), str(run.recipe))
-    return open_images(resolved.build().data)
+    resolved = resolve_training(yaml.safe_load(run.reopen()), source_override(source), str(run.recipe))
+    return open_data(resolved.build().data)
 
 
 def source_override(source: str | None) -> list[str]:

@@ -2,42 +2,40 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import yaml
 from accelerate import Accelerator
 
+from narrows.commands.modality import modality_of
 from narrows.commands.source import open_run_data, source_override
-from narrows.config import PriorRecipe, Recipe, Resolved, TrainingRecipe, find_recipe, resolve
-from narrows.data import Images, batches, open_images, to_unit
+from narrows.config import PriorRecipe, Recipe, Resolved, find_recipe, resolve, resolve_training
+from narrows.data import Clips, Images, batches, open_data
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
-from narrows.evaluation import gradient_noise, measure, measure_prior, squared_error
+from narrows.evaluation import measure_prior, squared_error
 from narrows.models import Autoencoder, TwoStage
 from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
-from narrows.progress import progress
-from narrows.report.run import report_run
 from narrows.training import checkpoint
 from narrows.training.loop import Batches, make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
-from narrows.training.settings import TrainingSettings
-from narrows.training.tasks import AutoencoderTask, PriorTask
+from narrows.training.tasks import PriorTask
 
 __all__ = ["fit_prior", "rehearse", "show_recipe", "train"]
-
-ENCODED_AT_ONCE = 256
 
 
 def show_recipe(name: str, variant: str | None, overrides: Sequence[str]) -> str:
     """The recipe as YAML with all its settings, defaults included."""
     recipe = find_recipe(name)
-    kind = PriorRecipe if "prior" in recipe.settings else TrainingRecipe
-    return resolve(kind, recipe.variant(variant), overrides, recipe.name).yaml
+    settings = recipe.variant(variant)
+    if "prior" in settings:
+        return resolve(PriorRecipe, settings, overrides, recipe.name).yaml
+    return resolve_training(settings, overrides, recipe.name).yaml
 
 
 def train(
@@ -50,19 +48,20 @@ def train(
     """
     run = RunFolder(out)
     settings = _settings(run, recipe, variant, resume)
-    resolved = resolve(TrainingRecipe, settings, [*source_override(source), *overrides], recipe.name)
+    resolved = resolve_training(settings, [*source_override(source), *overrides], recipe.name)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
     accelerator = make_accelerator(built.training)
     with accelerator.main_process_first():
-        data = open_images(built.data, quiet=not accelerator.is_main_process)
+        data = open_data(built.data, quiet=not accelerator.is_main_process)
     validation = data.validation.first(built.training.validation_examples)
     if not len(validation):
         raise NarrowsError(
-            "data.validation holds out no image: raise it, since a run is watched and reported by such images"
+            "data.validation holds out nothing: raise it, since a run is watched and reported by such examples"
         )
-    model = built.model(data.shape)
+    model = built.model(data.spec)
     model.classes = data.classes
+    modality = modality_of(model)
     on = _first_stage(run, settings.get("on"), built.on, resume)
     _place(model, on, built.estimator, validation, accelerator.device)
 
@@ -83,16 +82,16 @@ def train(
         copy_model(on, run.first)
     run_loop(
         accelerator,
-        AutoencoderTask(model, built.estimator),
+        modality.task(model, built.estimator),
         batches_from,
-        lambda: _validate(model, built.estimator, validation, built.training),
+        lambda: modality.validate(model, built.estimator, validation, built.training),
         lambda: save_autoencoder(run.model, model, resolved.yaml),
         built.training,
         run,
         "train",
     )
     if accelerator.is_main_process:
-        report_run(run, data)
+        modality.report(run, data)
     accelerator.end_training()
     return run
 
@@ -115,7 +114,7 @@ def _first_stage(run: RunFolder, begun: str | None, on: str | None, resume: bool
 
 
 def _place(
-    model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Images, device: torch.device
+    model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Images | Clips, device: torch.device
 ) -> None:
     """Place a model of two stages on its first, which must leave it something to do."""
     if not isinstance(model, TwoStage):
@@ -131,7 +130,7 @@ def _place(
             f"one first with `narrows prior {on}`"
         )
     model.place_on(first)
-    if isinstance(estimator, DistortionTarget):
+    if isinstance(estimator, DistortionTarget) and isinstance(validation, Images):
         reached = squared_error(first.to(device), validation)
         first.cpu()  # beside the second stage, with which it is moved
         if estimator.gamma >= reached:
@@ -149,71 +148,69 @@ def rehearse(model: Autoencoder, estimator: Estimator) -> None:
             f"DistortionTarget has no gradient for the scale that {type(model.likelihood).__name__} learns: set "
             "--model.likelihood=GaussianCalibrated, or Bernoulli for binary images"
         )
-    task = AutoencoderTask(model, estimator).eval()
+    modality = modality_of(model)
+    task = modality.task(model, estimator).eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
-        task(torch.zeros(1, *model.shape, dtype=torch.uint8))
+        task(*modality.rehearsal(model))
     task.train()
 
 
-def _validate(
-    model: Autoencoder, estimator: Estimator, validation: Images, settings: TrainingSettings
-) -> dict[str, float]:
-    figures = measure(model, validation).figures
-    if settings.gradient_draws:
-        pixels = torch.from_numpy(validation.pixels[: settings.batch_size].copy())
-        x = to_unit(pixels.to(next(model.parameters()).device))
-        figures |= gradient_noise(model, estimator, x, settings.gradient_draws)
-    return figures
-
-
 def fit_prior(
-    folder: str, recipe_name: str, variant: str | None, source: str | None, resume: bool, overrides: Sequence[str]
+    folder: str,
+    recipe_name: str | None,
+    variant: str | None,
+    source: str | None,
+    resume: bool,
+    overrides: Sequence[str],
 ) -> RunFolder:
-    """Fit the prior of a recipe to the codes of a trained model, into `prior/` of its run folder."""
-    run, recipe = RunFolder(folder), find_recipe(recipe_name)
+    """Fit the prior of a recipe to the codes of a trained model, into `prior/` of its run folder.
+
+    Without a recipe it is the one that suits the model's kind of data.
+    """
+    run = RunFolder(folder)
+    recipe = find_recipe(recipe_name or modality_of(load(folder)).prior_recipe)
     settings = _settings(run.prior, recipe, variant, resume)
     resolved = resolve(PriorRecipe, settings, overrides, recipe.name)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
     accelerator = make_accelerator(built.training)
     model = load(folder, accelerator.device)
-    prior = built.prior(model.codes)
+    modality = modality_of(model)
+    spec = modality.code_spec(model, built.window)
+    prior = built.prior(spec)
     with accelerator.main_process_first():
         data = open_run_data(run, source)
     if data.classes != model.classes:
         raise NarrowsError(
             f"--data {source} has the classes {data.classes}, the model {model.classes}: they must be the same"
         )
-    train_images = data.train
-    if not isinstance(train_images, Images):
-        raise NarrowsError(
-            "a prior is fitted to the codes of a whole data set, not of a stream: set --data to a fetched one"
-        )
-    _begin(run.prior, resolved, resume, accelerator)
     quiet = not accelerator.is_main_process
-    codes = _encode(model, train_images, quiet)
+    codes, labels = modality.codes(model, data.train, spec, quiet)
     held_out = data.validation.first(built.training.validation_examples)
-    held_out_codes = _encode(model, held_out, quiet)
+    held_out_codes, held_out_labels = modality.codes(model, held_out, spec, quiet)
+    # Of the data behind the codes of an example.
+    dimensions = model.dimensions * math.prod(spec.grid) // math.prod(model.grid)
+    _begin(run.prior, resolved, resume, accelerator)
     run_loop(
         accelerator,
-        PriorTask(prior, model.dimensions),
+        PriorTask(prior, dimensions),
         lambda step: batches(
             codes,
-            train_images.labels,
+            labels,
             batch_size=built.training.batch_size,
             seed=built.training.seed,
             start=step,
             rank=accelerator.process_index,
             processes=accelerator.num_processes,
         ),
-        lambda: measure_prior(prior, held_out_codes, held_out.labels, model.dimensions),
+        lambda: measure_prior(prior, held_out_codes, held_out_labels, dimensions),
         lambda: save_prior(run.prior.model, prior, resolved.yaml),
         built.training,
         run.prior,
         "prior",
     )
     if accelerator.is_main_process:
-        report_run(run, data)
+        modality.report(run, data)
     accelerator.end_training()
     return run
 
@@ -233,16 +230,3 @@ def _begin(run: RunFolder, resolved: Resolved[Any], resume: bool, accelerator: A
     if accelerator.is_main_process:
         run.write_recipe(resolved.yaml)
     accelerator.wait_for_everyone()
-
-
-def _encode(model: Autoencoder, images: Images, quiet: bool) -> np.ndarray:
-    """The codes of images, in the smallest integer type that holds them."""
-    kind = np.min_scalar_type(model.codes.codebook_size - 1)
-    device = next(model.parameters()).device
-    parts = []
-    with progress("encode", len(images), "images", quiet=quiet) as meter:
-        for start in range(0, len(images), ENCODED_AT_ONCE):
-            pixels = torch.from_numpy(images.pixels[start : start + ENCODED_AT_ONCE].copy())
-            parts.append(model.encode(to_unit(pixels.to(device))).cpu().numpy().astype(kind))
-            meter.advance(len(pixels))
-    return np.concatenate(parts)

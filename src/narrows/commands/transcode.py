@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,52 +9,30 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from narrows.atomic import whole_file
+from narrows.commands.codes import read_codes, require_npz, write_codes
 from narrows.commands.source import open_run_data
-from narrows.data import image_grid, read_images, save_image, to_unit
-from narrows.errors import NarrowsError
-from narrows.pretrained import fingerprint, load
+from narrows.data import ImageData, image_grid, read_images, save_image, to_unit
+from narrows.models import Autoencoder
 from narrows.training.run import RunFolder
 
-__all__ = ["decode", "encode", "reconstruct"]
+__all__ = ["decode_images", "encode_images", "reconstruct_images"]
 
 BATCH = 64
 
 
-def encode(folder: str, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the `codes` [N, *grid] of image files (a VAE's latents), `names` and the `model` to `out`, an .npz."""
-    if out.suffix != ".npz":
-        raise NarrowsError(f"--out {out}: codes are written as .npz")
-    model = load(folder)
+def encode_images(folder: str, model: Autoencoder, files: Sequence[Path], out: Path) -> np.ndarray:
+    """Write the `codes` [N, *grid] of image files (a VAE's latents), and their `names`, to `out`, an .npz."""
+    require_npz(out)
     parts = [model.encode(to_unit(read_images(files[i : i + BATCH], model.shape))) for i in range(0, len(files), BATCH)]
     codes = torch.cat(parts).numpy()
-    with whole_file(out) as aside, aside.open("wb") as file:
-        np.savez_compressed(
-            file, codes=_narrowed(codes), names=np.array([file.name for file in files]), model=fingerprint(folder)
-        )
+    write_codes(out, folder, codes, names=np.array([file.name for file in files]))
     return codes
 
 
-def decode(folder: str, codes: Path, out: Path) -> list[Path]:
-    """Write the images of a file of codes into the folder `out`, each a PNG named as the image it came from.
-
-    Raises:
-        NarrowsError: if the file is damaged, or holds another model's codes.
-    """
-    model = load(folder)
-    try:
-        with np.load(codes) as content:
-            values, names, owner = content["codes"], content["names"].tolist(), str(content["model"])
-    except (OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
-        raise NarrowsError(
-            f"{codes} is not a file of codes that `narrows encode` wrote, or it is damaged: {error}"
-        ) from error
-    if owner != fingerprint(folder):
-        raise NarrowsError(
-            f"{codes} holds codes of another model than {folder}: decode it with the model that encoded it"
-        )
-    tensor = torch.from_numpy(values)
-    tensor = tensor if tensor.is_floating_point() else tensor.long()
+def decode_images(folder: str, model: Autoencoder, file: Path, out: Path) -> list[Path]:
+    """Write the images of a file of codes into the folder `out`, each a PNG named as the image it came from."""
+    codes, names = read_codes(file, folder, "names")
+    tensor = torch.from_numpy(codes)
     written = []
     for start in range(0, len(tensor), BATCH):
         for name, image in zip(names[start : start + BATCH], model.decode(tensor[start : start + BATCH]), strict=True):
@@ -64,9 +41,8 @@ def decode(folder: str, codes: Path, out: Path) -> list[Path]:
     return written
 
 
-def reconstruct(folder: str, files: Sequence[Path], scale: int, out: Path) -> None:
+def reconstruct_images(folder: str, model: Autoencoder, files: Sequence[Path], scale: int, out: Path) -> None:
     """Write a PNG of images above their reconstructions; without files, of the first images of the run's test split."""
-    model = load(folder)
     levels = read_images(files, model.shape) if files else _test_images(folder, 16)
     originals = to_unit(levels)
     rows: list[Tensor] = []
@@ -78,9 +54,6 @@ def reconstruct(folder: str, files: Sequence[Path], scale: int, out: Path) -> No
 
 
 def _test_images(folder: str, n: int) -> Tensor:
-    return torch.from_numpy(open_run_data(RunFolder(folder)).test.pixels[:n].copy())
-
-
-def _narrowed(codes: np.ndarray) -> np.ndarray:
-    """Integer codes in the smallest type that holds them."""
-    return codes if codes.dtype.kind == "f" else codes.astype(np.min_scalar_type(int(codes.max())))
+    data = open_run_data(RunFolder(folder))
+    assert isinstance(data, ImageData)
+    return torch.from_numpy(data.test.pixels[:n].copy())

@@ -15,7 +15,7 @@ from narrows.atomic import whole_file
 from narrows.commands.apart import run_apart
 from narrows.commands.measure import evaluate
 from narrows.commands.train import train
-from narrows.config import Recipe, TrainingRecipe, resolve
+from narrows.config import Recipe, resolve_training
 from narrows.errors import NarrowsError
 from narrows.progress import progress
 from narrows.report.metrics import read_metrics
@@ -41,7 +41,7 @@ def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], at_once
     steps, work = {}, {}
     for folder, (variant, overrides) in plans.items():
         run = RunFolder(folder)
-        resolved = resolve(TrainingRecipe, recipe.variant(variant), overrides, f"{recipe.name}, {variant}")
+        resolved = resolve_training(recipe.variant(variant), overrides, f"{recipe.name}, {variant}")
         steps[folder] = resolved.values.training.steps
         begun = run.recipe.exists()
         if begun and run.reopen() != resolved.yaml:

@@ -5,8 +5,10 @@ from narrows.data.errors import DataError
 from narrows.data.files import image_grid, read_images, save_image, to_uint8, to_unit
 from narrows.data.images import ImageData, Images, open_images
 from narrows.data.loader import Loader, batches
+from narrows.data.open import open_data
+from narrows.data.phonemes import PhonemeTrack, PhonemeTracks, read_phonemes
 from narrows.data.settings import ImageSettings
-from narrows.data.sound import SoundData, open_sounds
+from narrows.data.sound import SoundData, SoundSpec, open_sounds
 from narrows.data.sound_files import read_sound, to_waveform, write_sound
 from narrows.data.sound_settings import SoundSettings
 from narrows.data.stream import StreamedImages
@@ -18,14 +20,19 @@ __all__ = [
     "ImageSettings",
     "Images",
     "Loader",
+    "PhonemeTrack",
+    "PhonemeTracks",
     "SoundData",
     "SoundSettings",
+    "SoundSpec",
     "StreamedImages",
     "batches",
     "image_grid",
+    "open_data",
     "open_images",
     "open_sounds",
     "read_images",
+    "read_phonemes",
     "read_sound",
     "save_image",
     "to_uint8",

@@ -88,6 +88,11 @@ class ImageData:
     shape: tuple[int, int, int]
     skipped: list[tuple[str, str]]
 
+    @property
+    def spec(self) -> tuple[int, int, int]:
+        """What a model must know of them: their shape."""
+        return self.shape
+
 
 def open_images(settings: ImageSettings, quiet: bool = False) -> ImageData:
     """Find, split and decode the images that `settings` describe.

@@ -23,7 +23,7 @@ from narrows.data.sound_sources import FoundSound, Recording, find_sound
 from narrows.data.undecoded import Refused, Skipped
 from narrows.progress import Meter, progress
 
-__all__ = ["SoundData", "open_sounds"]
+__all__ = ["SoundData", "SoundSpec", "open_sounds"]
 
 CLIPPED = 0.001
 """The share of a file's samples at full scale above which it counts as clipped."""
@@ -43,6 +43,21 @@ class Tally:
     clipped: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class SoundSpec:
+    """What a model must know of the sound it is made for.
+
+    Attributes:
+        sample_rate: samples a second.
+        window: samples of a training window.
+        speakers: the names of the speakers heard in training.
+    """
+
+    sample_rate: int
+    window: int
+    speakers: tuple[str, ...]
+
+
 @dataclass
 class SoundData:
     """A set of sound.
@@ -51,6 +66,7 @@ class SoundData:
         train: what to train on.
         validation: held out, to watch training by; may be empty.
         test: held out, to quote figures on; may be empty.
+        unheard: the clips of the speakers kept apart, of voices that training never hears; may be empty.
         speakers: the names of speakers 0, 1, ...; those heard in training come first.
         sample_rate: samples a second.
         skipped: (file, reason) of every file passed over.
@@ -61,11 +77,22 @@ class SoundData:
     train: Clips
     validation: Clips
     test: Clips
+    unheard: Clips
     speakers: list[str]
     sample_rate: int
     skipped: list[tuple[str, str]]
     silent: list[str]
     clipped: list[str]
+
+    @property
+    def classes(self) -> list[str]:
+        """The speakers heard in training."""
+        return self.speakers[: self.train.speakers.max() + 1]
+
+    @property
+    def spec(self) -> SoundSpec:
+        """What a model must know of it."""
+        return SoundSpec(self.sample_rate, self.train.window, tuple(self.classes))
 
 
 def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
@@ -82,7 +109,8 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
     found = find_sound(settings)
     for file, reason in found.foreign:
         skipped.add(file, reason)
-    splits = _hold_out(_unheard(found.splits, settings), settings)
+    heard_of, unheard = _kept_apart(found.splits, settings)
+    splits = {**_hold_out(heard_of, settings), "unheard": unheard}
     heard = sorted({recording.speaker for recording in splits["train"]})
     others = {recording.speaker for part in splits.values() for recording in part}
     speakers = heard + sorted(others.difference(heard))
@@ -108,21 +136,16 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
     )
 
 
-def _unheard(splits: Splits, settings: SoundSettings) -> Splits:
-    """The splits with the clips of `held_out_speakers` as the test, and in no other."""
+def _kept_apart(splits: Splits, settings: SoundSettings) -> tuple[Splits, list[Recording]]:
+    """The splits without the clips of `held_out_speakers`, and these."""
     held = set(settings.held_out_speakers)
-    if not held:
-        return splits
-    if "test" in splits:
-        raise DataError(f"data.source {settings.source} has a test of its own: leave data.held_out_speakers empty")
     speakers = {recording.speaker for part in splits.values() for recording in part}
     if unknown := sorted(held - speakers):
         raise DataError(
             f"data.held_out_speakers names {', '.join(unknown)}; the speakers are {', '.join(sorted(speakers))}"
         )
-    test = [recording for part in splits.values() for recording in part if recording.speaker in held]
     rest = {split: [one for one in part if one.speaker not in held] for split, part in splits.items()}
-    return {**rest, "test": test}
+    return rest, [recording for part in splits.values() for recording in part if recording.speaker in held]
 
 
 def _hold_out(splits: Splits, settings: SoundSettings) -> Splits:

@@ -20,8 +20,7 @@ class SoundSettings:
         window: the samples of a training window; shorter clips are padded with zeros at their end.
         speaker: how the speaker of a file is told: `folder`, by the name of its folder; or a table, a .csv or .tsv
             file (looked for in the source too) with the columns `file`, relative to the source, and `speaker`.
-        held_out_speakers: speakers all of whose clips make up the test, so that it is of voices never heard; `test`
-            is then not used.
+        held_out_speakers: speakers all of whose clips are kept apart, to try the model on voices it never heard.
         validation: the share of the training clips held out for validation, if the source has no such split.
         test: the share of the training clips held out for the test, if the source has no such split.
         split_seed: of the choice of what is held out.
@@ -32,7 +31,7 @@ class SoundSettings:
             `client_id`, and without any of them all clips are of one speaker.
     """
 
-    source: str
+    source: str = ""
     sample_rate: int = 16000
     window: int = 8192
     speaker: str = "folder"
@@ -46,6 +45,8 @@ class SoundSettings:
     speaker_column: str | None = None
 
     def __post_init__(self) -> None:
+        if not self.source:
+            raise DataError("data.source is not set: say where the sound is with --data FOLDER")
         for name in ("sample_rate", "window"):
             if getattr(self, name) < 1:
                 raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 1")

@@ -6,7 +6,7 @@ from narrows.likelihoods.gaussian import GaussianCalibrated, GaussianFixed, Gaus
 from narrows.likelihoods.likelihood import Likelihood, Observation, bits_per_dim
 from narrows.likelihoods.logistic import DiscretizedLogistic
 from narrows.likelihoods.mixture import DiscretizedLogisticMixture
-from narrows.likelihoods.mulaw import MuLawCategorical, mu_law_decode, mu_law_encode
+from narrows.likelihoods.mulaw import MuLawCategorical, compand, mu_law_decode, mu_law_encode
 
 __all__ = [
     "Bernoulli",
@@ -21,6 +21,7 @@ __all__ = [
     "MuLawCategorical",
     "Observation",
     "bits_per_dim",
+    "compand",
     "mu_law_decode",
     "mu_law_encode",
 ]

@@ -32,8 +32,12 @@ class Observation(ABC):
     def __init__(self, shape: Size) -> None:
         self.shape = shape
 
-    def log_prob(self, x: Tensor) -> Tensor:
+    def log_prob(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
         """Return log p(x|z), or a lower bound on it where the class says so, in nats, [B].
+
+        Args:
+            x: the data, [B, C, *grid].
+            counted: the positions that count, bool [B, *grid]; None for all. The others may be padding.
 
         Raises:
             NarrowsError: if x has another shape.
@@ -44,11 +48,15 @@ class Observation(ABC):
                 f"the data are {list(x.shape)} but the decoder describes {list(self.shape)}: "
                 "its grid and the likelihood's `channels` must be those of the data"
             )
-        return self._log_terms(x).flatten(1).sum(1)
+        terms = self._log_terms(x)
+        if counted is not None:
+            between = [1] * (terms.dim() - counted.dim())
+            terms = terms.where(counted.view(len(x), *between, *counted.shape[1:]), 0)
+        return terms.flatten(1).sum(1)
 
     @abstractmethod
     def _log_terms(self, x: Tensor) -> Tensor:
-        """The terms, [B, ...], that sum to log p(x|z) of x [B, C, *grid]."""
+        """The terms, [B, ..., *grid], that sum to log p(x|z) of x [B, C, *grid]."""
 
     @property
     @abstractmethod

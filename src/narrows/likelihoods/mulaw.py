@@ -14,7 +14,12 @@ from narrows.errors import NarrowsError
 from narrows.likelihoods.categorical import CategoricalObservation
 from narrows.likelihoods.likelihood import Likelihood, Observation
 
-__all__ = ["MuLawCategorical", "mu_law_decode", "mu_law_encode"]
+__all__ = ["MuLawCategorical", "compand", "mu_law_decode", "mu_law_encode"]
+
+
+def compand(x: Tensor, mu: int = 255) -> Tensor:
+    """f(x) in [-1, 1], [*], of a waveform in [-1, 1]: loud and quiet sounds come nearer to each other."""
+    return x.sign() * torch.log1p(mu * x.abs()) / math.log1p(mu)
 
 
 def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
@@ -23,11 +28,10 @@ def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
     Raises:
         NarrowsError: if the waveform leaves [-1, 1].
     """
-    x, mu = x.float(), levels - 1
     if not (x.abs() <= 1).all():
         raise NarrowsError(f"the waveform, from {x.min():.4g} to {x.max():.4g}, leaves [-1, 1]: scale or clip it")
-    companded = x.sign() * torch.log1p(mu * x.abs()) / math.log1p(mu)
-    return ((companded + 1) / 2 * mu + 0.5).floor().long()
+    mu = levels - 1
+    return ((compand(x.float(), mu) + 1) / 2 * mu + 0.5).floor().long()
 
 
 def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:

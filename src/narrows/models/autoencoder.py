@@ -105,6 +105,10 @@ class Autoencoder(nn.Module):
             )
         return CodeSpec(self.grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
 
+    def takes(self, spec: CodeSpec) -> bool:
+        """Whether a prior over codes of that specification is one over this model's codes."""
+        return spec == self.codes
+
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) of x [B, C, *size]."""
         return self.bottleneck(self.features(x))

@@ -4,6 +4,7 @@ from narrows.networks.causal import CausalTransformer, CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.hierarchy import ImageHead, ImageStem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
+from narrows.networks.sound import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.networks.transformer import PatchTransformer
 from narrows.networks.wavenet import WaveNet
 
@@ -17,5 +18,8 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",
+    "StridedDecoder",
+    "StridedEncoder",
     "WaveNet",
+    "WaveNetDecoder",
 ]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 import torch
 import yaml
@@ -15,10 +13,10 @@ from narrows.data import ImageData, Images, to_unit
 from narrows.evaluation import Measurement, measure
 from narrows.models import Autoencoder, TwoStage
 from narrows.pretrained import load
-from narrows.report.figures import COLLAPSED, bits_bar, codebook_use, layer_bars, learning_curves
-from narrows.report.metrics import read_metrics
-from narrows.report.page import Block, Cell, Page, Section, Settings, Table, write_page
+from narrows.report.figures import COLLAPSED, layer_bars
+from narrows.report.page import Cell, Page, Section, Table, write_page
 from narrows.report.pictures import grid, interpolation, pairs
+from narrows.report.sections import bits, codes_in_use, training_and_settings
 from narrows.training.run import RunFolder
 
 __all__ = ["report_run"]
@@ -42,7 +40,7 @@ def report_run(run: RunFolder, data: ImageData) -> None:
         ),
         *_samples(model),
         Section("Between two images", blocks=[interpolation(_walks(model, originals))]),
-        Section("Bits per dimension", _bits_text(model, len(validation)), list(_bits(run, model, measured))),
+        bits(run, model, measured, _bits_text(model, len(validation)), "images"),
     ]
     if measured.layer_rates:
         sections.append(_layers(measured.layer_rates))
@@ -50,16 +48,8 @@ def report_run(run: RunFolder, data: ImageData) -> None:
         sections.append(_from_coarse_to_fine(model, originals[:COLUMNS]))
     if isinstance(model, TwoStage) and not model.lacks_prior:
         sections.append(_refinement(model))
-    if measured.counts is not None:
-        sections.append(
-            Section("Codebook use", f"On {len(validation)} validation images.", [codebook_use(measured.counts)])
-        )
-    sections.append(Section("Training", blocks=[learning_curves(read_metrics(run.metrics))]))
-    settings: list[Block] = [Settings(run.recipe.read_text(), "The model: recipe.yaml")]
-    if model.prior is not None:
-        sections.append(Section("Training the prior", blocks=[learning_curves(read_metrics(run.prior.metrics))]))
-        settings.append(Settings(run.prior.recipe.read_text(), "The prior: recipe.yaml"))
-    sections.append(Section("Settings", blocks=settings))
+    sections += codes_in_use(measured, f"On {len(validation)} validation images.")
+    sections += training_and_settings(run, model)
     size = "×".join(map(str, model.shape[1:]))
     count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
     subtitle = f"{count}training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
@@ -153,28 +143,5 @@ def _walks(model: Autoencoder, originals: torch.Tensor) -> torch.Tensor:
 def _bits_text(model: Autoencoder, images: int) -> str:
     return (
         f"An upper bound on -log2 p(x), on {images} validation images: what the codes cost plus what remains given "
-        f"them, under {type(model.likelihood).__name__} pixels. "
-        + (
-            ""
-            if model.prior is not None or not model.discrete
-            else "The learned prior is not fitted yet: `narrows prior`."
-        )
+        f"them, under {type(model.likelihood).__name__} pixels."
     )
-
-
-def _bits(run: RunFolder, model: Autoencoder, measured: Measurement) -> Iterator[Block]:
-    figures = measured.figures
-    fixed = "uniform prior" if model.discrete else "N(0, I) prior"
-    if measured.layer_rates:
-        fixed = "hierarchical prior"
-    bars = {fixed: (figures["rate_bits_per_dim"], figures["distortion_bits_per_dim"])}
-    if "prior_rate_bits_per_dim" in figures:
-        rate = figures["prior_rate_bits_per_dim"]
-        bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
-    yield bits_bar(bars)
-    evaluated: dict[str, Any] = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
-    tested = evaluated.get("figures", {})
-    rows = [[name, value, tested.get(name)] for name, value in figures.items()]
-    rows += [[name, None, value] for name, value in tested.items() if name not in figures]
-    columns = ["figure", "validation", evaluated.get("split", "test")]
-    yield Table("Means over the images; `narrows evaluate` fills in the last column.", columns, rows)

@@ -6,6 +6,7 @@ tensorboard/    the same for TensorBoard
 checkpoints/    step-00000500/ ...: all that `--resume` needs
 model/          config.json and model.safetensors: all that `narrows.load()` needs
 report.html     the page to look at
+phonemes.json   of sound, what `narrows evaluate --phonemes` found
 prior/          the run folder of the prior fitted to this model's codes
 first/          of a model of two stages, the first: its model/, and its prior/model/ if it has one
 """
@@ -37,6 +38,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.evaluation = self.path / "evaluation.json"
+        self.phonemes = self.path / "phonemes.json"
         self.report = self.path / "report.html"
 
     @property

@@ -7,13 +7,14 @@ import math
 import torch
 from torch import Tensor
 
-from narrows.data import to_unit
-from narrows.estimators import Estimator, elbo
-from narrows.models import Autoencoder
+from narrows.bottlenecks import Posterior
+from narrows.data import to_unit, to_waveform
+from narrows.estimators import Estimator, Evidence, elbo
+from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import Prior
 from narrows.training.loop import Task
 
-__all__ = ["AutoencoderTask", "PriorTask"]
+__all__ = ["AutoencoderTask", "PriorTask", "SoundTask"]
 
 
 class AutoencoderTask(Task):
@@ -32,14 +33,14 @@ class AutoencoderTask(Task):
         self.model, self.estimator = model, estimator
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of pixels, uint8 [B, C, H, W] (labels behind them are not used), and the bound in bits/dim.
+        """The loss of a batch of data as they are stored, and the bound in bits/dim.
 
         The figures are those of the latents drawn: where an estimator relaxes codes, only a measurement gives a bound.
         """
-        posterior, evidence = self.model.evidence(to_unit(batch[0]), self.estimator.draw)
-        loss = self.estimator(evidence).mean() / self.model.dimensions + sum(posterior.losses.values())
+        posterior, evidence, dimensions = self.evidence(*batch)
+        loss = self.estimator(evidence).mean() / dimensions + sum(posterior.losses.values())
         with torch.no_grad():
-            bits = 1 / (self.model.dimensions * math.log(2))
+            bits = 1 / (dimensions * math.log(2))
             figures = {
                 "bits_per_dim": -elbo(evidence).mean() * bits,
                 "rate_bits_per_dim": evidence.rate.mean() * bits,
@@ -47,6 +48,31 @@ class AutoencoderTask(Task):
             }
         detached = {name: value.detach() for name, value in posterior.losses.items()}
         return loss, {**figures, **detached, **posterior.statistics, **self.estimator.figures}
+
+    def evidence(self, *batch: Tensor) -> tuple[Posterior, Evidence, Tensor | int]:
+        """q(z|x), the evidence, and the dimensions of an example, of pixels, uint8 [B, C, H, W].
+
+        Labels behind them are not used.
+        """
+        return *self.model.evidence(to_unit(batch[0]), self.estimator.draw), self.model.dimensions
+
+
+class SoundTask(AutoencoderTask):
+    """The same of sound, whose dimensions are the samples that are real.
+
+    Args:
+        model: what is trained.
+        estimator: the loss of a batch's evidence.
+    """
+
+    model: SoundAutoencoder
+
+    def evidence(self, *batch: Tensor) -> tuple[Posterior, Evidence, Tensor | int]:
+        """The same of windows, int16 [B, T], of which so many samples [B] are real, and their speakers [B]."""
+        samples, lengths, speakers = batch
+        waveform = to_waveform(samples).unsqueeze(1)
+        found = self.model.evidence(waveform, self.estimator.draw, speakers, lengths)
+        return *found, lengths.float().mean()
 
 
 class PriorTask(Task):

@@ -1,0 +1,220 @@
+"""Sound files to codes and back, in another voice, and drawn anew: as WAV files, and a page to listen to them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.commands.codes import read_codes, require_npz, write_codes
+from narrows.commands.source import open_run_data
+from narrows.data import SoundData, write_sound
+from narrows.data.sound import CLIPPED
+from narrows.data.sound_files import decode_sound
+from narrows.errors import NarrowsError
+from narrows.evaluation import speakers_of
+from narrows.models import SoundAutoencoder
+from narrows.pretrained import load
+from narrows.progress import sound_progress
+from narrows.report.page import Page, Section, write_page
+from narrows.report.sounds import Clip, Sounds
+from narrows.training.run import RunFolder
+
+__all__ = ["convert_voice", "decode_sounds", "encode_sounds", "reconstruct_sounds", "sample_sounds", "speaker_number"]
+
+SHOWN = 8
+COLUMNS = 3
+
+logger = logging.getLogger(__name__)
+
+
+def convert_voice(folder: str, file: Path, to: str, temperature: float, seed: int, out: Path) -> None:
+    """Write the sound of `file`, said by the speaker `to`, to the WAV file `out`.
+
+    Raises:
+        NarrowsError: if the run is not of sound, or does not know that speaker; the message lists those that it does.
+    """
+    model = load(folder)
+    if not isinstance(model, SoundAutoencoder):
+        raise NarrowsError(f"{folder} is a model of images: voices are converted by one of sound, such as vqvae-speech")
+    speaker = speaker_number(model, to)
+    _require_wav(out)
+    waveform = _heard(file, model.sample_rate)
+    (sound,) = _decoded(model, _encoded(model, [waveform]), [speaker], temperature, seed)
+    write_sound(out, sound[: len(waveform)], model.sample_rate)
+
+
+def reconstruct_sounds(
+    folder: str,
+    model: SoundAutoencoder,
+    files: Sequence[Path],
+    speaker: str | None,
+    temperature: float,
+    seed: int,
+    out: Path,
+) -> Path:
+    """Write reconstructions of sound files, or of the first clips of the run's test split, into the folder `out`.
+
+    Returns:
+        a page there to listen to them beside the originals.
+    """
+    if files:
+        originals = [_heard(file, model.sample_rate) for file in files]
+        speakers = [speaker_number(model, speaker)] * len(files)
+    else:
+        data = open_run_data(RunFolder(folder))
+        assert isinstance(data, SoundData)
+        clips = data.test.first(SHOWN)
+        files = [Path(name) for name in clips.names]
+        originals = [clips.clip(index) for index in range(len(clips))]
+        speakers = (
+            speakers_of(model, clips).tolist() if speaker is None else [speaker_number(model, speaker)] * len(clips)
+        )
+    if not files:
+        raise NarrowsError(f"the test split of {folder} is empty: name sound files")
+    sounds = _decoded(model, _encoded(model, originals), speakers, temperature, seed)
+    pairs = []
+    for name, original, sound in zip(_distinct([str(file) for file in files]), originals, sounds, strict=True):
+        again = sound[: len(original)]
+        write_sound(out / f"{name}.wav", again, model.sample_rate)
+        pairs.append([Clip(name, original), Clip("reconstruction", again)])
+    return _page(out / "reconstructions.html", f"Reconstructions by {folder}", pairs, model)
+
+
+def sample_sounds(
+    folder: str,
+    model: SoundAutoencoder,
+    n: int,
+    speaker: str | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    seed: int,
+    out: Path,
+) -> Path:
+    """Write n sounds of codes drawn from the run's learned prior into the folder `out`; the speakers take turns.
+
+    Returns:
+        a page there to listen to them.
+    """
+    prior = model.prior
+    if prior is None:
+        raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
+    chosen = range(len(model.classes)) if speaker is None else [speaker_number(model, speaker)]
+    speakers = torch.tensor([chosen[index % len(chosen)] for index in range(n)])
+    with sound_progress("sample", n, prior.grid[0] * model.hop, model.sample_rate) as advance:
+        sounds = model.sample(
+            n, speakers, temperature, top_k, top_p, torch.Generator().manual_seed(seed), progress=advance
+        )
+    clips = []
+    for index, (sound, number) in enumerate(zip(sounds, speakers.tolist(), strict=True)):
+        write_sound(out / f"{index:03}-{model.classes[number]}.wav", sound[0], model.sample_rate)
+        clips.append(Clip(model.classes[number], sound[0]))
+    rows = [clips[at : at + COLUMNS] for at in range(0, n, COLUMNS)]
+    return _page(out / "samples.html", f"Samples of {folder}", rows, model)
+
+
+def encode_sounds(folder: str, model: SoundAutoencoder, files: Sequence[Path], out: Path) -> np.ndarray:
+    """Write the `codes` of sound files, one after another, [total] or [total, M] (a VAE's latents [total, C]) to `out`.
+
+    Beside them stand the `names` of the files, how many codes each has, `lengths`, and how many `samples`.
+    """
+    require_npz(out)
+    waveforms = [_heard(file, model.sample_rate) for file in files]
+    parts = [_as_rows(model, part).numpy() for part in _encoded(model, waveforms)]
+    codes = np.concatenate(parts)
+    names, lengths = np.array([file.name for file in files]), np.array([len(part) for part in parts])
+    write_codes(out, folder, codes, names=names, lengths=lengths, samples=np.array([len(one) for one in waveforms]))
+    return codes
+
+
+def decode_sounds(
+    folder: str, model: SoundAutoencoder, file: Path, speaker: str | None, temperature: float, seed: int, out: Path
+) -> list[Path]:
+    """Write the sounds of a file of codes into the folder `out`, each a WAV file named as the sound it came from."""
+    number = speaker_number(model, speaker)
+    codes, names, lengths, samples = read_codes(file, folder, "names", "lengths", "samples")
+    parts = [_as_rows(model, part) for part in torch.from_numpy(codes).split(lengths.tolist())]
+    sounds = _decoded(model, parts, [number] * len(parts), temperature, seed)
+    written = []
+    for name, sound, length in zip(_distinct(names.tolist()), sounds, samples, strict=True):
+        written.append(out / f"{name}.wav")
+        write_sound(written[-1], sound[:length], model.sample_rate)
+    return written
+
+
+def speaker_number(model: SoundAutoencoder, name: str | None) -> int:
+    """The number of a speaker; of the only one where none is named.
+
+    Raises:
+        NarrowsError: if there is no such speaker, or none is named of several; the message lists those there are.
+    """
+    known = ", ".join(model.classes)
+    if name is None and len(model.classes) > 1:
+        raise NarrowsError(f"say who is to speak, with --speaker NAME; the model knows: {known}")
+    if name is not None and name not in model.classes:
+        raise NarrowsError(f"no speaker {name!r}; the model knows: {known}")
+    return 0 if name is None else model.classes.index(name)
+
+
+def _heard(file: Path, sample_rate: int) -> Tensor:
+    """The sound of a file, float32 [T], as the model takes it; what had to be done to it, and what is odd, is said."""
+    try:
+        sound = decode_sound(file, sample_rate)
+    except (NarrowsError, OSError) as error:
+        raise NarrowsError(f"{file}: {error.strerror if isinstance(error, OSError) else error}") from error
+    notes = {
+        f"resampled from {sound.rate:,} Hz to the model's {sample_rate:,} Hz": sound.rate != sample_rate,
+        f"{sound.channels} channels, mixed down to one": sound.channels > 1,
+        f"clipped: {sound.clipped:.1%} of its samples are at full scale": sound.clipped > CLIPPED,
+        "silent: every sample is 0": not sound.samples.any(),
+    }
+    for note, true in notes.items():
+        if true:
+            logger.warning("%s: %s", file, note)
+    return torch.from_numpy(sound.samples)
+
+
+def _encoded(model: SoundAutoencoder, waveforms: Sequence[Tensor]) -> list[Tensor]:
+    """What `encode` makes of each waveform alone, so that none depends on the length of another."""
+    return [model.encode(waveform.view(1, 1, -1))[0] for waveform in waveforms]
+
+
+def _decoded(
+    model: SoundAutoencoder, codes: Sequence[Tensor], speakers: Sequence[int], temperature: float, seed: int
+) -> list[Tensor]:
+    """The sound [T] of each of the codes, by each of the speakers."""
+    longest = max(len(part) if model.discrete else part.shape[1] for part in codes) * model.hop
+    with sound_progress("decode", len(codes), longest, model.sample_rate) as advance:
+        return model.decode_all(
+            codes, torch.tensor(speakers), temperature, torch.Generator().manual_seed(seed), advance
+        )
+
+
+def _as_rows(model: SoundAutoencoder, latents: Tensor) -> Tensor:
+    """Latents with their positions first or, of a VAE, back from that: codes have them first anyway."""
+    return latents if model.discrete else latents.t()
+
+
+def _distinct(files: Sequence[str]) -> list[str]:
+    """The stems of files, with their folder's name where two would be the same, and a number where that is too."""
+    stems = [Path(file).stem for file in files]
+    if len(set(stems)) < len(stems):
+        stems = [f"{Path(file).parent.name}-{stem}" for file, stem in zip(files, stems, strict=True)]
+    if len(set(stems)) < len(stems):
+        stems = [f"{number:03}-{stem}" for number, stem in enumerate(stems)]
+    return stems
+
+
+def _require_wav(out: Path) -> None:
+    if out.suffix.lower() != ".wav":
+        raise NarrowsError(f"--out {out}: sound is written as .wav")
+
+
+def _page(path: Path, title: str, rows: list[list[Clip]], model: SoundAutoencoder) -> Path:
+    write_page(path, Page(title, sections=[Section("Sounds", blocks=[Sounds(title, rows, model.sample_rate)])]))
+    return path

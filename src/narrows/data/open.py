@@ -1,0 +1,15 @@
+"""Data of any kind, by the kind of their settings."""
+
+from __future__ import annotations
+
+from narrows.data.images import ImageData, open_images
+from narrows.data.settings import ImageSettings
+from narrows.data.sound import SoundData, open_sounds
+from narrows.data.sound_settings import SoundSettings
+
+__all__ = ["open_data"]
+
+
+def open_data(settings: ImageSettings | SoundSettings, quiet: bool = False) -> ImageData | SoundData:
+    """Find, split and decode the data that `settings` describe; see `open_images` and `open_sounds`."""
+    return open_images(settings, quiet) if isinstance(settings, ImageSettings) else open_sounds(settings, quiet)

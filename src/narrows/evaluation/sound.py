@@ -1,0 +1,71 @@
+"""What a model of sound costs and loses: bits for every sample of whole clips, split into rate and distortion."""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+from collections.abc import Callable
+
+import torch
+
+from narrows.bottlenecks.usage import count, usage_statistics
+from narrows.data import Clips
+from narrows.errors import NarrowsError
+from narrows.evaluation.bits import Measurement
+from narrows.models import SoundAutoencoder
+
+__all__ = ["measure_sound", "speakers_of"]
+
+
+def speakers_of(model: SoundAutoencoder, clips: Clips) -> torch.Tensor:
+    """Who speaks in each clip as the model knows them, int64 [N]; -1 where it never heard them in training."""
+    numbers = {name: number for number, name in enumerate(model.classes)}
+    return torch.tensor([numbers.get(clips.speaker_names[speaker], -1) for speaker in clips.speakers])
+
+
+@torch.no_grad()
+def measure_sound(
+    model: SoundAutoencoder, clips: Clips, advance: Callable[[int], None] = lambda n: None
+) -> Measurement:
+    """Measure `model` on whole clips, one after another, each sample given those before where a WaveNet decodes.
+
+    The draws are a fixed function of the data, and training's own are left alone.
+
+    Args:
+        model: put into evaluation mode while it is measured.
+        clips: the data.
+        advance: called with the number of clips done.
+
+    Returns:
+        figures over all samples alike: `bits_per_dim` and its parts `rate_bits_per_dim`, under the fixed prior, and
+        `distortion_bits_per_dim`; `bits_per_second` of the rate; `perplexity` and `usage` of the codes.
+
+    Raises:
+        NarrowsError: if there are no clips.
+    """
+    if not len(clips):
+        raise NarrowsError("there are no clips to measure: this split of the data is empty")
+    training = model.training
+    model.eval()
+    device = next(model.parameters()).device
+    totals: dict[str, float] = defaultdict(float)
+    counts = None
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        torch.manual_seed(0)
+        for index, speaker in enumerate(speakers_of(model, clips)):
+            x = clips.clip(index).to(device).view(1, 1, -1)
+            posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(), speaker.view(1))
+            totals["rate_bits_per_dim"] += evidence.rate.sum().item()
+            totals["distortion_bits_per_dim"] -= evidence.log_likelihood.sum().item()
+            if posterior.codes is not None:
+                codes = posterior.codes.reshape(-1, model.codes.codebooks)
+                clip_counts = count(codes, model.codes.codebook_size).double()
+                counts = clip_counts if counts is None else counts + clip_counts
+            advance(1)
+    model.train(training)
+    parts = {name: nats / (clips.lengths.sum().item() * math.log(2)) for name, nats in totals.items()}
+    figures = {"bits_per_dim": sum(parts.values()), **parts}
+    figures["bits_per_second"] = parts["rate_bits_per_dim"] * model.sample_rate
+    if counts is not None:
+        figures |= {name: value.item() for name, value in usage_statistics(counts).items()}
+    return Measurement(figures, counts, {})

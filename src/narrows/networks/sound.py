@@ -1,0 +1,219 @@
+"""From sound to features by strided convolutions, and back by a WaveNet or, quicker and coarser, by convolutions.
+
+The encoder and the WaveNet are those of van den Oord et al. 2017, section 4.3; the convolutional decoder is ours.
+"""
+
+from __future__ import annotations
+
+from math import prod
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.errors import NarrowsError
+from narrows.networks.wavenet import WaveNet, WaveNetState
+
+__all__ = ["StridedDecoder", "StridedEncoder", "WaveNetDecoder"]
+
+
+class ResidualBlock(nn.Module):
+    """x + conv1(ReLU(conv3(ReLU(x)))), [B, width, T] -> [B, width, T].
+
+    Args:
+        width: channels.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.branch = nn.Sequential(
+            nn.ReLU(), nn.Conv1d(width, width, 3, padding=1), nn.ReLU(), nn.Conv1d(width, width, 1)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Add the branch to x."""
+        return x + self.branch(x)
+
+
+class StridedEncoder(nn.Module):
+    """Sound [B, inputs, T] -> features [B, outputs, T / hop], hop = the product of the strides.
+
+    A convolution of window 2 s for each stride s, then `blocks` residual blocks, then a 1x1 convolution. Its outputs
+    are normalised by batch (ours, after Lancucki et al. 2020, "Robust training of vector quantized bottleneck models"):
+    sound is quiet, and without it all features begin so near each other that few codes are ever in use.
+
+    Args:
+        inputs: channels of the sound.
+        outputs: feature channels.
+        width: hidden channels.
+        strides: of the convolutions, from the sound to the features; six of 2 in the paper, 64 samples a feature.
+        blocks: the number of residual blocks.
+
+    Raises:
+        NarrowsError: if there is no stride, or one is below 2.
+    """
+
+    def __init__(
+        self, inputs: int, outputs: int, width: int = 256, strides: tuple[int, ...] = (2,) * 6, blocks: int = 2
+    ) -> None:
+        super().__init__()
+        check_strides(strides)
+        layers: list[nn.Module] = []
+        for channels, stride in zip([inputs] + [width] * (len(strides) - 1), strides, strict=True):
+            # So padded that T samples become T / s, whether s is even or odd.
+            padding = nn.ConstantPad1d((stride // 2, stride - stride // 2), 0.0)
+            layers += [padding, nn.Conv1d(channels, width, 2 * stride, stride), nn.ReLU()]
+        self.hop = prod(strides)
+        self.layers = nn.Sequential(
+            *layers,
+            nn.Conv1d(width, width, 3, padding=1),
+            *(ResidualBlock(width) for _ in range(blocks)),
+            nn.ReLU(),
+            nn.Conv1d(width, outputs, 1, bias=False),
+            nn.BatchNorm1d(outputs),
+        )
+        # So that sound comes through all layers as loud as it is (He et al. 2015); PyTorch's own start fades it out.
+        for part in self.modules():
+            if isinstance(part, nn.Conv1d):
+                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+                if part.bias is not None:
+                    nn.init.zeros_(part.bias)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode sound.
+
+        Raises:
+            NarrowsError: if T is no multiple of hop.
+        """
+        if x.shape[2] % self.hop:
+            raise NarrowsError(
+                f"{x.shape[2]} samples are no multiple of the {self.hop} that the encoder's strides make a feature of: "
+                "set data.window to a multiple"
+            )
+        return self.layers(x)
+
+
+class WaveNetDecoder(nn.Module):
+    """Latents [B, inputs, N] and the levels before a sample -> logits of its level [B, levels, N hop].
+
+    Each layer of the WaveNet reads a convolution of the latents, the same for the `hop` samples of a latent, and the
+    one-hot speaker.
+
+    Args:
+        inputs: latent channels.
+        levels: the levels of a sample, which the likelihood reads logits of.
+        speakers: the number of speakers to tell apart; below 2 there is nothing to tell.
+        hop: samples of a latent.
+        context: latents that the convolution of them spans, odd.
+        local_channels: its channels.
+        channels: of the residual stream and of a layer's gated features.
+        skip_channels: channels of the head.
+        stacks: how often the dilations start again from 1.
+        layers: layers of a stack, each with twice the dilation of the one before.
+        kernel_size: taps of a dilated convolution.
+
+    Raises:
+        NarrowsError: if `context` is even, or a size is too small.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        levels: int,
+        speakers: int,
+        hop: int,
+        context: int = 3,
+        local_channels: int = 64,
+        channels: int = 64,
+        skip_channels: int = 128,
+        stacks: int = 3,
+        layers: int = 10,
+        kernel_size: int = 2,
+    ) -> None:
+        super().__init__()
+        if context % 2 == 0:
+            raise NarrowsError(f"context is {context}: it must be odd, for as many latents on either side")
+        self.speakers = speakers if speakers > 1 else 0
+        self.context = nn.Conv1d(inputs, local_channels, context, padding=context // 2)
+        self.network = WaveNet(
+            levels, levels, channels, skip_channels, stacks, layers, kernel_size, local_channels, self.speakers, hop
+        )
+
+    def forward(self, z: Tensor, levels: Tensor, speakers: Tensor) -> Tensor:
+        """The logits at all samples, whose levels, int64 [B, N hop], are known; speakers are int64 [B], -1 unknown."""
+        return self.network(levels, self.context(z), self._told(speakers, z))
+
+    def begin(self, z: Tensor, speakers: Tensor) -> WaveNetState:
+        """The state before the first sample, whose `step` takes the level before and returns logits [B, levels]."""
+        return self.network.begin(len(z), self.context(z), self._told(speakers, z))
+
+    def _told(self, speakers: Tensor, z: Tensor) -> Tensor | None:
+        return one_hot(speakers, self.speakers).to(z.dtype) if self.speakers else None
+
+
+class StridedDecoder(nn.Module):
+    """Latents [B, inputs, N] -> likelihood parameters [B, outputs, N hop] of all samples at once.
+
+    Args:
+        inputs: latent channels.
+        outputs: the channels that the likelihood reads.
+        speakers: the number of speakers to tell apart; below 2 there is nothing to tell.
+        hop: samples of a latent; the product of the strides.
+        width: hidden channels.
+        strides: of the transposed convolutions, from the latents to the sound; None for 2, as often as it takes.
+        blocks: the number of residual blocks.
+
+    Raises:
+        NarrowsError: if the strides do not make up the hop.
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        speakers: int,
+        hop: int,
+        width: int = 128,
+        strides: tuple[int, ...] | None = None,
+        blocks: int = 2,
+    ) -> None:
+        super().__init__()
+        strides = strides or (2,) * (hop.bit_length() - 1)
+        check_strides(strides)
+        if prod(strides) != hop:
+            raise NarrowsError(
+                f"the decoder's strides {list(strides)} make {prod(strides)} samples of a latent, of which the encoder "
+                f"makes {hop}: set the decoder's strides to the encoder's, the last first"
+            )
+        self.speakers = speakers if speakers > 1 else 0
+        self.voice = nn.Linear(self.speakers, width, bias=False) if self.speakers else None
+        self.inlet = nn.Conv1d(inputs, width, 3, padding=1)
+        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.upsample = nn.ModuleList(nn.ConvTranspose1d(width, width, 2 * stride, stride) for stride in strides)
+        self.strides = strides
+        self.out = nn.Conv1d(width, outputs, 3, padding=1)
+
+    def forward(self, z: Tensor, speakers: Tensor) -> Tensor:
+        """Decode latents, for speakers int64 [B], -1 for one unknown."""
+        hidden = self.inlet(z)
+        if self.voice is not None:
+            hidden = hidden + self.voice(one_hot(speakers, self.speakers).to(z.dtype)).unsqueeze(2)
+        hidden = self.blocks(hidden)
+        for stride, layer in zip(self.strides, self.upsample, strict=True):
+            hidden = F.pad(layer(hidden.relu()), (-(stride // 2), stride // 2 - stride))
+        return self.out(hidden.relu())
+
+
+def one_hot(speakers: Tensor, count: int) -> Tensor:
+    """Speakers [B] as int64 [B, count]; -1, one unknown, as zeros."""
+    return (speakers.unsqueeze(1) == torch.arange(count, device=speakers.device)).long()
+
+
+def check_strides(strides: tuple[int, ...]) -> None:
+    """Refuse strides that make nothing shorter.
+
+    Raises:
+        NarrowsError: if there is none, or one is below 2.
+    """
+    if not strides or min(strides) < 2:
+        raise NarrowsError(f"strides are {list(strides)}: there must be at least one, and each at least 2")

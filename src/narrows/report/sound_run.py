@@ -1,0 +1,155 @@
+"""The report of a run of sound: what it makes of clips, in their own voices and in others, and what its codes are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.data import Clips, SoundData
+from narrows.evaluation import Measurement, log_mel_distance, measure_sound, speakers_of
+from narrows.models import SoundAutoencoder
+from narrows.pretrained import load
+from narrows.progress import sound_progress
+from narrows.report.page import Cell, Page, Section, Table, write_page
+from narrows.report.phonemes import code_phoneme_map
+from narrows.report.sections import bits, codes_in_use, training_and_settings
+from narrows.report.sounds import Clip, Sounds
+from narrows.training.run import RunFolder
+
+__all__ = ["report_sound_run"]
+
+MEASURED = 200
+SHOWN, CONVERTED, VOICES = 6, 3, 3
+"""Clips reconstructed, clips converted, and the voices each is converted to."""
+SAMPLES = 6
+
+
+def report_sound_run(run: RunFolder, data: SoundData) -> None:
+    """Write `report.html` of a run from its saved model, its logs, and held-out clips of `data`."""
+    model = load(run.path)
+    assert isinstance(model, SoundAutoencoder)
+    validation = data.validation.first(MEASURED)
+    measured = measure_sound(model, validation)
+    sections = [
+        *_spoken(model, validation),
+        *_samples(model),
+        bits(run, model, measured, _bits_text(model, len(validation)), "samples"),
+        *_phonemes(run),
+        *codes_in_use(measured, f"On {len(validation)} validation clips."),
+        *training_and_settings(run, model),
+    ]
+    seconds = data.train.lengths.sum() / data.sample_rate
+    subtitle = (
+        f"{len(data.train):,} training clips, {seconds / 60:,.0f} minutes at {data.sample_rate:,} Hz, "
+        f"{len(model.classes)} speaker{'s' * (len(model.classes) > 1)}"
+    )
+    write_page(run.report, Page(run.path.resolve().name, subtitle, _facts(model, measured), sections))
+
+
+def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:
+    """Clips with their reconstructions, and the same words in other voices."""
+    speakers = speakers_of(model, clips)
+    shown = [index for index in range(len(clips)) if speakers[index] >= 0][:SHOWN]
+    if not shown:
+        return
+    own = [int(speakers[index]) for index in shown]
+    codes = [model.encode(clips.clip(index).view(1, 1, -1))[0] for index in shown]
+    order = torch.Generator().manual_seed(0)
+    shuffled = [part[torch.randperm(len(part), generator=order)] for part in codes]
+    # Those who follow each speaker, round and round.
+    others = [
+        [(speaker + step) % len(model.classes) for step in range(1, min(VOICES + 1, len(model.classes)))]
+        for speaker in own[:CONVERTED]
+    ]
+    asked = [*zip(codes, own, strict=True), *zip(shuffled, own, strict=True)]
+    asked += [(part, other) for part, voices in zip(codes, others, strict=False) for other in voices]
+    made = iter(_speak(model, *map(list, zip(*asked, strict=True))))
+    originals = [clips.clip(index) for index in shown]
+    kept = [next(made)[: len(original)] for original in originals]
+    mixed = [next(made)[: len(original)] for original in originals]
+    rows = [
+        [Clip(f"{model.classes[speaker]}: the clip", original), Clip("its codes, decoded", again), Clip("shuffled", no)]
+        for speaker, original, again, no in zip(own, originals, kept, mixed, strict=True)
+    ]
+    distances = np.array(
+        [
+            [log_mel_distance(original, other, model.sample_rate) for other in (again, no)]
+            for original, again, no in zip(originals, kept, mixed, strict=True)
+        ]
+    ).mean(0)
+    text = (
+        "Clips of the validation split, never trained on; what is decoded from their codes; and from their codes in a "
+        "random order of time. The log-mel distance to the clip, over these alone, is "
+        f"{distances[0]:.1f} dB, and {distances[1]:.1f} dB of the codes in random order."
+    )
+    yield Section("Reconstructions", text, [Sounds("Each clip, twice decoded.", rows, model.sample_rate)])
+    if len(model.classes) > 1:
+        converted = [
+            [Clip(f"{model.classes[speaker]}: the clip", original)]
+            + [Clip(f"as {model.classes[other]}", next(made)[: len(original)]) for other in voices]
+            for speaker, original, voices in zip(own, originals, others, strict=False)
+        ]
+        text = "The codes of a clip, decoded for another speaker: the words stay, the voice is to change."
+        yield Section("Voices converted", text, [Sounds("`narrows convert-voice`", converted, model.sample_rate)])
+
+
+def _samples(model: SoundAutoencoder) -> Iterator[Section]:
+    """Sounds from the learned prior; none without one, for codes drawn uniformly show nothing."""
+    if model.prior is None:
+        return
+    speakers = torch.arange(SAMPLES) % len(model.classes)
+    order = torch.Generator().manual_seed(0)
+    length = model.prior.grid[0] * model.hop
+    with sound_progress("sample", SAMPLES, length, model.sample_rate) as advance:
+        sounds = model.sample(SAMPLES, speakers, generator=order, progress=advance)
+    named = [Clip(model.classes[speaker], sound[0]) for speaker, sound in zip(speakers, sounds, strict=True)]
+    rows = [named[at : at + 3] for at in range(0, SAMPLES, 3)]
+    seconds = length / model.sample_rate
+    text = f"{seconds:.2f} s of codes drawn from the learned prior, then decoded; no clip is behind them."
+    yield Section("Samples", text, [Sounds("Unconditional samples.", rows, model.sample_rate)])
+
+
+def _speak(model: SoundAutoencoder, codes: list[Tensor], speakers: list[int]) -> list[Tensor]:
+    """The sound [T] of each of the codes, by each of the speakers; the same every time."""
+    order = torch.Generator().manual_seed(0)
+    with sound_progress("decode", len(codes), max(map(len, codes)) * model.hop, model.sample_rate) as advance:
+        return model.decode_all(codes, torch.tensor(speakers), generator=order, progress=advance)
+
+
+def _phonemes(run: RunFolder) -> Iterator[Section]:
+    if not run.phonemes.exists():
+        return
+    found = json.loads(run.phonemes.read_text())
+    splits: Mapping[str, Mapping[str, float]] = found["figures"]
+    names = list(dict.fromkeys(name for figures in splits.values() for name in figures))
+    rows: list[list[Cell]] = [[name, *(figures.get(name) for figures in splits.values())] for name in names]
+    text = (
+        "Each code stands for its most frequent phoneme of the training clips. Accuracy is the share of frames of "
+        "other clips whose code stands for their phoneme; beside it, what codes that know nothing would reach: always "
+        "the most frequent phoneme, or the same codes in random order."
+    )
+    blocks = [
+        Table("`narrows evaluate --phonemes`", ["figure", *splits], rows),
+        code_phoneme_map(np.array(found["counts"]), found["phonemes"]),
+    ]
+    yield Section("Codes as phonemes", text, blocks)
+
+
+def _bits_text(model: SoundAutoencoder, clips: int) -> str:
+    return (
+        f"An upper bound on -log2 p(x|speaker) for each sample of {clips} validation clips: what the codes cost plus "
+        f"what remains given them, under {type(model.likelihood).__name__} samples."
+    )
+
+
+def _facts(model: SoundAutoencoder, measured: Measurement) -> dict[str, str]:
+    figures = measured.figures
+    facts = {"-log2 p(x) is at most": f"{figures['bits_per_dim']:.3f} bits/sample"}
+    if "perplexity" in figures:
+        facts["codes"] = f"{figures['perplexity']:.0f} perplexity, of {model.codes.codebook_size}"
+        facts["a second"] = f"{figures['bits_per_second']:.0f} bits, {model.sample_rate / model.hop:.0f} codes"
+    return facts
