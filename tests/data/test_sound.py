@@ -12,7 +12,7 @@ from jsonargparse import ArgumentParser
 
 from narrows.data import DataError
 from narrows.data.clips import Clips
-from narrows.data.sound import open_sounds
+from narrows.data.sound import SoundSpec, open_sounds
 from narrows.data.sound_files import read_sound, to_int16, to_waveform, write_sound
 from narrows.data.sound_settings import SoundSettings
 

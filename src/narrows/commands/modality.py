@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from narrows.data import Clips, Images, to_unit
+from narrows.data import Clips, Images, to_unit, to_waveform
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
 from narrows.evaluation import Measurement, gradient_noise, measure, measure_sound, speakers_of
@@ -135,7 +135,15 @@ class _OfSound(Modality):
     def validate(
         self, model: SoundAutoencoder, estimator: Estimator, part: Clips, settings: TrainingSettings
     ) -> dict[str, float]:
-        return measure_sound(model, part).figures
+        figures = measure_sound(model, part).figures
+        if settings.gradient_draws:
+            with part.batches(settings.batch_size, settings.seed) as batches:
+                device = next(model.parameters()).device
+                samples, lengths, speakers = (values.to(device) for values in next(batches))
+            given = {"speakers": speakers.where(speakers < len(model.classes), -1), "lengths": lengths}
+            x = to_waveform(samples).unsqueeze(1)
+            figures |= gradient_noise(model, estimator, x, settings.gradient_draws, **given)
+        return figures
 
     def code_spec(self, model: SoundAutoencoder, window: int | None) -> CodeSpec:
         return model.codes_of(model.grid[0] if window is None else window)

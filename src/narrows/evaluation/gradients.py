@@ -19,7 +19,9 @@ __all__ = ["gradient_noise"]
 
 
 @torch.enable_grad()
-def gradient_noise(model: Autoencoder, estimator: Estimator, x: Tensor, draws: int = 16) -> dict[str, float]:
+def gradient_noise(
+    model: Autoencoder, estimator: Estimator, x: Tensor, draws: int = 16, **given: Tensor
+) -> dict[str, float]:
     """The noise of the training loss's gradient on one batch, by all weights of encoder and bottleneck that learn.
 
     The loss is that of training, in nats per dimension. The draws are always the same, training's own are left alone,
@@ -30,6 +32,7 @@ def gradient_noise(model: Autoencoder, estimator: Estimator, x: Tensor, draws: i
         estimator: put into evaluation mode meanwhile, so that it counts no steps and keeps no averages.
         x: [B, C, *size] in [0, 1], on the model's device.
         draws: R, the gradients to compare.
+        given: what else the model's `evidence` takes of the batch, such as the speakers.
 
     Returns:
         `gradient_variance`, the unbiased trace of the covariance of g_r, 1 / (R - 1) sum_r ||g_r - mean||^2, in squared
@@ -50,7 +53,7 @@ def gradient_noise(model: Autoencoder, estimator: Estimator, x: Tensor, draws: i
     with _evaluating(model, estimator), torch.random.fork_rng(devices=[x.device] if x.device.type == "cuda" else []):
         torch.manual_seed(0)
         for done in range(draws):
-            gradients = torch.autograd.grad(_loss(model, estimator, x), weights, materialize_grads=True)
+            gradients = torch.autograd.grad(_loss(model, estimator, x, given), weights, materialize_grads=True)
             gradient = torch.cat([part.flatten() for part in gradients])
             # Welford's running sums: they do not cancel, and equal gradients have no variance to the last bit.
             difference = gradient - mean
@@ -61,9 +64,9 @@ def gradient_noise(model: Autoencoder, estimator: Estimator, x: Tensor, draws: i
     return {"gradient_variance": variance, "gradient_noise": variance / length if length else 0.0}
 
 
-def _loss(model: Autoencoder, estimator: Estimator, x: Tensor) -> Tensor:
+def _loss(model: Autoencoder, estimator: Estimator, x: Tensor, given: dict[str, Tensor]) -> Tensor:
     """What `narrows.training.tasks.AutoencoderTask` minimises."""
-    posterior, evidence = model.evidence(x, estimator.draw)
+    posterior, evidence = model.evidence(x, estimator.draw, **given)
     return estimator(evidence).mean() / model.dimensions + sum(posterior.losses.values())
 
 

@@ -1,0 +1,232 @@
+"""From a folder of sound to a model, codes, voices and reports, as a user would go."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+from narrows.cli import main
+from narrows.commands.source import open_run_data
+from narrows.pretrained import load
+from narrows.training.run import RunFolder
+
+RATE, HOP = 2000, 8
+RECIPE = """
+modality: sound
+model:
+  class_path: SoundAutoencoder
+  init_args:
+    encoder: {class_path: StridedEncoder, init_args: {width: 8, strides: [2, 4], blocks: 1}}
+    bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}
+    decoder:
+      class_path: WaveNetDecoder
+      init_args: {local_channels: 4, channels: 4, skip_channels: 4, stacks: 1, layers: 3}
+    likelihood: {class_path: MuLawCategorical, init_args: {levels: 16}}
+estimator: {class_path: Pathwise}
+data: {sample_rate: 2000, window: 64, validation: 0.2, test: 0.2}
+training: {steps: 6, batch_size: 4, log_every: 2, validate_every: 3, checkpoint_every: 3}
+variants:
+  light:
+    model:
+      init_args:
+        decoder: {class_path: StridedDecoder, init_args: {width: 8, strides: [4, 2], blocks: 1}}
+"""
+PRIOR = """
+prior: {class_path: WaveNetPrior, init_args: {channels: 4, skip_channels: 4, stacks: 1, layers: 3}}
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
+window: 24
+"""
+
+
+def tone(pitch: float, seconds: float) -> np.ndarray:
+    return 0.5 * np.sin(2 * np.pi * pitch * np.arange(round(seconds * RATE)) / RATE)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three speakers of six clips of mixed lengths, with phonemes, recipes, and a run with its prior."""
+    place = tmp_path_factory.mktemp("sound")
+    for number, speaker in enumerate(["al", "bo", "cy"]):
+        for take in range(6):
+            clip = place / "speech" / speaker / f"{take}.wav"
+            clip.parent.mkdir(parents=True, exist_ok=True)
+            soundfile.write(clip, tone(200 + 100 * number, 0.05 + 0.031 * take), RATE, subtype="PCM_16")
+            clip.with_suffix(".tsv").write_text("start_s\tphoneme\n0\ta\n0.04\tb\n")
+    (place / "tiny.yaml").write_text(RECIPE)
+    (place / "prior.yaml").write_text(PRIOR)
+    data = ["--data", str(place / "speech")]
+    assert main(["train", str(place / "tiny.yaml"), *data, "--out", str(place / "run")]) == 0
+    assert main(["prior", str(place / "run"), "--recipe", str(place / "prior.yaml")]) == 0
+    return place
+
+
+def test_a_run_and_its_report(place: Path) -> None:
+    run = place / "run"
+    recipe = yaml.safe_load((run / "recipe.yaml").read_text())
+    assert recipe["modality"] == "sound"
+    model = load(run)
+    assert (model.classes, model.sample_rate, model.hop, model.grid) == (["al", "bo", "cy"], RATE, HOP, (8,))
+    assert model.prior is not None
+    assert model.prior.grid == (24,)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    assert {row["split"] for row in rows} == {"train", "validation"}
+    assert all(np.isfinite(row["bits_per_dim"]) for row in rows)
+    page = (run / "report.html").read_text()
+    titles = re.findall(r"<h2[^>]*>([^<]*)", page)
+    assert titles[:5] == ["Reconstructions", "Voices converted", "Samples", "Bits per dimension", "Codebook use"]
+    # Four clips decoded twice, three of them converted to two others, and six samples.
+    assert page.count("<audio") == 4 * 3 + 3 * 3 + 6
+
+
+def test_a_run_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    data, out = ["--data", str(place / "speech")], ["--out", str(tmp_path / "run")]
+    assert main(["train", str(place / "tiny.yaml"), *data, *out, "--training.steps=3"]) == 0
+    assert main(["train", str(place / "tiny.yaml"), *out, "--resume", "--training.steps=6"]) == 0
+    weights = [path / "model" / "model.safetensors" for path in (tmp_path / "run", place / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_reconstruct(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(place / "run")
+    assert main(["reconstruct", run]) == 0
+    folder = place / "run" / "reconstructions"
+    assert len(list(folder.glob("*.wav"))) == 4
+    assert (folder / "reconstructions.html").read_text().count("<audio") == 8
+    clip = place / "speech" / "al" / "3.wav"
+    assert main(["reconstruct", run, str(clip), "--speaker", "al", "--out", str(tmp_path / "out")]) == 0
+    assert soundfile.info(tmp_path / "out" / "3.wav").frames == soundfile.info(clip).frames
+    capsys.readouterr()
+    assert main(["reconstruct", run, str(clip)]) == 1
+    assert "say who is to speak, with --speaker NAME; the model knows: al, bo, cy" in capsys.readouterr().err
+    assert main(["reconstruct", run, "--scale", "2"]) == 1
+    assert "--scale" in capsys.readouterr().err
+
+
+def test_convert_voice(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    run, out = str(place / "run"), tmp_path / "out.wav"
+    said = tmp_path / "said.wav"
+    soundfile.write(said, np.stack([tone(300, 0.2)] * 2, 1), 2 * RATE, subtype="PCM_24")
+    convert = ["convert-voice", run, str(said), "--out", str(out)]
+    assert main([*convert, "--to", "bo"]) == 0
+    assert (soundfile.info(out).frames, soundfile.info(out).samplerate) == (RATE // 10, RATE)
+    assert "resampled from 4,000 Hz to the model's 2,000 Hz" in caplog.text
+    assert "2 channels, mixed down to one" in caplog.text
+    first = out.read_bytes()
+    assert main([*convert, "--to", "bo"]) == 0
+    assert out.read_bytes() == first
+    assert main([*convert, "--to", "bo", "--seed", "1"]) == 0
+    assert out.read_bytes() != first
+    capsys.readouterr()
+    assert main([*convert, "--to", "di"]) == 1
+    assert "no speaker 'di'; the model knows: al, bo, cy" in capsys.readouterr().err
+    for name, content in (("silent.wav", np.zeros(200)), ("clipped.wav", np.ones(200))):
+        soundfile.write(tmp_path / name, content, RATE, subtype="PCM_16")
+        assert main(["convert-voice", run, str(tmp_path / name), "--to", "bo", "--out", str(out)]) == 0
+    assert "silent: every sample is 0" in caplog.text
+    assert "clipped: 100.0% of its samples are at full scale" in caplog.text
+    soundfile.write(tmp_path / "one.wav", np.ones(1), RATE)
+    (tmp_path / "cut.wav").write_bytes(said.read_bytes()[:300])
+    (tmp_path / "text.wav").write_text("hello")
+    for name, message in (("one.wav", "1 sample is no sound"), ("cut.wav", "cut short"), ("text.wav", "not sound")):
+        before = out.read_bytes()
+        assert main(["convert-voice", run, str(tmp_path / name), "--to", "bo", "--out", str(out)]) == 1
+        error = capsys.readouterr().err
+        assert message in error
+        assert name in error
+        assert out.read_bytes() == before
+    assert main([*convert[:-1], "out.mp3", "--to", "bo"]) == 1
+    assert "sound is written as .wav" in capsys.readouterr().err
+
+
+def test_codes_and_back(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, codes = str(place / "run"), tmp_path / "codes.npz"
+    files = [place / "speech" / speaker / f"{take}.wav" for speaker, take in (("al", 1), ("bo", 4), ("cy", 4))]
+    assert main(["encode", run, *map(str, files), "--out", str(codes)]) == 0
+    with np.load(codes) as content:
+        assert content["codes"].dtype == np.uint8
+        assert content["lengths"].tolist() == [-(-soundfile.info(file).frames // HOP) for file in files]
+        assert content["names"].tolist() == ["1.wav", "4.wav", "4.wav"]
+    assert main(["decode", run, str(codes), "--speaker", "bo", "--out", str(tmp_path / "out")]) == 0
+    frames = [soundfile.info(file).frames for file in sorted((tmp_path / "out").glob("*.wav"))]
+    assert frames == [soundfile.info(file).frames for file in files]
+    capsys.readouterr()
+    assert main(["decode", run, str(codes), "--out", str(tmp_path / "out")]) == 1
+    assert "say who is to speak" in capsys.readouterr().err
+
+
+def test_samples(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "samples"
+    assert main(["sample", str(place / "run"), "-n", "4", "--out", str(out)]) == 0
+    assert [file.name for file in sorted(out.glob("*.wav"))] == ["000-al.wav", "001-bo.wav", "002-cy.wav", "003-al.wav"]
+    assert soundfile.info(out / "000-al.wav").frames == 24 * HOP
+    assert (out / "samples.html").read_text().count("<audio") == 4
+
+
+def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = place / "run"
+    assert main(["evaluate", str(run), "--phonemes", str(place / "speech")]) == 0
+    printed = capsys.readouterr().out
+    assert "accuracy, unseen clips" in printed
+    found = json.loads((run / "phonemes.json").read_text())
+    assert found["phonemes"] == ["_", "a", "b"]
+    counts = np.array(found["counts"])
+    assert counts.shape == (8, 3)
+    assert set(found["figures"]) == {"validation clips", "unseen clips"}
+    # Of every clip the frames with their centres before 40 ms are of a: ten of 4 ms each.
+    clips = len(open_run_data(RunFolder(run)).train)
+    assert counts.sum(0)[:2].tolist() == [0, 10 * clips]
+    page = (run / "report.html").read_text()
+    assert "Codes as phonemes" in page
+    evaluated = json.loads((run / "evaluation.json").read_text())
+    assert evaluated["clips"] == 4
+    assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1
+
+
+def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
+    arguments = ["train", str(place / "tiny.yaml"), "--variant", "light", "--data", str(place / "speech")]
+    noise = ["--training.steps=3", "--training.gradient_draws=2"]
+    assert main([*arguments, "--out", str(tmp_path / "run"), *noise]) == 0
+    assert "gradient_noise" in (tmp_path / "run" / "metrics.jsonl").read_text()
+    out = tmp_path / "out.wav"
+    clip = place / "speech" / "al" / "3.wav"
+    assert main(["convert-voice", str(tmp_path / "run"), str(clip), "--to", "cy", "--out", str(out)]) == 0
+    assert soundfile.info(out).frames == soundfile.info(clip).frames
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "say where the sound is with --data FOLDER"),
+        (["--data", "SPEECH", "--data.window=60"], "data.window is 60, no multiple of the 8 samples"),
+        (["--data", "SPEECH", "--data.size=8"], "size"),
+        (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),
+        (["--data", "SPEECH", "--variant", "light", "--model.decoder.strides=[4,4]"], "set the decoder's strides"),
+    ],
+)
+def test_bad_settings_leave_nothing(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
+) -> None:
+    given = [str(place / "speech") if argument == "SPEECH" else argument for argument in arguments]
+    assert main(["train", str(place / "tiny.yaml"), "--out", str(tmp_path / "run"), *given]) == 1
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_is_of_images_is_refused(
+    place: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = str(place / "run")
+    clip = str(place / "speech" / "al" / "3.wav")
+    assert main(["interpolate", run, clip, clip]) == 1
+    assert "is a model of sound" in capsys.readouterr().err
+    assert main(["prior", run, "--recipe", "pixelcnn"]) == 1
+    assert main(["train", str(tiny), "--out", str(tmp_path / "images")]) == 0
+    assert main(["convert-voice", str(tmp_path / "images"), clip, "--to", "al", "--out", "x.wav"]) == 1
+    assert "is a model of images" in capsys.readouterr().err
+    assert main(["evaluate", str(tmp_path / "images"), "--phonemes", clip]) == 1
