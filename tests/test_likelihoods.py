@@ -19,6 +19,7 @@ from narrows.likelihoods import (
     Likelihood,
     MuLawCategorical,
     bits_per_dim,
+    compand,
     mu_law_decode,
     mu_law_encode,
 )
@@ -95,6 +96,38 @@ def test_positions_are_independent_on_any_grid(name: str, grid: tuple[int, ...])
     if name in EXACT:
         parts = zip(out.flatten(2).unbind(2), x.flatten(2).unbind(2), strict=True)
         torch.testing.assert_close(whole, sum(model(o[..., None]).log_prob(v[..., None]) for o, v in parts))
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize("grid", [(5,), (2, 3), (2, 2, 2)], ids=str)
+def test_only_counted_positions_count(name: str, grid: tuple[int, ...]) -> None:
+    """Of each example others; of the last, none."""
+    model = ALL[name]()
+    out, x = torch.randn(4, model.features, *grid).requires_grad_(), some_data(name, 4, 2, *grid)
+    counted = torch.rand(4, *grid) < 0.5
+    counted[-1] = False
+    assert counted.any()
+
+    def log_prob(x: Tensor, counted: Tensor | None) -> Tensor:
+        torch.manual_seed(1)  # of the noise in a bound
+        return model(out).log_prob(x, counted)
+
+    found = log_prob(x, counted)
+    assert found.shape == (4,)
+    assert found[-1] == 0
+    torch.testing.assert_close(found + log_prob(x, ~counted), log_prob(x, None))
+    torch.testing.assert_close(log_prob(x, torch.ones_like(counted)), log_prob(x, None))
+    padding = some_data(name, 4, 2, *grid)
+    assert torch.equal(log_prob(x.where(counted.unsqueeze(1), padding), counted), found)
+    (gradient,) = torch.autograd.grad(found.sum(), out)
+    assert not gradient.movedim(1, -1)[~counted].any()
+    assert gradient.movedim(1, -1)[counted].any(1).all()
+    if name in EXACT:
+        for place in counted.nonzero().tolist():
+            example, *position = place
+            at = (slice(example, example + 1), slice(None), *(slice(one, one + 1) for one in position))
+            found = found - model(out[at]).log_prob(x[at]) * torch.eye(4)[example]
+        torch.testing.assert_close(found, torch.zeros(4), rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -308,6 +341,21 @@ def test_mu_law_round_trip_and_curve() -> None:
     assert (values[0].item(), values[-1].item()) == pytest.approx((-1, 1))
     x = torch.tensor([0.02])
     assert mu_law_encode(x).item() == math.floor((math.log1p(255 * 0.02) / math.log(256) + 1) / 2 * 255 + 0.5)
+
+
+@pytest.mark.parametrize("mu", [1, 15, 255])
+def test_companding(mu: int) -> None:
+    """The curve of G.711, odd, from -1 to 1; its slope at 0 is mu / ln(1 + mu); decoded levels are even steps of it."""
+    x = torch.linspace(-1, 1, 201).double()
+    found = compand(x, mu)
+    expected = [math.copysign(math.log(1 + mu * abs(value)) / math.log(1 + mu), value) for value in x.tolist()]
+    torch.testing.assert_close(found, torch.tensor(expected).double())
+    assert (found.diff() > 0).all()
+    assert compand(torch.tensor([-1.0, 0.0, 1.0]), mu).tolist() == [-1, 0, 1]
+    tiny = torch.tensor([1e-9]).double()
+    assert (compand(tiny, mu) / tiny).item() == pytest.approx(mu / math.log1p(mu), rel=1e-6)
+    steps = compand(mu_law_decode(torch.arange(mu + 1), mu + 1), mu)
+    torch.testing.assert_close(steps, torch.linspace(-1, 1, mu + 1), rtol=0, atol=1e-6)
 
 
 def test_mu_law_log_prob_is_that_of_the_level() -> None:

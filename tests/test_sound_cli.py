@@ -170,7 +170,7 @@ def test_samples(place: Path, tmp_path: Path) -> None:
 
 def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = place / "run"
-    assert main(["evaluate", str(run), "--phonemes", str(place / "speech")]) == 0
+    assert main(["evaluate", str(run), "--phonemes", str(place / "speech"), "--reconstruct", "3"]) == 0
     printed = capsys.readouterr().out
     assert "accuracy, unseen clips" in printed
     found = json.loads((run / "phonemes.json").read_text())
@@ -185,6 +185,8 @@ def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Codes as phonemes" in page
     evaluated = json.loads((run / "evaluation.json").read_text())
     assert evaluated["clips"] == 4
+    assert evaluated["figures"]["reconstructed"] == 3
+    assert evaluated["figures"]["log_mel_db"] > 0
     assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1
 
 
@@ -226,6 +228,10 @@ def test_what_is_of_images_is_refused(
     assert main(["interpolate", run, clip, clip]) == 1
     assert "is a model of sound" in capsys.readouterr().err
     assert main(["prior", run, "--recipe", "pixelcnn"]) == 1
+    assert main(["curve", str(place / "tiny.yaml"), "--out", str(tmp_path / "curve")]) == 1
+    assert "is a recipe of sound" in capsys.readouterr().err
+    assert main(["compare", "light", "--recipe", str(place / "tiny.yaml"), "--out", str(tmp_path / "compare")]) == 1
+    assert "is a recipe of sound" in capsys.readouterr().err
     assert main(["train", str(tiny), "--out", str(tmp_path / "images")]) == 0
     assert main(["convert-voice", str(tmp_path / "images"), clip, "--to", "al", "--out", "x.wav"]) == 1
     assert "is a model of images" in capsys.readouterr().err

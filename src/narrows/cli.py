@@ -82,7 +82,13 @@ def _prior(options: argparse.Namespace, overrides: list[str]) -> None:
 
 def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
     figures = commands.evaluate(
-        options.folder, options.data, options.split, options.samples, options.limit, options.phonemes
+        options.folder,
+        options.data,
+        options.split,
+        options.samples,
+        options.limit,
+        options.phonemes,
+        options.reconstruct,
     )
     table = Table("figure", "value", box=None, header_style="bold")
     table.columns[1].justify = "right"
@@ -348,5 +354,11 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--limit", type=_positive, help="measure the first LIMIT examples only")
     evaluate.add_argument(
         "--phonemes", type=Path, metavar="TABLE", help="of sound: also tell which phonemes the codes stand for"
+    )
+    evaluate.add_argument(
+        "--reconstruct",
+        type=_positive,
+        metavar="N",
+        help="of sound: also decode the first N clips",
     )
     return parser

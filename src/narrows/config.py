@@ -33,6 +33,7 @@ __all__ = [
     "find_recipe",
     "recipes",
     "resolve",
+    "resolve_images",
     "resolve_training",
 ]
 
@@ -182,6 +183,17 @@ def resolve_training(
     if modality not in kinds:
         raise RecipeError(f"{origin}: modality is {modality!r}; it may be sound, and is left out for images")
     return resolve(kinds[modality], settings, overrides, origin)
+
+
+def resolve_images(settings: dict[str, Any], overrides: Sequence[str], origin: str) -> Resolved[TrainingRecipe]:
+    """The same of a recipe of images, for what is of images alone.
+
+    Raises:
+        RecipeError: as `resolve`; or if the recipe is of something else.
+    """
+    if "modality" in settings:
+        raise RecipeError(f"{origin} is a recipe of {settings['modality']}: comparisons and curves are of images")
+    return resolve(TrainingRecipe, settings, overrides, origin)
 
 
 def recipes() -> Iterator[Recipe]:

@@ -142,6 +142,40 @@ def test_steps_give_the_outputs_of_the_parallel_pass(
     torch.testing.assert_close(torch.stack(stepped, 2), network(x, **features), rtol=0, atol=tolerance)
 
 
+@pytest.mark.parametrize("settings", CONDITIONS, ids=str)
+def test_levels_are_read_as_their_one_hot_samples(settings: dict[str, int]) -> None:
+    network = build(**settings)
+    x, features = sound(network, 3, 20)
+    levels = x.argmax(1)
+    assert levels.unique().tolist() == list(range(INPUTS))
+    one_hot = torch.nn.functional.one_hot(levels, INPUTS).transpose(1, 2).double()
+    outputs = network(one_hot, **features)
+    torch.testing.assert_close(network(levels, **features), outputs, rtol=0, atol=1e-12)
+    by_level, by_sample = (network.begin(3, **features) for _ in range(2))
+    # Before the first sample there is nothing: None, or zeros, but no level.
+    first = by_level.step(None)
+    assert torch.equal(first, by_sample.step(torch.zeros(3, INPUTS).double()))
+    torch.testing.assert_close(first, outputs[..., 0], rtol=0, atol=1e-12)
+    for level in range(INPUTS):
+        assert (network.begin(3, **features).step(torch.full((3,), level)) != first).any()
+    for t in range(1, 20):
+        stepped = by_level.step(levels[:, t - 1])
+        assert torch.equal(stepped, by_sample.step(one_hot[..., t - 1]))
+        torch.testing.assert_close(stepped, outputs[..., t], rtol=0, atol=1e-12)
+
+
+def test_levels_and_one_hot_samples_have_the_same_gradient() -> None:
+    network = build(**CONDITIONS[3])
+    x, features = sound(network, 2, 32)
+    levels = x.argmax(1)
+    gradients = []
+    for given in (levels, torch.nn.functional.one_hot(levels, INPUTS).transpose(1, 2).double()):
+        loss = network(given, **features).square().sum()
+        gradients.append(torch.autograd.grad(loss, list(network.parameters())))
+    for of_levels, of_samples in zip(*gradients, strict=True):
+        torch.testing.assert_close(of_levels, of_samples)
+
+
 def test_a_drawn_sound_is_that_of_a_full_pass_for_each_sample() -> None:
     """Levels one-hot, drawn with the same random numbers; the state is used as a likelihood would use it."""
     torch.manual_seed(0)

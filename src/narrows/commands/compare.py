@@ -15,7 +15,7 @@ from pathlib import Path
 from narrows.commands.source import source_override
 from narrows.commands.train import rehearse
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
-from narrows.config import Recipe, TrainingRecipe, resolve
+from narrows.config import Recipe, resolve_images
 from narrows.data import ImageData, open_images
 from narrows.errors import NarrowsError
 from narrows.evaluation.compare import Outcome, Trial, choose
@@ -144,7 +144,7 @@ def _fit(comparison: Comparison, shared: Sequence[str]) -> tuple[ImageData, dict
     data, fitted = None, {}
     for method in comparison.methods:
         origin = f"{comparison.recipe.name}, {method}"
-        built = resolve(TrainingRecipe, comparison.recipe.variant(method), shared, origin).build()
+        built = resolve_images(comparison.recipe.variant(method), shared, origin).build()
         data = data or open_images(built.data)
         model = built.model(data.shape)
         rehearse(model, built.estimator)
@@ -187,7 +187,7 @@ def _schedule(recipe: Recipe, method: str, steps: int) -> list[str]:
         "training.keep": 1,
         "training.gradient_draws": GRADIENT_DRAWS,
     }
-    estimator = resolve(TrainingRecipe, recipe.variant(method)).values.estimator
+    estimator = resolve_images(recipe.variant(method), [], recipe.name).values.estimator
     if "annealing_steps" in estimator.get("init_args", {}):
         overrides["estimator.annealing_steps"] = steps
     return [f"--{name}={value}" for name, value in overrides.items()]

@@ -12,7 +12,7 @@ import torch
 
 from narrows.commands.source import placed, source_override
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
-from narrows.config import Recipe, TrainingRecipe, resolve
+from narrows.config import Recipe, resolve_images
 from narrows.data import ImageData, Images, open_images, to_unit
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget
@@ -72,7 +72,7 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
     # Decoded once, into a file that every point maps.
     shared = ["--data.memory_limit_gb=0", *source_override(sweep.source), *sweep.overrides]
     shared += [] if sweep.on is None else [f"--on={placed(sweep.on)}"]
-    built = resolve(TrainingRecipe, sweep.recipe.variant(sweep.variant), shared, sweep.recipe.name).build()
+    built = resolve_images(sweep.recipe.variant(sweep.variant), shared, sweep.recipe.name).build()
     if not isinstance(built.estimator, DistortionTarget):
         raise NarrowsError(
             f"{sweep.recipe.name} is trained by {type(built.estimator).__name__}, which holds no distortion: a curve "

@@ -11,20 +11,28 @@ from narrows.commands.phonemes import measure_phonemes
 from narrows.commands.source import open_run_data
 from narrows.data import SoundData
 from narrows.errors import NarrowsError
+from narrows.evaluation import measure_reconstructions
+from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
-from narrows.progress import progress
+from narrows.progress import progress, sound_progress
 from narrows.training.run import RunFolder
 
 __all__ = ["evaluate"]
 
 
 def evaluate(
-    folder: str, source: str | None, split: str, samples: int, limit: int | None, phonemes: Path | None = None
+    folder: str,
+    source: str | None,
+    split: str,
+    samples: int,
+    limit: int | None,
+    phonemes: Path | None = None,
+    reconstruct: int | None = None,
 ) -> dict[str, float]:
     """Measure the run's model on a split of its data, or of `source`; on its own data, also renew its report.
 
     The importance-weighted bound takes `samples` latents of each example. With the table `phonemes`, also tell how well
-    the codes of sound tell phonemes.
+    the codes of sound tell phonemes; with `reconstruct`, decode the first clips, so many, and compare the spectra.
     """
     model = load(folder)
     run = RunFolder(folder)
@@ -40,6 +48,12 @@ def evaluate(
         told = {f"{name}, {of}": value for of, figures in found.items() for name, value in figures.items()}
     with progress("evaluate", len(part), modality.unit) as meter:
         measured = modality.measure(model, part, samples, meter.advance)
+    if reconstruct is not None:
+        if not isinstance(model, SoundAutoencoder) or not model.discrete:
+            raise NarrowsError(f"--reconstruct {reconstruct}: {folder} has no codes of sound")
+        clips = part.first(reconstruct)
+        with sound_progress("decode", 2 * len(clips), int(clips.lengths.max()), model.sample_rate) as advance:
+            measured.figures.update(measure_reconstructions(model, clips, advance))
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     if source is None:
         with whole_file(run.evaluation) as aside:

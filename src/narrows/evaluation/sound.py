@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 
@@ -12,9 +12,10 @@ from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.data import Clips
 from narrows.errors import NarrowsError
 from narrows.evaluation.bits import Measurement
+from narrows.evaluation.mel import log_mel_distance
 from narrows.models import SoundAutoencoder
 
-__all__ = ["measure_sound", "speakers_of"]
+__all__ = ["in_random_order", "measure_reconstructions", "measure_sound", "speakers_of"]
 
 
 def speakers_of(model: SoundAutoencoder, clips: Clips) -> torch.Tensor:
@@ -69,3 +70,46 @@ def measure_sound(
     if counts is not None:
         figures |= {name: value.item() for name, value in usage_statistics(counts).items()}
     return Measurement(figures, counts, {})
+
+
+def in_random_order(codes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Each of the codes [N] or [N, M] with its positions in a random order, the same every time."""
+    order = torch.Generator().manual_seed(0)
+    return [part[torch.randperm(len(part), generator=order).to(part.device)] for part in codes]
+
+
+@torch.no_grad()
+def measure_reconstructions(
+    model: SoundAutoencoder, clips: Clips, progress: Callable[[int, int], None] | None = None
+) -> dict[str, float]:
+    """How far the sounds decoded from codes are from the clips, and how far those of the codes in random order.
+
+    Args:
+        model: one with codes.
+        clips: the data; clips of speakers that the model does not know are left out.
+        progress: called with the samples done and the samples in all, of each of two sounds a clip.
+
+    Returns:
+        `log_mel_db` and `log_mel_shuffled_db`, means over the clips of `log_mel_distance`; `reconstructed`, how many.
+
+    Raises:
+        NarrowsError: if there is no such clip.
+    """
+    speakers = speakers_of(model, clips)
+    known = [index for index in range(len(clips)) if speakers[index] >= 0]
+    if not known:
+        raise NarrowsError("there are no clips of speakers that the model knows: this split has none to reconstruct")
+    device = next(model.parameters()).device
+    codes = [model.encode(clips.clip(index).to(device).view(1, 1, -1))[0] for index in known]
+    told = speakers[known].repeat(2)
+    sounds = model.decode_all([*codes, *in_random_order(codes)], told, 1.0, torch.Generator().manual_seed(0), progress)
+    distances = [
+        log_mel_distance(clips.clip(index), sound[: clips.lengths[index]].cpu(), model.sample_rate)
+        for index, sound in zip(2 * known, sounds, strict=True)
+    ]
+    kept, lost = distances[: len(known)], distances[len(known) :]
+    return {
+        "log_mel_db": sum(kept) / len(known),
+        "log_mel_shuffled_db": sum(lost) / len(known),
+        "reconstructed": len(known),
+    }

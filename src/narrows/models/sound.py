@@ -17,7 +17,7 @@ from narrows.bottlenecks import Bottleneck, Draw, Posterior
 from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
-from narrows.likelihoods import Likelihood, MuLawCategorical, Observation, compand, mu_law_decode, mu_law_encode
+from narrows.likelihoods import Likelihood, MuLawCategorical, Observation, mu_law_decode, mu_law_encode
 from narrows.models.autoencoder import Autoencoder, lines
 from narrows.networks import WaveNetDecoder
 from narrows.priors import CodeSpec, sample
@@ -100,11 +100,8 @@ class SoundAutoencoder(Autoencoder):
         return CodeSpec((length,), own.codebooks, own.codebook_size, own.classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The encoder's output [B, features, N] for x [B, 1, T]: T is filled up with silence to N hop samples.
-
-        It reads the companded waveform (ours), in which a consonant is not lost beside a vowel.
-        """
-        return self.encoder(compand(F.pad(x, (0, -x.shape[2] % self.hop))))
+        """The encoder's output [B, features, N] for x [B, 1, T]: T is filled up with silence to N hop samples."""
+        return self.encoder(F.pad(x, (0, -x.shape[2] % self.hop)))
 
     def observe(self, z: Tensor, x: Tensor | None = None, speakers: Tensor | None = None) -> Observation:
         """p(x|z, s) for latents z [B, channels, N] and speakers [B], over N hop samples.
@@ -195,7 +192,7 @@ class SoundAutoencoder(Autoencoder):
         """
         told = self._check_speakers(speakers, len(codes))
         latents = [self._embed(part.unsqueeze(0))[0] for part in codes]
-        if not isinstance(self.decoder, WaveNetDecoder):
+        if not (latents and isinstance(self.decoder, WaveNetDecoder)):
             return [self._sound(z.unsqueeze(0), one.view(1))[0, 0] for z, one in zip(latents, told, strict=True)]
         longest = max(z.shape[1] for z in latents)
         filled = torch.stack([F.pad(z, (0, longest - z.shape[1])) for z in latents])
@@ -266,16 +263,16 @@ class SoundAutoencoder(Autoencoder):
         generator: torch.Generator | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """The sound [B, 1, N hop] of latents z [B, channels, N]."""
+        """The sound [B, 1, N hop] of latents z [B, channels, N]; drawn in full precision whatever the autocast."""
         told = self._check_speakers(speakers, len(z))
         if not isinstance(self.decoder, WaveNetDecoder):
             return self.likelihood(self.decoder(z, told)).mean
         total = z.shape[2] * self.hop
         source = "cpu" if generator is None else generator.device
         levels: list[Tensor] = []
-        with torch.inference_mode():
+        with torch.inference_mode(), torch.autocast(z.device.type, enabled=False):
             uniforms = torch.rand(len(z), total, generator=generator, device=source).to(z.device)
-            state = self.decoder.begin(z, told)
+            state = self.decoder.begin(z.float(), told)
             for uniform in uniforms.t().contiguous().unsqueeze(-1):
                 logits = state.step(levels[-1] if levels else None)
                 levels.append(draw(filtered(logits, temperature), uniform))

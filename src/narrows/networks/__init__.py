@@ -5,6 +5,7 @@ from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.hierarchy import ImageHead, ImageStem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 from narrows.networks.sound import StridedDecoder, StridedEncoder, WaveNetDecoder
+from narrows.networks.spectrogram import SpectrogramEncoder
 from narrows.networks.transformer import PatchTransformer
 from narrows.networks.wavenet import WaveNet
 
@@ -18,6 +19,7 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",
+    "SpectrogramEncoder",
     "StridedDecoder",
     "StridedEncoder",
     "WaveNet",

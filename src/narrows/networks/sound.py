@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
+from narrows.likelihoods.mulaw import compand
 from narrows.networks.wavenet import WaveNet, WaveNetState
 
 __all__ = ["StridedDecoder", "StridedEncoder", "WaveNetDecoder"]
@@ -38,9 +39,11 @@ class ResidualBlock(nn.Module):
 class StridedEncoder(nn.Module):
     """Sound [B, inputs, T] -> features [B, outputs, T / hop], hop = the product of the strides.
 
-    A convolution of window 2 s for each stride s, then `blocks` residual blocks, then a 1x1 convolution. Its outputs
-    are normalised by batch (ours, after Lancucki et al. 2020, "Robust training of vector quantized bottleneck models"):
-    sound is quiet, and without it all features begin so near each other that few codes are ever in use.
+    A convolution of window 2 s for each stride s, then `blocks` residual blocks, then a 1x1 convolution.
+
+    Ours: it reads the sound companded, so that a consonant is not lost beside a vowel; and its outputs are normalised
+    by batch (Lancucki et al. 2020, "Robust training of vector quantized bottleneck models"), or all features would
+    begin so near each other that few codes are ever in use.
 
     Args:
         inputs: channels of the sound.
@@ -90,7 +93,7 @@ class StridedEncoder(nn.Module):
                 f"{x.shape[2]} samples are no multiple of the {self.hop} that the encoder's strides make a feature of: "
                 "set data.window to a multiple"
             )
-        return self.layers(x)
+        return self.layers(compand(x))
 
 
 class WaveNetDecoder(nn.Module):
@@ -131,8 +134,8 @@ class WaveNetDecoder(nn.Module):
         kernel_size: int = 2,
     ) -> None:
         super().__init__()
-        if context % 2 == 0:
-            raise NarrowsError(f"context is {context}: it must be odd, for as many latents on either side")
+        if context < 1 or context % 2 == 0:
+            raise NarrowsError(f"context is {context}: it must be odd and above 0, for as many latents on either side")
         self.speakers = speakers if speakers > 1 else 0
         self.context = nn.Conv1d(inputs, local_channels, context, padding=context // 2)
         self.network = WaveNet(
@@ -178,7 +181,7 @@ class StridedDecoder(nn.Module):
         blocks: int = 2,
     ) -> None:
         super().__init__()
-        strides = strides or (2,) * (hop.bit_length() - 1)
+        strides = (2,) * (hop.bit_length() - 1) if strides is None else strides
         check_strides(strides)
         if prod(strides) != hop:
             raise NarrowsError(

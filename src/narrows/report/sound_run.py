@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from narrows.data import Clips, SoundData
-from narrows.evaluation import Measurement, log_mel_distance, measure_sound, speakers_of
+from narrows.evaluation import Measurement, in_random_order, log_mel_distance, measure_sound, speakers_of
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
 from narrows.progress import sound_progress
@@ -58,14 +58,12 @@ def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:
         return
     own = [int(speakers[index]) for index in shown]
     codes = [model.encode(clips.clip(index).view(1, 1, -1))[0] for index in shown]
-    order = torch.Generator().manual_seed(0)
-    shuffled = [part[torch.randperm(len(part), generator=order)] for part in codes]
     # Those who follow each speaker, round and round.
     others = [
         [(speaker + step) % len(model.classes) for step in range(1, min(VOICES + 1, len(model.classes)))]
         for speaker in own[:CONVERTED]
     ]
-    asked = [*zip(codes, own, strict=True), *zip(shuffled, own, strict=True)]
+    asked = [*zip(codes, own, strict=True), *zip(in_random_order(codes), own, strict=True)]
     asked += [(part, other) for part, voices in zip(codes, others, strict=False) for other in voices]
     made = iter(_speak(model, *map(list, zip(*asked, strict=True))))
     originals = [clips.clip(index) for index in shown]
