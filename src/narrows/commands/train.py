@@ -18,7 +18,7 @@ from narrows.data import Clips, Images, batches, open_data
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
 from narrows.evaluation import measure_prior, squared_error
-from narrows.models import Autoencoder, TwoStage
+from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
 from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.training import checkpoint
 from narrows.training.loop import Batches, make_accelerator
@@ -142,6 +142,8 @@ def _place(
 
 def rehearse(model: Autoencoder, estimator: Estimator) -> None:
     """Take one example to its loss, where parts that do not suit each other are refused."""
+    if isinstance(estimator, DistortionTarget) and isinstance(model, SoundAutoencoder):
+        raise NarrowsError("DistortionTarget holds the squared error of images; of sound, use another estimator")
     learns_scale = model.likelihood.features > model.shape[0] or any(True for _ in model.likelihood.parameters())
     if isinstance(estimator, DistortionTarget) and learns_scale:
         raise NarrowsError(

@@ -21,7 +21,7 @@ from narrows.likelihoods import Likelihood, MuLawCategorical, Observation, mu_la
 from narrows.models.autoencoder import Autoencoder, lines
 from narrows.networks import WaveNetDecoder
 from narrows.priors import CodeSpec, sample
-from narrows.priors.sampler import draw, filtered
+from narrows.priors.sampler import draw, filtered, require_finite
 
 __all__ = ["SoundAutoencoder"]
 
@@ -83,7 +83,12 @@ class SoundAutoencoder(Autoencoder):
     @property
     def hop(self) -> int:
         """The samples of a latent."""
-        return self.encoder.hop  # type: ignore[return-value]
+        hop = getattr(self.encoder, "hop", None)
+        if not isinstance(hop, int):
+            raise NarrowsError(
+                f"{type(self.encoder).__name__} is no encoder of sound: use StridedEncoder or SpectrogramEncoder"
+            )
+        return hop
 
     @property
     def spec(self) -> SoundSpec:
@@ -241,14 +246,45 @@ class SoundAutoencoder(Autoencoder):
             generator: the source of randomness of the learned prior, and of a WaveNet.
             progress: called with the samples done and the samples in all, of each sound.
         """
+        z, told = self._drawn(n, labels, temperature, top_k, top_p, generator)
+        return self._sound(z, told, generator=generator, progress=progress)
+
+    @torch.no_grad()
+    def generate(
+        self,
+        n: int,
+        labels: Tensor | None = None,
+        temperature: float = 1.0,
+        top_k: int | None = None,
+        top_p: float | None = None,
+        generator: torch.Generator | None = None,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> Observation:
+        """p(x|z, s) of n latents drawn as for `sample`, of a decoder that describes all samples at once.
+
+        Raises:
+            NarrowsError: if the decoder is a WaveNet: its sounds are drawn by `sample`.
+        """
+        z, told = self._drawn(n, labels, temperature, top_k, top_p, generator)
+        return self.observe(z, speakers=told)
+
+    def _drawn(
+        self,
+        n: int,
+        labels: Tensor | None,
+        temperature: float,
+        top_k: int | None,
+        top_p: float | None,
+        generator: torch.Generator | None,
+    ) -> tuple[Tensor, Tensor]:
+        """N latents from the prior, and who is to speak them."""
         if labels is None:
-            labels = torch.randint(len(self.classes), (n,), generator=generator)
+            source = "cpu" if generator is None else generator.device
+            labels = torch.randint(len(self.classes), (n,), generator=generator, device=source)
         if self.prior is None:
-            z = self.bottleneck.sample_prior(n, self.grid)
-        else:
-            given = labels if self.prior.classes else None
-            z = self._embed(sample(self.prior, n, given, temperature, top_k, top_p, generator))
-        return self._sound(z, labels, generator=generator, progress=progress)
+            return self.bottleneck.sample_prior(n, self.grid), labels
+        given = labels.to(next(self.parameters()).device) if self.prior.classes else None
+        return self._embed(sample(self.prior, n, given, temperature, top_k, top_p, generator)), labels
 
     @property
     def _levels(self) -> int:
@@ -267,6 +303,7 @@ class SoundAutoencoder(Autoencoder):
         told = self._check_speakers(speakers, len(z))
         if not isinstance(self.decoder, WaveNetDecoder):
             return self.likelihood(self.decoder(z, told)).mean
+        require_finite(self.decoder, "decoder")
         total = z.shape[2] * self.hop
         source = "cpu" if generator is None else generator.device
         levels: list[Tensor] = []

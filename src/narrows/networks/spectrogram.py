@@ -26,8 +26,8 @@ class SpectrogramEncoder(nn.Module):
 
     Every `step` samples the log power of the `window` samples around their middle, under a Hann window, in window / 2
     bands of equal width. Each band is normalised over the time of its own sound, by which most of the voice and the
-    loudness are lost (Wu and Lee 2020, "One-shot voice conversion by vector quantization"). Then a convolution of window 2 s for each stride s, residual
-    blocks, a 1x1 convolution, and normalisation by batch as in `StridedEncoder`.
+    loudness are lost (Wu and Lee 2020, "One-shot voice conversion by vector quantization"). Then a convolution of
+    window 2 s for each stride s, residual blocks, a 1x1 convolution, and normalisation by batch as in `StridedEncoder`.
 
     Args:
         inputs: channels of the sound, 1.

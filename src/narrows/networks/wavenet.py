@@ -267,7 +267,7 @@ class WaveNetState:
             self.sample.zero_()
         elif previous.shape == self.sample.shape:
             self.sample.copy_(previous)
-        elif previous.shape == self.sample.shape[:1]:
+        elif previous.shape == self.sample.shape[:1] and not previous.is_floating_point():
             self.sample.zero_().scatter_(1, previous.unsqueeze(1), 1.0)
         else:
             whole, level = list(self.sample.shape), list(self.sample.shape[:1])

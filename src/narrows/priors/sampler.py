@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.priors.prior import Prior
 
-__all__ = ["draw", "filtered", "sample", "tempered", "top_k_filtered", "top_p_filtered"]
+__all__ = ["draw", "filtered", "require_finite", "sample", "tempered", "top_k_filtered", "top_p_filtered"]
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
@@ -78,6 +78,16 @@ def draw(logits: Tensor, uniform: Tensor) -> Tensor:
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(1)
 
 
+def require_finite(network: nn.Module, name: str) -> None:
+    """Look at the weights before codes or levels are drawn; of each step's logits, a look would make a GPU wait.
+
+    Raises:
+        NarrowsError: if one is not finite.
+    """
+    if not torch.stack([weight.isfinite().all() for weight in network.parameters()]).all():
+        raise NarrowsError(f"the {name}'s weights are not finite: its training diverged, so train it again")
+
+
 def sample(
     prior: Prior,
     batch: int,
@@ -109,9 +119,7 @@ def sample(
     Raises:
         NarrowsError: if a setting is out of range, labels do not fit the prior, or its weights are not finite.
     """
-    # Looked at once: of each step's logits, a look would make a GPU wait.
-    if not torch.stack([weight.isfinite().all() for weight in prior.parameters()]).all():
-        raise NarrowsError("the prior's weights are not finite: its training diverged, so fit the prior again")
+    require_finite(prior, "prior")
     device = next(prior.parameters()).device
     source = "cpu" if generator is None else generator.device
     codes: list[Tensor] = []

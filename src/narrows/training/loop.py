@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import torch
 from accelerate import Accelerator
@@ -101,6 +101,8 @@ def train(
     skip = None if settings.skip_factor is None else GradientSkip(settings.skip_factor)
     task.add_module("skip", skip)
     optimizer = torch.optim.Adam(task.parameters(), settings.learning_rate, settings.betas, settings.epsilon)
+    if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
+        task = cast(Task, nn.SyncBatchNorm.convert_sync_batchnorm(task))
     stepper, optimizer = accelerator.prepare(task, optimizer)
     torch.manual_seed(settings.seed + accelerator.process_index)
     newest = checkpoint.latest(run.checkpoints)

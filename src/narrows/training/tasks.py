@@ -9,6 +9,7 @@ from torch import Tensor
 
 from narrows.bottlenecks import Posterior
 from narrows.data import to_unit, to_waveform
+from narrows.distributed import global_sum
 from narrows.estimators import Estimator, Evidence, elbo
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import Prior
@@ -58,7 +59,9 @@ class AutoencoderTask(Task):
 
 
 class SoundTask(AutoencoderTask):
-    """The same of sound, whose dimensions are the samples that are real.
+    """The same of sound, whose dimensions are the samples that are real, on average over the batch of all processes.
+
+    The rate is that of all codes of a window, of those of the silence too that fills a short clip up.
 
     Args:
         model: what is trained.
@@ -72,7 +75,8 @@ class SoundTask(AutoencoderTask):
         samples, lengths, speakers = batch
         waveform = to_waveform(samples).unsqueeze(1)
         found = self.model.evidence(waveform, self.estimator.draw, speakers, lengths)
-        return *found, lengths.float().mean()
+        real = global_sum(torch.stack([lengths.sum(), torch.full_like(lengths[0], len(lengths))]))
+        return *found, real[0] / real[1]
 
 
 class PriorTask(Task):
