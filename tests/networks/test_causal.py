@@ -4,7 +4,8 @@ import pytest
 import torch
 
 from narrows.errors import NarrowsError
-from narrows.networks.causal import CausalBlock, CausalTransformer, CodeTransformer, WrittenCache, causal_attention
+from narrows.networks.causal import CausalBlock, CausalTransformer, WrittenCache, causal_attention
+from narrows.networks.codes import CodeTransformer
 
 GRID, CODEBOOKS, K = (2, 3), 2, 5
 LENGTH = 12

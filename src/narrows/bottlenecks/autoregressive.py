@@ -17,7 +17,7 @@ from narrows.bottlenecks.categorical import embed_codes
 from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPosterior
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.errors import NarrowsError
-from narrows.networks.causal import CodeTransformer
+from narrows.networks.codes import CodeTransformer
 
 __all__ = ["Autoregressive", "AutoregressivePosterior", "pick"]
 

@@ -1,6 +1,7 @@
 """Plain modules, without losses."""
 
-from narrows.networks.causal import CausalTransformer, CodeTransformer
+from narrows.networks.causal import CausalTransformer
+from narrows.networks.codes import CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.hierarchy import ImageHead, ImageStem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder

@@ -10,14 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.causal import CodeState, CodeTransformer
+from narrows.networks.codes import CodeState, CodeTransformer
 from narrows.priors.prior import CodeSpec, Prior
 
 __all__ = ["TransformerPrior"]
 
 
 class TransformerPrior(Prior):
-    """Causal transformer over all codes of a grid; see `narrows.networks.causal.CodeTransformer`.
+    """Causal transformer over all codes of a grid; see `narrows.networks.codes.CodeTransformer`.
 
     Every code is given all codes before it; the work of a code grows with their number.
 
