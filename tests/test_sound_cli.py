@@ -208,13 +208,17 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
         (["--data", "SPEECH", "--data.window=60"], "data.window is 60, no multiple of the 8 samples"),
         (["--data", "SPEECH", "--data.size=8"], "size"),
         (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),
+        (
+            ["--data=SPEECH", "--estimator=DistortionTarget", "--estimator.gamma=1", "--estimator.estimator=Pathwise"],
+            "DistortionTarget holds the squared error of images",
+        ),
         (["--data", "SPEECH", "--variant", "light", "--model.decoder.strides=[4,4]"], "set the decoder's strides"),
     ],
 )
 def test_bad_settings_leave_nothing(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], message: str
 ) -> None:
-    given = [str(place / "speech") if argument == "SPEECH" else argument for argument in arguments]
+    given = [argument.replace("SPEECH", str(place / "speech")) for argument in arguments]
     assert main(["train", str(place / "tiny.yaml"), "--out", str(tmp_path / "run"), *given]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run").exists()

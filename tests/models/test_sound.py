@@ -22,7 +22,7 @@ from narrows.likelihoods import (
     mu_law_encode,
 )
 from narrows.models import SoundAutoencoder
-from narrows.networks import StridedDecoder, StridedEncoder, WaveNetDecoder
+from narrows.networks import ConvEncoder, StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.pretrained import load, save_autoencoder
 from narrows.priors import WaveNetPrior, sample
 from narrows.training.tasks import SoundTask
@@ -449,3 +449,24 @@ def test_a_saved_model_encodes_and_speaks_as_before(tmp_path: Path) -> None:
         torch.manual_seed(6)
         found.append(each.sample(2, generator=seeded()))
     assert torch.equal(*found)
+
+
+def test_generate_describes_all_samples_at_once_where_the_decoder_does() -> None:
+    spoken = model(STRIDED)
+    torch.manual_seed(5)
+    observation = spoken.generate(3, SPOKEN, generator=seeded())
+    torch.manual_seed(5)
+    assert torch.equal(observation.mean, spoken.sample(3, SPOKEN, generator=seeded()))
+    with pytest.raises(NarrowsError, match=r"draw one with decode\(\) or sample\(\)"):
+        model().generate(3, SPOKEN)
+
+
+def test_an_encoder_of_images_and_weights_that_diverged_are_refused() -> None:
+    spec = SoundSpec(2000, WINDOW, ("al",))
+    with pytest.raises(NarrowsError, match="ConvEncoder is no encoder of sound: use StridedEncoder"):
+        SoundAutoencoder(spec, partial(ConvEncoder, width=4), quantizer(), WAVENET, LIKELIHOOD)
+    spoken = model()
+    with torch.no_grad():
+        spoken.decoder.context.weight[0] = math.nan
+    with pytest.raises(NarrowsError, match="the decoder's weights are not finite: its training diverged"):
+        spoken.decode(codes(3, 4), SPOKEN)

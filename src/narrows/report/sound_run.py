@@ -53,9 +53,11 @@ def report_sound_run(run: RunFolder, data: SoundData) -> None:
 def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:
     """Clips with their reconstructions, and the same words in other voices."""
     speakers = speakers_of(model, clips)
-    shown = [index for index in range(len(clips)) if speakers[index] >= 0][:SHOWN]
-    if not shown:
+    known = [index for index in range(len(clips)) if speakers[index] >= 0]
+    if not known:
         return
+    # From all over the split, which is in the order of the speakers.
+    shown = [known[place] for place in np.linspace(0, len(known) - 1, min(SHOWN, len(known))).astype(int)]
     own = [int(speakers[index]) for index in shown]
     codes = [model.encode(clips.clip(index).view(1, 1, -1))[0] for index in shown]
     # Those who follow each speaker, round and round.
