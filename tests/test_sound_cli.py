@@ -34,6 +34,10 @@ variants:
     model:
       init_args:
         decoder: {class_path: StridedDecoder, init_args: {width: 8, strides: [4, 2], blocks: 1}}
+  vae:
+    model:
+      init_args:
+        bottleneck: {class_path: Gaussian, init_args: {channels: 2}}
 """
 PRIOR = """
 prior: {class_path: WaveNetPrior, init_args: {channels: 4, skip_channels: 4, stacks: 1, layers: 3}}
@@ -188,6 +192,18 @@ def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert evaluated["figures"]["reconstructed"] == 3
     assert evaluated["figures"]["log_mel_db"] > 0
     assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1
+
+
+def test_continuous_latents(place: Path, tmp_path: Path) -> None:
+    run, clips = tmp_path / "run", [str(place / "speech" / "al" / f"{take}.wav") for take in (1, 3)]
+    arguments = ["train", str(place / "tiny.yaml"), "--variant", "vae", "--data", str(place / "speech")]
+    assert main([*arguments, "--out", str(run), "--training.steps=3"]) == 0
+    assert main(["evaluate", str(run), "--reconstruct", "2"]) == 0
+    assert main(["encode", str(run), *clips, "--out", str(tmp_path / "codes.npz")]) == 0
+    assert main(["decode", str(run), str(tmp_path / "codes.npz"), "--speaker", "bo", "--out", str(tmp_path)]) == 0
+    for clip in clips:
+        assert soundfile.info(tmp_path / Path(clip).name).frames == soundfile.info(clip).frames
+    assert main(["sample", str(run), "-n", "2", "--out", str(tmp_path / "samples")]) == 0
 
 
 def test_the_light_decoder(place: Path, tmp_path: Path) -> None:

@@ -49,8 +49,8 @@ def evaluate(
     with progress("evaluate", len(part), modality.unit) as meter:
         measured = modality.measure(model, part, samples, meter.advance)
     if reconstruct is not None:
-        if not isinstance(model, SoundAutoencoder) or not model.discrete:
-            raise NarrowsError(f"--reconstruct {reconstruct}: {folder} has no codes of sound")
+        if not isinstance(model, SoundAutoencoder):
+            raise NarrowsError(f"--reconstruct {reconstruct}: {folder} is not a run of sound")
         clips = part.first(reconstruct)
         with sound_progress("decode", 2 * len(clips), int(clips.lengths.max()), model.sample_rate) as advance:
             measured.figures.update(measure_reconstructions(model, clips, advance))

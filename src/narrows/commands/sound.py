@@ -101,12 +101,11 @@ def sample_sounds(
     Returns:
         a page there to listen to them.
     """
-    prior = model.prior
-    if prior is None:
+    if model.lacks_prior:
         raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
     chosen = range(len(model.classes)) if speaker is None else [speaker_number(model, speaker)]
     speakers = torch.tensor([chosen[index % len(chosen)] for index in range(n)])
-    with sound_progress("sample", n, prior.grid[0] * model.hop, model.sample_rate) as advance:
+    with sound_progress("sample", n, model.sampled, model.sample_rate) as advance:
         sounds = model.sample(
             n, speakers, temperature, top_k, top_p, torch.Generator().manual_seed(seed), progress=advance
         )
@@ -188,8 +187,7 @@ def _decoded(
     model: SoundAutoencoder, codes: Sequence[Tensor], speakers: Sequence[int], temperature: float, seed: int
 ) -> list[Tensor]:
     """The sound [T] of each of the codes, by each of the speakers."""
-    longest = max(len(part) if model.discrete else part.shape[1] for part in codes) * model.hop
-    with sound_progress("decode", len(codes), longest, model.sample_rate) as advance:
+    with sound_progress("decode", len(codes), max(map(model.samples_of, codes)), model.sample_rate) as advance:
         return model.decode_all(
             codes, torch.tensor(speakers), temperature, torch.Generator().manual_seed(seed), advance
         )

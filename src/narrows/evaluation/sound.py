@@ -73,9 +73,14 @@ def measure_sound(
 
 
 def in_random_order(codes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
-    """Each of the codes [N] or [N, M] with its positions in a random order, the same every time."""
-    order = torch.Generator().manual_seed(0)
-    return [part[torch.randperm(len(part), generator=order).to(part.device)] for part in codes]
+    """Each of the codes [N] or [N, M], or latents [C, N], with its positions in a random order, the same every time."""
+    generator = torch.Generator().manual_seed(0)
+
+    def shuffled(part: torch.Tensor) -> torch.Tensor:
+        axis = int(part.is_floating_point())
+        return part.index_select(axis, torch.randperm(part.shape[axis], generator=generator).to(part.device))
+
+    return [shuffled(part) for part in codes]
 
 
 @torch.no_grad()
@@ -85,7 +90,7 @@ def measure_reconstructions(
     """How far the sounds decoded from codes are from the clips, and how far those of the codes in random order.
 
     Args:
-        model: one with codes.
+        model: put into evaluation mode, as `load` does.
         clips: the data; clips of speakers that the model does not know are left out.
         progress: called with the samples done and the samples in all, of each of two sounds a clip.
 

@@ -199,11 +199,15 @@ class Autoencoder(nn.Module):
             progress: called with the codes done and the codes in all.
         """
         if self.prior is None:
-            return self.observe(self.bottleneck.sample_prior(n, self.grid))
+            return self._observe_drawn(self.bottleneck.sample_prior(n, self.grid), labels)
         if labels is None and self.prior.classes:
             labels = torch.randint(self.prior.classes, (n,), generator=generator)
         codes = sample(self.prior, n, labels, temperature, top_k, top_p, generator, progress)
-        return self.observe(self._embed(codes))
+        return self._observe_drawn(self._embed(codes), labels)
+
+    def _observe_drawn(self, z: Tensor, labels: Tensor | None) -> Observation:
+        """p(x|z) of latents drawn for examples of these labels."""
+        return self.observe(z)
 
 
 def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:

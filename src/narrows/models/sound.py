@@ -95,6 +95,11 @@ class SoundAutoencoder(Autoencoder):
         """The sound it was made for."""
         return SoundSpec(self.sample_rate, self.shape[1], tuple(self.classes))
 
+    @property
+    def sampled(self) -> int:
+        """The samples of a sound that `sample` draws."""
+        return self.hop * (self.grid if self.prior is None else self.prior.grid)[0]
+
     def takes(self, spec: CodeSpec) -> bool:
         """Whether a prior over codes of that specification is one over this model's, whose windows may be longer."""
         return spec == self.codes_of(spec.grid[0])
@@ -182,6 +187,10 @@ class SoundAutoencoder(Autoencoder):
         """
         return self._sound(self._embed(codes), speakers, temperature, generator, progress)
 
+    def samples_of(self, latents: Tensor) -> int:
+        """How many samples the sound of codes [N] or [N, M], or of mean latents [C, N], has."""
+        return (len(latents) if self.discrete else latents.shape[1]) * self.hop
+
     def decode_all(
         self,
         codes: Sequence[Tensor],
@@ -190,7 +199,7 @@ class SoundAutoencoder(Autoencoder):
         generator: torch.Generator | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> list[Tensor]:
-        """The sounds, each float [T], of codes of different lengths, each [N] or [N, M]; see `decode`.
+        """The sounds, each float [T], of codes of different lengths, each [N] or [N, M] (latents [C, N]); see `decode`.
 
         A WaveNet draws all at once: as far as a sound's own samples go, the latents after its last are zeros, as they
         are to a sound alone. Any other decoder, cheap by itself, takes them one after another.
@@ -246,45 +255,18 @@ class SoundAutoencoder(Autoencoder):
             generator: the source of randomness of the learned prior, and of a WaveNet.
             progress: called with the samples done and the samples in all, of each sound.
         """
-        z, told = self._drawn(n, labels, temperature, top_k, top_p, generator)
-        return self._sound(z, told, generator=generator, progress=progress)
-
-    @torch.no_grad()
-    def generate(
-        self,
-        n: int,
-        labels: Tensor | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> Observation:
-        """p(x|z, s) of n latents drawn as for `sample`, of a decoder that describes all samples at once.
-
-        Raises:
-            NarrowsError: if the decoder is a WaveNet: its sounds are drawn by `sample`.
-        """
-        z, told = self._drawn(n, labels, temperature, top_k, top_p, generator)
-        return self.observe(z, speakers=told)
-
-    def _drawn(
-        self,
-        n: int,
-        labels: Tensor | None,
-        temperature: float,
-        top_k: int | None,
-        top_p: float | None,
-        generator: torch.Generator | None,
-    ) -> tuple[Tensor, Tensor]:
-        """N latents from the prior, and who is to speak them."""
         if labels is None:
             source = "cpu" if generator is None else generator.device
             labels = torch.randint(len(self.classes), (n,), generator=generator, device=source)
         if self.prior is None:
-            return self.bottleneck.sample_prior(n, self.grid), labels
-        given = labels.to(next(self.parameters()).device) if self.prior.classes else None
-        return self._embed(sample(self.prior, n, given, temperature, top_k, top_p, generator)), labels
+            z = self.bottleneck.sample_prior(n, self.grid)
+        else:
+            given = labels.to(next(self.parameters()).device) if self.prior.classes else None
+            z = self._embed(sample(self.prior, n, given, temperature, top_k, top_p, generator))
+        return self._sound(z, labels, generator=generator, progress=progress)
+
+    def _observe_drawn(self, z: Tensor, labels: Tensor | None) -> Observation:
+        return self.observe(z, speakers=labels)
 
     @property
     def _levels(self) -> int:

@@ -5,6 +5,7 @@ The encoder and the WaveNet are those of van den Oord et al. 2017, section 4.3; 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from math import prod
 
 import torch
@@ -60,21 +61,8 @@ class StridedEncoder(nn.Module):
         self, inputs: int, outputs: int, width: int = 256, strides: tuple[int, ...] = (2,) * 6, blocks: int = 2
     ) -> None:
         super().__init__()
-        check_strides(strides)
-        layers: list[nn.Module] = []
-        for channels, stride in zip([inputs] + [width] * (len(strides) - 1), strides, strict=True):
-            # So padded that T samples become T / s, whether s is even or odd.
-            padding = nn.ConstantPad1d((stride // 2, stride - stride // 2), 0.0)
-            layers += [padding, nn.Conv1d(channels, width, 2 * stride, stride), nn.ReLU()]
         self.hop = prod(strides)
-        self.layers = nn.Sequential(
-            *layers,
-            nn.Conv1d(width, width, 3, padding=1),
-            *(ResidualBlock(width) for _ in range(blocks)),
-            nn.ReLU(),
-            nn.Conv1d(width, outputs, 1, bias=False),
-            nn.BatchNorm1d(outputs),
-        )
+        self.layers = nn.Sequential(*strided_layers(inputs, outputs, width, strides, blocks))
         # So that sound comes through all layers as loud as it is (He et al. 2015); PyTorch's own start fades it out.
         for part in self.modules():
             if isinstance(part, nn.Conv1d):
@@ -205,6 +193,25 @@ class StridedDecoder(nn.Module):
         for stride, layer in zip(self.strides, self.upsample, strict=True):
             hidden = F.pad(layer(hidden.relu()), (-(stride // 2), stride // 2 - stride))
         return self.out(hidden.relu())
+
+
+def strided_layers(inputs: int, outputs: int, width: int, strides: tuple[int, ...], blocks: int) -> Iterator[nn.Module]:
+    """From [B, inputs, T] to features [B, outputs, T / prod(strides)] normalised by batch.
+
+    Raises:
+        NarrowsError: if there is no stride, or one is below 2.
+    """
+    check_strides(strides)
+    for channels, stride in zip([inputs] + [width] * (len(strides) - 1), strides, strict=True):
+        # So padded that T samples become T / s, whether s is even or odd.
+        yield nn.ConstantPad1d((stride // 2, stride - stride // 2), 0.0)
+        yield nn.Conv1d(channels, width, 2 * stride, stride)
+        yield nn.ReLU()
+    yield nn.Conv1d(width, width, 3, padding=1)
+    yield from (ResidualBlock(width) for _ in range(blocks))
+    yield nn.ReLU()
+    yield nn.Conv1d(width, outputs, 1, bias=False)
+    yield nn.BatchNorm1d(outputs)
 
 
 def one_hot(speakers: Tensor, count: int) -> Tensor:

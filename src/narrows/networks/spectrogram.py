@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.sound import ResidualBlock, check_strides
+from narrows.networks.sound import strided_layers
 
 __all__ = ["SpectrogramEncoder"]
 
@@ -53,7 +53,6 @@ class SpectrogramEncoder(nn.Module):
         blocks: int = 1,
     ) -> None:
         super().__init__()
-        check_strides(strides)
         if inputs != 1:
             raise NarrowsError(f"a SpectrogramEncoder reads 1 channel, not {inputs}")
         if not 1 <= step <= window:
@@ -62,18 +61,7 @@ class SpectrogramEncoder(nn.Module):
         self.register_buffer("taper", torch.hann_window(window) / window, persistent=False)
         self.taper: Tensor
         bands = window // 2
-        layers: list[nn.Module] = [nn.InstanceNorm1d(bands)]
-        for channels, stride in zip([bands] + [width] * (len(strides) - 1), strides, strict=True):
-            padding = nn.ConstantPad1d((stride // 2, stride - stride // 2), 0.0)
-            layers += [padding, nn.Conv1d(channels, width, 2 * stride, stride), nn.ReLU()]
-        self.layers = nn.Sequential(
-            *layers,
-            nn.Conv1d(width, width, 3, padding=1),
-            *(ResidualBlock(width) for _ in range(blocks)),
-            nn.ReLU(),
-            nn.Conv1d(width, outputs, 1, bias=False),
-            nn.BatchNorm1d(outputs),
-        )
+        self.layers = nn.Sequential(nn.InstanceNorm1d(bands), *strided_layers(bands, outputs, width, strides, blocks))
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode sound.

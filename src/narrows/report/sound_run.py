@@ -98,25 +98,24 @@ def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:
 
 
 def _samples(model: SoundAutoencoder) -> Iterator[Section]:
-    """Sounds from the learned prior; none without one, for codes drawn uniformly show nothing."""
-    if model.prior is None:
+    """Sounds from the prior; none of codes that have no learned one, for those drawn uniformly show nothing."""
+    if model.lacks_prior:
         return
     speakers = torch.arange(SAMPLES) % len(model.classes)
     order = torch.Generator().manual_seed(0)
-    length = model.prior.grid[0] * model.hop
-    with sound_progress("sample", SAMPLES, length, model.sample_rate) as advance:
+    with sound_progress("sample", SAMPLES, model.sampled, model.sample_rate) as advance:
         sounds = model.sample(SAMPLES, speakers, generator=order, progress=advance)
     named = [Clip(model.classes[speaker], sound[0]) for speaker, sound in zip(speakers, sounds, strict=True)]
     rows = [named[at : at + 3] for at in range(0, SAMPLES, 3)]
-    seconds = length / model.sample_rate
-    text = f"{seconds:.2f} s of codes drawn from the learned prior, then decoded; no clip is behind them."
+    seconds = model.sampled / model.sample_rate
+    text = f"{seconds:.2f} s of latents drawn from the prior, then decoded; no clip is behind them."
     yield Section("Samples", text, [Sounds("Unconditional samples.", rows, model.sample_rate)])
 
 
 def _speak(model: SoundAutoencoder, codes: list[Tensor], speakers: list[int]) -> list[Tensor]:
     """The sound [T] of each of the codes, by each of the speakers; the same every time."""
     order = torch.Generator().manual_seed(0)
-    with sound_progress("decode", len(codes), max(map(len, codes)) * model.hop, model.sample_rate) as advance:
+    with sound_progress("decode", len(codes), max(map(model.samples_of, codes)), model.sample_rate) as advance:
         return model.decode_all(codes, torch.tensor(speakers), generator=order, progress=advance)
 
 
