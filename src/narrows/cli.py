@@ -145,9 +145,7 @@ def _reconstruct(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _convert_voice(options: argparse.Namespace, _: list[str]) -> None:
-    commands.convert_voice(
-        options.folder, options.file, options.to, options.temperature or 1.0, options.seed or 0, options.out
-    )
+    commands.convert_voice(options.folder, options.file, options.to, options.temperature, options.seed, options.out)
     _say(str(options.out))
 
 
@@ -349,8 +347,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate = command("evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data")
     folder(evaluate)
     evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
-    evaluate.add_argument("--split", choices=["train", "validation", "test"], default="test", help="which (test)")
-    evaluate.add_argument("--samples", type=_positive, default=64, help="S of the importance-weighted bound (64)")
+    evaluate.add_argument(
+        "--split", choices=["train", "validation", "test", "unheard"], default="test", help="unheard: of sound (test)"
+    )
+    evaluate.add_argument("--samples", type=_positive, help="of images: S of the importance-weighted bound (64)")
     evaluate.add_argument("--limit", type=_positive, help="measure the first LIMIT examples only")
     evaluate.add_argument(
         "--phonemes", type=Path, metavar="TABLE", help="of sound: also tell which phonemes the codes stand for"

@@ -178,11 +178,11 @@ def resolve_training(
     Raises:
         RecipeError: as `resolve`; or if the modality is unknown.
     """
-    modality = settings.get("modality", "images")
-    kinds: dict[str, type[TrainingRecipe]] = {"images": TrainingRecipe, "sound": SoundRecipe}
-    if modality not in kinds:
-        raise RecipeError(f"{origin}: modality is {modality!r}; it may be sound, and is left out for images")
-    return resolve(kinds[modality], settings, overrides, origin)
+    if "modality" not in settings:
+        return resolve(TrainingRecipe, settings, overrides, origin)
+    if settings["modality"] != "sound":
+        raise RecipeError(f"{origin}: modality is {settings['modality']!r}; it is sound, and left out for images")
+    return resolve(SoundRecipe, settings, overrides, origin)
 
 
 def resolve_images(settings: dict[str, Any], overrides: Sequence[str], origin: str) -> Resolved[TrainingRecipe]:

@@ -331,9 +331,12 @@ def test_librispeech(write, folder, caplog):
         write(f"LibriSpeech/{subset}/{speaker}/7/{speaker}-7-0000.flac")
         (folder / f"LibriSpeech/{subset}/{speaker}/7/{speaker}-7.trans.txt").write_text("words")
     for source in (folder, folder / "LibriSpeech"):
-        data = opened(source, strict=True, validation=0.5, test=0.5)
+        data = opened(source, strict=True)
         assert data.speakers == ["103", "20", "61", "84"]
-        assert [part.speakers.tolist() for part in (data.train, data.validation, data.test)] == [[0, 1], [3], [2]]
+        assert data.classes == ["103", "20"]
+        # The source's own splits are of other speakers, and so of voices unheard.
+        assert sorted(data.unheard.speakers.tolist()) == [2, 3]
+        assert [len(part) for part in (data.train, data.validation, data.test)] == [2, 0, 0]
     assert "files that are no sound by their names, passed over: 4 .txt" in caplog.text
     data = opened(folder / "LibriSpeech" / "test-other")
     assert (data.speakers, len(data.train)) == (["61"], 1)
@@ -352,9 +355,10 @@ def test_vctk(write, folder, caplog):
 def test_splits_named_by_folders(write, folder):
     for name in ("train/al/1.wav", "train/bo/2.wav", "val/bo/3.wav", "test/cy/4.wav", "train/5.wav", "6.wav"):
         write(name)
-    data = opened(folder, validation=0.5, test=0.5)
+    data = opened(folder, validation=0.5, test=0.0)
     assert data.speakers == ["al", "bo", "set", "cy"]
-    assert [part.speakers.tolist() for part in (data.train, data.validation, data.test)] == [[2, 0, 1], [1], [3]]
+    parts = (data.train, data.validation, data.test, data.unheard)
+    assert [part.speakers.tolist() for part in parts] == [[2, 0, 1], [1], [], [3]]
     assert data.skipped == [(str(folder / "6.wav"), "outside the folders train, validation and test")]
 
 
@@ -394,7 +398,7 @@ def test_held_out_speakers_are_kept_apart(write, folder):
         opened(folder, held_out_speakers=["a", "b", "c"])
     (folder / "b").rename(folder / "train")
     (folder / "c").rename(folder / "test")
-    assert names(opened(folder, held_out_speakers=["a"]).test, folder) == [f"test/{index}.wav" for index in range(4)]
+    assert sorted(names(opened(folder).test, folder)) == [f"test/{index}.wav" for index in range(4)]
 
 
 @pytest.mark.parametrize(("suffix", "mark"), [(".csv", ","), (".tsv", "\t")])
@@ -588,7 +592,8 @@ def test_a_set_of_the_hub(table, folder):
         assert data.train.speakers.tolist() == [0, 1, 0]
     data = opened(f"hf:{folder}")
     assert data.speakers == ["19", "7", "30"]
-    assert data.test.speakers.tolist() == [1, 2]
+    assert data.test.speakers.tolist() == [1]
+    assert data.unheard.speakers.tolist() == [2]
     assert data.train.names[2] == f"{folder} train row 2"
 
 

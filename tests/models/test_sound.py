@@ -76,6 +76,12 @@ def seeded(seed: int = 4) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
+def numbers(sounds: int, samples: int, generator: torch.Generator) -> Tensor:
+    """The random numbers by which sounds are drawn, each sound's from a generator of its own."""
+    seeds = torch.randint(2**62, (sounds,), generator=generator).tolist()
+    return torch.stack([torch.rand(samples, generator=seeded(seed)) for seed in seeds])
+
+
 SPOKEN = torch.tensor([2, 0, -1])
 
 
@@ -107,7 +113,7 @@ def test_sound_is_drawn_as_by_a_full_pass_for_each_sample(name: str, temperature
     drawn = spoken.decode(given, SPOKEN, temperature, seeded(), lambda *done: seen.append(done))
     assert drawn.shape == (3, 1, 4 * HOP)
     assert seen == [(done, 4 * HOP) for done in range(1, 4 * HOP + 1)]
-    uniforms = torch.rand(3, 4 * HOP, generator=seeded())
+    uniforms = numbers(3, 4 * HOP, seeded())
     for each in range(3):
         assert levels_of(drawn[each]) == plainly(spoken, z[each], SPOKEN[each], uniforms[each], temperature)
     assert len(set(levels_of(drawn))) > 5
@@ -118,7 +124,7 @@ def test_a_reconstruction_is_drawn_from_the_codes_of_the_sound() -> None:
     drawn = spoken.reconstruct(x, SPOKEN, generator=seeded())
     assert drawn.shape == x.shape
     z = spoken.bottleneck.embed(spoken.encode(x))
-    uniforms = torch.rand(3, 4 * HOP, generator=seeded())
+    uniforms = numbers(3, 4 * HOP, seeded())
     for each in range(3):
         assert levels_of(drawn[each]) == plainly(spoken, z[each], SPOKEN[each], uniforms[each, :-1])
     assert torch.equal(drawn, spoken.decode(spoken.encode(x), SPOKEN, generator=seeded())[..., :-1])
@@ -132,7 +138,7 @@ def test_a_sample_is_drawn_from_codes_of_the_fixed_prior(labels: Tensor | None) 
     torch.manual_seed(5)
     z, generator = spoken.bottleneck.sample_prior(3, (WINDOW // HOP,)), seeded()
     speakers = torch.randint(3, (3,), generator=generator) if labels is None else labels
-    uniforms = torch.rand(3, WINDOW, generator=generator)
+    uniforms = numbers(3, WINDOW, generator)
     for each in range(3):
         assert levels_of(drawn[each]) == plainly(spoken, z[each], speakers[each], uniforms[each])
 
@@ -170,7 +176,7 @@ def test_sounds_of_different_lengths_are_drawn_as_each_alone(name: str) -> None:
     given = [make(length) for length in lengths]
     drawn = spoken.decode_all(given, SPOKEN, 0.7, seeded())
     assert [sound.shape for sound in drawn] == [(length * HOP,) for length in lengths]
-    uniforms = torch.rand(3, 5 * HOP, generator=seeded())
+    uniforms = numbers(3, 5 * HOP, seeded())
     for part, speaker, sound, uniform in zip(given, SPOKEN, drawn, uniforms, strict=True):
         z = part if name == "continuous" else spoken.bottleneck.embed(part.unsqueeze(0))[0]
         assert levels_of(sound) == plainly(spoken, z, speaker, uniform[: len(sound)], 0.7)

@@ -10,9 +10,10 @@ from narrows.data import image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import load
+from narrows.priors import Prior
 from narrows.progress import progress
 
-__all__ = ["class_index", "interpolate", "sample_images"]
+__all__ = ["class_index", "interpolate", "refuse_steering", "sample_images"]
 
 COLUMNS = 10
 
@@ -40,11 +41,7 @@ def sample_images(
             "needs it before the second is trained"
         )
     prior = model.sampled_prior
-    asked = {"--class": label, "--temperature": temperature - 1, "--top-k": top_k, "--top-p": top_p}
-    if prior is None and (useless := [option for option, value in asked.items() if value]):
-        raise NarrowsError(
-            f"{useless[0]} steers a learned prior over codes, and the latents of {folder} are continuous"
-        )
+    refuse_steering(folder, prior, temperature, top_k, top_p, label)
     torch.manual_seed(seed)
     labels = None
     if model.classes:
@@ -56,6 +53,26 @@ def sample_images(
         observation = model.generate(n, labels, temperature, top_k, top_p, progress=lambda done, _: meter.to(done))
     images = observation.sample() if full else observation.mean
     save_image(out, image_grid(images, columns=min(n, COLUMNS), scale=scale))
+
+
+def refuse_steering(
+    folder: str,
+    prior: Prior | None,
+    temperature: float,
+    top_k: int | None,
+    top_p: float | None,
+    label: str | None = None,
+) -> None:
+    """Refuse what steers a learned prior where there is none.
+
+    Raises:
+        NarrowsError: if anything is asked for that has no effect.
+    """
+    asked = {"--class": label, "--temperature": temperature - 1, "--top-k": top_k, "--top-p": top_p}
+    if prior is None and (useless := [option for option, value in asked.items() if value]):
+        raise NarrowsError(
+            f"{useless[0]} steers a learned prior over codes, and the latents of {folder} are continuous"
+        )
 
 
 def class_index(model: Autoencoder, label: str) -> int:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+
 from narrows.atomic import whole_file
 from narrows.commands.modality import modality_of
 from narrows.commands.phonemes import measure_phonemes
@@ -14,7 +16,7 @@ from narrows.errors import NarrowsError
 from narrows.evaluation import measure_reconstructions
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
-from narrows.progress import progress, sound_progress
+from narrows.progress import progress
 from narrows.training.run import RunFolder
 
 __all__ = ["evaluate"]
@@ -24,40 +26,43 @@ def evaluate(
     folder: str,
     source: str | None,
     split: str,
-    samples: int,
+    samples: int | None,
     limit: int | None,
     phonemes: Path | None = None,
     reconstruct: int | None = None,
 ) -> dict[str, float]:
     """Measure the run's model on a split of its data, or of `source`; on its own data, also renew its report.
 
-    The importance-weighted bound takes `samples` latents of each example. With the table `phonemes`, also tell how well
-    the codes of sound tell phonemes; with `reconstruct`, decode the first clips, so many, and compare the spectra.
+    The importance-weighted bound of images takes `samples` latents of each. With the table `phonemes`, also tell how
+    well the codes of sound tell phonemes; with `reconstruct`, decode the first clips, so many, and compare the spectra.
     """
-    model = load(folder)
-    run = RunFolder(folder)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    model = load(folder, device)
+    if not isinstance(model, SoundAutoencoder):
+        for option, value in {"--phonemes": phonemes, "--reconstruct": reconstruct}.items():
+            if value is not None:
+                raise NarrowsError(f"{option} {value}: {folder} is not a run of sound")
+    run, modality = RunFolder(folder), modality_of(model)
     data = open_run_data(run, source)
-    modality = modality_of(model)
-    part = getattr(data, split)
+    part = getattr(data, split, None)
+    if part is None:
+        raise NarrowsError(f"--split {split}: images have no voices; choose train, validation or test")
     part = part if limit is None else part.first(limit)
-    told: dict[str, float] = {}
-    if phonemes is not None:
-        if not isinstance(data, SoundData):
-            raise NarrowsError(f"--phonemes {phonemes}: {folder} is not a run of sound")
-        found = measure_phonemes(run, model, data, phonemes)
-        told = {f"{name}, {of}": value for of, figures in found.items() for name, value in figures.items()}
     with progress("evaluate", len(part), modality.unit) as meter:
         measured = modality.measure(model, part, samples, meter.advance)
-    if reconstruct is not None:
-        if not isinstance(model, SoundAutoencoder):
-            raise NarrowsError(f"--reconstruct {reconstruct}: {folder} is not a run of sound")
-        clips = part.first(reconstruct)
-        with sound_progress("decode", 2 * len(clips), int(clips.lengths.max()), model.sample_rate) as advance:
-            measured.figures.update(measure_reconstructions(model, clips, advance))
+    figures, told = dict(measured.figures), {}
+    if isinstance(model, SoundAutoencoder) and isinstance(data, SoundData):
+        if reconstruct is not None:
+            figures |= measure_reconstructions(model, part.first(reconstruct))
+        if phonemes is not None:
+            found = measure_phonemes(model, data, phonemes)
+            told = {f"{name}, {of}": value for of, row in found.figures.items() for name, value in row.items()}
+            if source is None:
+                found.write(run.phonemes)
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     if source is None:
+        row = {"split": split, modality.unit: len(part), **modality.measured_with(samples)}
         with whole_file(run.evaluation) as aside:
-            row = {"split": split, modality.unit: len(part), "samples": samples, "figures": measured.figures}
-            aside.write_text(json.dumps(row | {"layer_rates": layers}, indent=1))
-        modality.report(run, data)
-    return measured.figures | layers | told
+            aside.write_text(json.dumps({**row, "figures": figures, "layer_rates": layers}, indent=1))
+        modality.report(run, data, device)
+    return figures | layers | told

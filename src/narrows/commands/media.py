@@ -31,7 +31,7 @@ def decode(
     """Write the files of a file of codes into the folder `out`; see `decode_images` and `decode_sounds`."""
     model = load(folder)
     if isinstance(model, SoundAutoencoder):
-        return decode_sounds(folder, model, codes, speaker, temperature or 1.0, seed or 0, out)
+        return decode_sounds(folder, model, codes, speaker, temperature, seed, out)
     _require_unset(folder, "images", speaker=speaker, temperature=temperature, seed=seed)
     return decode_images(folder, model, codes, out)
 
@@ -50,7 +50,7 @@ def reconstruct(
     if isinstance(model, SoundAutoencoder):
         _require_unset(folder, "sound", scale=scale)
         out = out or Path(folder) / "reconstructions"
-        return reconstruct_sounds(folder, model, files, speaker, temperature or 1.0, seed or 0, out)
+        return reconstruct_sounds(folder, model, files, speaker, temperature, seed, out)
     _require_unset(folder, "images", speaker=speaker, temperature=temperature, seed=seed)
     out = out or Path(folder) / "reconstructions.png"
     reconstruct_images(folder, model, files, scale or 1, out)

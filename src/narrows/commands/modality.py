@@ -26,6 +26,8 @@ from narrows.training.tasks import AutoencoderTask, SoundTask
 __all__ = ["Modality", "modality_of"]
 
 ENCODED_AT_ONCE = 256
+SAMPLES = 64
+"""S of the importance-weighted bound, where nothing is said."""
 
 
 class Modality(ABC):
@@ -33,11 +35,9 @@ class Modality(ABC):
 
     Attributes:
         unit: what an example is called, in the plural.
-        prior_recipe: the recipe of the prior that suits its codes.
     """
 
     unit: str
-    prior_recipe: str
 
     @abstractmethod
     def task(self, model: Any, estimator: Estimator) -> AutoencoderTask:
@@ -48,8 +48,12 @@ class Modality(ABC):
         """A batch of one blank example, as it is stored."""
 
     @abstractmethod
-    def measure(self, model: Any, part: Any, samples: int, advance: Callable[[int], None]) -> Measurement:
+    def measure(self, model: Any, part: Any, samples: int | None, advance: Callable[[int], None]) -> Measurement:
         """The figures of a model on a split; the importance-weighted bound takes `samples` latents of each example."""
+
+    @abstractmethod
+    def measured_with(self, samples: int | None) -> dict[str, Any]:
+        """What a measurement says it was made with."""
 
     @abstractmethod
     def validate(self, model: Any, estimator: Estimator, part: Any, settings: TrainingSettings) -> dict[str, float]:
@@ -64,13 +68,12 @@ class Modality(ABC):
         """The codes of a split, [N, *grid] or [N, *grid, M] in the smallest integer type, and their labels [N]."""
 
     @abstractmethod
-    def report(self, run: RunFolder, data: Any) -> None:
-        """Write the report of a run."""
+    def report(self, run: RunFolder, data: Any, device: torch.device) -> None:
+        """Write the report of a run, measured on `device`."""
 
 
 class _OfImages(Modality):
     unit = "images"
-    prior_recipe = "pixelcnn"
 
     def task(self, model: Autoencoder, estimator: Estimator) -> AutoencoderTask:
         return AutoencoderTask(model, estimator)
@@ -78,8 +81,13 @@ class _OfImages(Modality):
     def rehearsal(self, model: Autoencoder) -> tuple[Tensor, ...]:
         return (torch.zeros(1, *model.shape, dtype=torch.uint8),)
 
-    def measure(self, model: Autoencoder, part: Images, samples: int, advance: Callable[[int], None]) -> Measurement:
-        return measure(model, part, samples, advance=advance)
+    def measure(
+        self, model: Autoencoder, part: Images, samples: int | None, advance: Callable[[int], None]
+    ) -> Measurement:
+        return measure(model, part, samples or SAMPLES, advance=advance)
+
+    def measured_with(self, samples: int | None) -> dict[str, Any]:
+        return {"samples": samples or SAMPLES}
 
     def validate(
         self, model: Autoencoder, estimator: Estimator, part: Images, settings: TrainingSettings
@@ -112,13 +120,12 @@ class _OfImages(Modality):
                 meter.advance(len(pixels))
         return np.concatenate(parts), part.labels
 
-    def report(self, run: RunFolder, data: Any) -> None:
-        report_run(run, data)
+    def report(self, run: RunFolder, data: Any, device: torch.device) -> None:
+        report_run(run, data, device)
 
 
 class _OfSound(Modality):
     unit = "clips"
-    prior_recipe = "wavenet"
 
     def task(self, model: SoundAutoencoder, estimator: Estimator) -> AutoencoderTask:
         return SoundTask(model, estimator)
@@ -128,9 +135,14 @@ class _OfSound(Modality):
         return torch.zeros(1, window, dtype=torch.int16), torch.tensor([window]), torch.tensor([0])
 
     def measure(
-        self, model: SoundAutoencoder, part: Clips, samples: int, advance: Callable[[int], None]
+        self, model: SoundAutoencoder, part: Clips, samples: int | None, advance: Callable[[int], None]
     ) -> Measurement:
+        if samples is not None:
+            raise NarrowsError(f"--samples {samples}: sound is measured by the ELBO alone; leave it out")
         return measure_sound(model, part, advance)
+
+    def measured_with(self, samples: int | None) -> dict[str, Any]:
+        return {}
 
     def validate(
         self, model: SoundAutoencoder, estimator: Estimator, part: Clips, settings: TrainingSettings
@@ -146,12 +158,19 @@ class _OfSound(Modality):
         return figures
 
     def code_spec(self, model: SoundAutoencoder, window: int | None) -> CodeSpec:
-        return model.codes_of(model.grid[0] if window is None else window)
+        if window is not None and window < 1:
+            raise NarrowsError(f"window is {window}: it must be at least 1 code")
+        return model.codes_of(window or model.grid[0])
 
     def codes(
         self, model: SoundAutoencoder, part: Clips, spec: CodeSpec, quiet: bool
     ) -> tuple[np.ndarray, np.ndarray | None]:
         (length,) = spec.grid
+        longest = -(-int(part.lengths.max()) // model.hop)
+        if length > longest:
+            raise NarrowsError(
+                f"window is {length} codes, but the longest clip of a split has {longest}: set it to {longest} or less"
+            )
         device = next(model.parameters()).device
         codes, labels = [], []
         with progress("encode", len(part), "clips", quiet=quiet) as meter:
@@ -168,8 +187,8 @@ class _OfSound(Modality):
             raise NarrowsError("there is no clip of a speaker that the model was trained on, whose codes to learn")
         return np.stack(codes), np.array(labels)
 
-    def report(self, run: RunFolder, data: Any) -> None:
-        report_sound_run(run, data)
+    def report(self, run: RunFolder, data: Any, device: torch.device) -> None:
+        report_sound_run(run, data, device)
 
 
 def modality_of(model: Autoencoder) -> Modality:

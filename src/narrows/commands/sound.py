@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import torch
 from torch import Tensor
 
 from narrows.commands.codes import read_codes, require_npz, write_codes
+from narrows.commands.generate import refuse_steering
 from narrows.commands.source import open_run_data
 from narrows.data import SoundData, write_sound
 from narrows.data.sound import CLIPPED
 from narrows.data.sound_files import decode_sound
 from narrows.errors import NarrowsError
-from narrows.evaluation import speakers_of
+from narrows.evaluation import decode_shown, speakers_of
 from narrows.models import SoundAutoencoder
+from narrows.networks import WaveNetDecoder
 from narrows.pretrained import load
 from narrows.progress import sound_progress
 from narrows.report.page import Page, Section, write_page
@@ -32,17 +35,17 @@ COLUMNS = 3
 logger = logging.getLogger(__name__)
 
 
-def convert_voice(folder: str, file: Path, to: str, temperature: float, seed: int, out: Path) -> None:
+def convert_voice(folder: str, file: Path, to: str, temperature: float | None, seed: int | None, out: Path) -> None:
     """Write the sound of `file`, said by the speaker `to`, to the WAV file `out`.
 
     Raises:
         NarrowsError: if the run is not of sound, or does not know that speaker; the message lists those that it does.
     """
+    _require_wav(out)
     model = load(folder)
     if not isinstance(model, SoundAutoencoder):
         raise NarrowsError(f"{folder} is a model of images: voices are converted by one of sound, such as vqvae-speech")
     speaker = speaker_number(model, to)
-    _require_wav(out)
     waveform = _heard(file, model.sample_rate)
     (sound,) = _decoded(model, _encoded(model, [waveform]), [speaker], temperature, seed)
     write_sound(out, sound[: len(waveform)], model.sample_rate)
@@ -53,8 +56,8 @@ def reconstruct_sounds(
     model: SoundAutoencoder,
     files: Sequence[Path],
     speaker: str | None,
-    temperature: float,
-    seed: int,
+    temperature: float | None,
+    seed: int | None,
     out: Path,
 ) -> Path:
     """Write reconstructions of sound files, or of the first clips of the run's test split, into the folder `out`.
@@ -67,7 +70,8 @@ def reconstruct_sounds(
         speakers = [speaker_number(model, speaker)] * len(files)
     else:
         data = open_run_data(RunFolder(folder))
-        assert isinstance(data, SoundData)
+        if not isinstance(data, SoundData):
+            raise NarrowsError(f"the data of {folder} are not sound any more")
         clips = data.test.first(SHOWN)
         files = [Path(name) for name in clips.names]
         originals = [clips.clip(index) for index in range(len(clips))]
@@ -103,6 +107,7 @@ def sample_sounds(
     """
     if model.lacks_prior:
         raise NarrowsError(f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`")
+    refuse_steering(folder, model.prior, temperature, top_k, top_p)
     chosen = range(len(model.classes)) if speaker is None else [speaker_number(model, speaker)]
     speakers = torch.tensor([chosen[index % len(chosen)] for index in range(n)])
     with sound_progress("sample", n, model.sampled, model.sample_rate) as advance:
@@ -111,7 +116,7 @@ def sample_sounds(
         )
     clips = []
     for index, (sound, number) in enumerate(zip(sounds, speakers.tolist(), strict=True)):
-        write_sound(out / f"{index:03}-{model.classes[number]}.wav", sound[0], model.sample_rate)
+        write_sound(out / f"{index:03}-{_safe(model.classes[number])}.wav", sound[0], model.sample_rate)
         clips.append(Clip(model.classes[number], sound[0]))
     rows = [clips[at : at + COLUMNS] for at in range(0, n, COLUMNS)]
     return _page(out / "samples.html", f"Samples of {folder}", rows, model)
@@ -132,7 +137,13 @@ def encode_sounds(folder: str, model: SoundAutoencoder, files: Sequence[Path], o
 
 
 def decode_sounds(
-    folder: str, model: SoundAutoencoder, file: Path, speaker: str | None, temperature: float, seed: int, out: Path
+    folder: str,
+    model: SoundAutoencoder,
+    file: Path,
+    speaker: str | None,
+    temperature: float | None,
+    seed: int | None,
+    out: Path,
 ) -> list[Path]:
     """Write the sounds of a file of codes into the folder `out`, each a WAV file named as the sound it came from."""
     number = speaker_number(model, speaker)
@@ -184,13 +195,18 @@ def _encoded(model: SoundAutoencoder, waveforms: Sequence[Tensor]) -> list[Tenso
 
 
 def _decoded(
-    model: SoundAutoencoder, codes: Sequence[Tensor], speakers: Sequence[int], temperature: float, seed: int
+    model: SoundAutoencoder,
+    codes: Sequence[Tensor],
+    speakers: Sequence[int],
+    temperature: float | None,
+    seed: int | None,
 ) -> list[Tensor]:
     """The sound [T] of each of the codes, by each of the speakers."""
-    with sound_progress("decode", len(codes), max(map(model.samples_of, codes)), model.sample_rate) as advance:
-        return model.decode_all(
-            codes, torch.tensor(speakers), temperature, torch.Generator().manual_seed(seed), advance
-        )
+    if not isinstance(model.decoder, WaveNetDecoder):
+        for option, value in {"--temperature": temperature, "--seed": seed}.items():
+            if value is not None:
+                raise NarrowsError(f"{option} {value}: this model's decoder draws nothing, it says all at once")
+    return decode_shown(model, codes, speakers, 1.0 if temperature is None else temperature, seed or 0)
 
 
 def _as_rows(model: SoundAutoencoder, latents: Tensor) -> Tensor:
@@ -198,11 +214,16 @@ def _as_rows(model: SoundAutoencoder, latents: Tensor) -> Tensor:
     return latents if model.discrete else latents.t()
 
 
+def _safe(name: str) -> str:
+    """A name as part of a file's, which it shall not lead out of its folder."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
 def _distinct(files: Sequence[str]) -> list[str]:
     """The stems of files, with their folder's name where two would be the same, and a number where that is too."""
     stems = [Path(file).stem for file in files]
     if len(set(stems)) < len(stems):
-        stems = [f"{Path(file).parent.name}-{stem}" for file, stem in zip(files, stems, strict=True)]
+        stems = ["-".join(filter(None, [Path(file).parent.name, Path(file).stem])) for file in files]
     if len(set(stems)) < len(stems):
         stems = [f"{number:03}-{stem}" for number, stem in enumerate(stems)]
     return stems

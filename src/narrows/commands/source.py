@@ -19,8 +19,10 @@ def open_run_data(run: RunFolder, source: str | None = None) -> ImageData | Soun
     Raises:
         NarrowsError: if the data cannot be read, or are not of the model's shape and classes.
     """
-    resolved = resolve_training(yaml.safe_load(run.reopen()), source_override(source), str(run.recipe))
-    return open_data(resolved.build().data)
+    settings, overrides = yaml.safe_load(run.reopen()), source_override(source)
+    if source is not None and settings["data"].get("held_out_speakers"):
+        overrides.append("--data.held_out_speakers=[]")  # who are speakers of the run's own data
+    return open_data(resolve_training(settings, overrides, str(run.recipe)).build().data)
 
 
 def source_override(source: str | None) -> list[str]:

@@ -26,6 +26,9 @@ from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
 from narrows.training.tasks import PriorTask
 
+PRIORS = {"images": "pixelcnn", "sound": "wavenet"}
+"""The recipe of the prior that suits the codes of each kind of data."""
+
 __all__ = ["fit_prior", "rehearse", "show_recipe", "train"]
 
 
@@ -91,7 +94,7 @@ def train(
         "train",
     )
     if accelerator.is_main_process:
-        modality.report(run, data)
+        modality.report(run, data, accelerator.device)
     accelerator.end_training()
     return run
 
@@ -170,7 +173,7 @@ def fit_prior(
     Without a recipe it is the one that suits the model's kind of data.
     """
     run = RunFolder(folder)
-    recipe = find_recipe(recipe_name or modality_of(load(folder)).prior_recipe)
+    recipe = find_recipe(recipe_name or PRIORS[yaml.safe_load(run.reopen()).get("modality", "images")])
     settings = _settings(run.prior, recipe, variant, resume)
     resolved = resolve(PriorRecipe, settings, overrides, recipe.name)
     torch.manual_seed(resolved.values.training.seed)
@@ -184,7 +187,8 @@ def fit_prior(
         data = open_run_data(run, source)
     if data.classes != model.classes:
         raise NarrowsError(
-            f"--data {source} has the classes {data.classes}, the model {model.classes}: they must be the same"
+            f"the data at {source or run.recipe} have not the classes of the model: "
+            f"{', '.join(sorted(set(data.classes) ^ set(model.classes)))} are in one of them alone"
         )
     quiet = not accelerator.is_main_process
     codes, labels = modality.codes(model, data.train, spec, quiet)
@@ -212,7 +216,7 @@ def fit_prior(
         "prior",
     )
     if accelerator.is_main_process:
-        modality.report(run, data)
+        modality.report(run, data, accelerator.device)
     accelerator.end_training()
     return run
 

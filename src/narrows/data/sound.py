@@ -9,8 +9,9 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
+from typing import Any
 
 import numpy as np
 
@@ -66,7 +67,7 @@ class SoundData:
         train: what to train on.
         validation: held out, to watch training by; may be empty.
         test: held out, to quote figures on; may be empty.
-        unheard: the clips of the speakers kept apart, of voices that training never hears; may be empty.
+        unheard: all clips of voices that training never hears, whatever their split; may be empty.
         speakers: the names of speakers 0, 1, ...; those heard in training come first.
         sample_rate: samples a second.
         skipped: (file, reason) of every file passed over.
@@ -109,11 +110,8 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
     found = find_sound(settings)
     for file, reason in found.foreign:
         skipped.add(file, reason)
-    heard_of, unheard = _kept_apart(found.splits, settings)
-    splits = {**_hold_out(heard_of, settings), "unheard": unheard}
-    heard = sorted({recording.speaker for recording in splits["train"]})
-    others = {recording.speaker for part in splits.values() for recording in part}
-    speakers = heard + sorted(others.difference(heard))
+    splits = _hold_out(*_kept_apart(found.splits, settings), settings)
+    speakers = sorted({recording.speaker for part in splits.values() for recording in part})
     count = sum(map(len, splits.values()))
     with nullcontext(Meter(0)) if quiet else progress("reading sound", count, "clips", done=0) as meter:
         clips = {split: _read(part, speakers, settings, skipped, tally, meter) for split, part in splits.items()}
@@ -127,8 +125,7 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
     if not quiet:
         _announce(settings, found, tally, skipped)
     return SoundData(
-        **clips,
-        speakers=speakers,
+        **_heard_first(clips),
         sample_rate=settings.sample_rate,
         skipped=skipped,
         silent=tally.silent,
@@ -137,24 +134,27 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
 
 
 def _kept_apart(splits: Splits, settings: SoundSettings) -> tuple[Splits, list[Recording]]:
-    """The splits without the clips of `held_out_speakers`, and these."""
-    held = set(settings.held_out_speakers)
+    """The splits without the clips of speakers that training does not hear, and these."""
     speakers = {recording.speaker for part in splits.values() for recording in part}
-    if unknown := sorted(held - speakers):
+    if unknown := sorted(set(settings.held_out_speakers) - speakers):
         raise DataError(
             f"data.held_out_speakers names {', '.join(unknown)}; the speakers are {', '.join(sorted(speakers))}"
         )
-    rest = {split: [one for one in part if one.speaker not in held] for split, part in splits.items()}
-    return rest, [recording for part in splits.values() for recording in part if recording.speaker in held]
+    heard = {recording.speaker for recording in splits["train"]}.difference(settings.held_out_speakers)
+    rest = {split: [one for one in part if one.speaker in heard] for split, part in splits.items()}
+    return rest, [one for part in splits.values() for one in part if one.speaker not in heard]
 
 
-def _hold_out(splits: Splits, settings: SoundSettings) -> Splits:
-    """The splits train, validation and test; the latter two are taken from the first where they are missing."""
+def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings) -> Splits:
+    """The splits train, validation, test and unheard; the middle two are taken from the first where they are missing.
+
+    What is held out is in a random order, the same every time, so that the first clips are of all speakers.
+    """
     train = splits["train"]
     order = permutation(len(train), settings.split_seed)
     held = {}
     for split, share in (("validation", settings.validation), ("test", settings.test)):
-        if split in splits:
+        if splits.get(split):
             held[split] = splits[split]
         else:
             count = math.ceil(share * len(train))
@@ -164,7 +164,25 @@ def _hold_out(splits: Splits, settings: SoundSettings) -> Splits:
             f"data.source {settings.source} holds {len(train)} training clips: none is left once data.validation, "
             "data.test and data.held_out_speakers are held out; hold out less, or give more clips"
         )
-    return {"train": [train[place] for place in np.sort(order)], **held}
+    mixed = {
+        split: [part[place] for place in permutation(len(part), settings.split_seed)]
+        for split, part in {**held, "unheard": unheard}.items()
+    }
+    return {"train": [train[place] for place in np.sort(order)], **mixed}
+
+
+def _heard_first(clips: dict[str, Clips]) -> dict[str, Any]:
+    """The clips with their speakers numbered anew, those that training hears first, and `speakers`, their names."""
+    names = clips["train"].speaker_names
+    heard = sorted(set(clips["train"].speakers.tolist()))
+    others = {speaker for part in clips.values() for speaker in part.speakers.tolist()}.difference(heard)
+    order = heard + sorted(others)
+    speakers, places = [names[old] for old in order], np.zeros(len(names), np.int64)
+    places[order] = np.arange(len(order))
+    anew = {
+        split: replace(part, speakers=places[part.speakers], speaker_names=speakers) for split, part in clips.items()
+    }
+    return {**anew, "speakers": speakers}
 
 
 def _read(

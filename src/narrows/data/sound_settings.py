@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from narrows.data.errors import DataError
+from narrows.data.sound_files import LOWEST_RATE
 
 __all__ = ["SoundSettings"]
 
@@ -20,9 +21,11 @@ class SoundSettings:
         window: the samples of a training window; shorter clips are padded with zeros at their end.
         speaker: how the speaker of a file is told: `folder`, by the name of its folder; or a table, a .csv or .tsv
             file (looked for in the source too) with the columns `file`, relative to the source, and `speaker`.
-        held_out_speakers: speakers all of whose clips are kept apart, to try the model on voices it never heard.
-        validation: the share of the training clips held out for validation, if the source has no such split.
-        test: the share of the training clips held out for the test, if the source has no such split.
+        held_out_speakers: speakers all of whose clips are kept apart, to try the model on voices it never heard. So
+            are those of speakers that are only in the source's own validation or test split.
+        validation: the share of the training clips held out for validation, if the source has no such split of the
+            speakers in training.
+        test: the share of the training clips held out for the test, if the source has no such split of them.
         split_seed: of the choice of what is held out.
         strict: stop at the first file that cannot be read instead of skipping it.
         config: the configuration of a hub set that has several.
@@ -50,6 +53,8 @@ class SoundSettings:
         for name in ("sample_rate", "window"):
             if getattr(self, name) < 1:
                 raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 1")
+        if self.sample_rate < LOWEST_RATE:
+            raise DataError(f"data.sample_rate is {self.sample_rate}: no sound has less than {LOWEST_RATE}")
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"data.{name} is {getattr(self, name)}: it is a share, at least 0 and below 1")

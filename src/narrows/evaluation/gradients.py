@@ -65,9 +65,10 @@ def gradient_noise(
 
 
 def _loss(model: Autoencoder, estimator: Estimator, x: Tensor, given: dict[str, Tensor]) -> Tensor:
-    """What `narrows.training.tasks.AutoencoderTask` minimises."""
+    """What `narrows.training.tasks` minimises: of sound, for each sample that is real."""
     posterior, evidence = model.evidence(x, estimator.draw, **given)
-    return estimator(evidence).mean() / model.dimensions + sum(posterior.losses.values())
+    dimensions = given["lengths"].float().mean() if "lengths" in given else model.dimensions
+    return estimator(evidence).mean() / dimensions + sum(posterior.losses.values())
 
 
 @contextmanager

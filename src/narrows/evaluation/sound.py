@@ -14,8 +14,10 @@ from narrows.errors import NarrowsError
 from narrows.evaluation.bits import Measurement
 from narrows.evaluation.mel import log_mel_distance
 from narrows.models import SoundAutoencoder
+from narrows.priors import Prior
+from narrows.progress import sound_progress
 
-__all__ = ["in_random_order", "measure_reconstructions", "measure_sound", "speakers_of"]
+__all__ = ["decode_shown", "in_random_order", "measure_reconstructions", "measure_sound", "speakers_of"]
 
 
 def speakers_of(model: SoundAutoencoder, clips: Clips) -> torch.Tensor:
@@ -39,7 +41,9 @@ def measure_sound(
 
     Returns:
         figures over all samples alike: `bits_per_dim` and its parts `rate_bits_per_dim`, under the fixed prior, and
-        `distortion_bits_per_dim`; `bits_per_second` of the rate; `perplexity` and `usage` of the codes.
+        `distortion_bits_per_dim`; `bits_per_second` of the rate; where a prior is fitted `prior_rate_bits_per_dim`, of
+        its windows one after another and codes of the fixed prior for what they leave of a clip, and
+        `prior_bits_per_dim`; `perplexity` and `usage` of the codes.
 
     Raises:
         NarrowsError: if there are no clips.
@@ -58,6 +62,8 @@ def measure_sound(
             posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(), speaker.view(1))
             totals["rate_bits_per_dim"] += evidence.rate.sum().item()
             totals["distortion_bits_per_dim"] -= evidence.log_likelihood.sum().item()
+            if posterior.codes is not None and model.prior is not None:
+                totals["prior_rate_bits_per_dim"] += _prior_rate(model, model.prior, posterior.codes[0], int(speaker))
             if posterior.codes is not None:
                 codes = posterior.codes.reshape(-1, model.codes.codebooks)
                 clip_counts = count(codes, model.codes.codebook_size).double()
@@ -65,11 +71,29 @@ def measure_sound(
             advance(1)
     model.train(training)
     parts = {name: nats / (clips.lengths.sum().item() * math.log(2)) for name, nats in totals.items()}
-    figures = {"bits_per_dim": sum(parts.values()), **parts}
+    distortion = parts["distortion_bits_per_dim"]
+    figures = {"bits_per_dim": parts["rate_bits_per_dim"] + distortion, **parts}
+    if "prior_rate_bits_per_dim" in parts:
+        figures["prior_bits_per_dim"] = parts["prior_rate_bits_per_dim"] + distortion
     figures["bits_per_second"] = parts["rate_bits_per_dim"] * model.sample_rate
     if counts is not None:
         figures |= {name: value.item() for name, value in usage_statistics(counts).items()}
     return Measurement(figures, counts, {})
+
+
+def _prior_rate(model: SoundAutoencoder, prior: Prior, codes: torch.Tensor, speaker: int) -> float:
+    """Nats of codes [N] or [N, M] by windows of the prior, and by the uniform one where no whole window is left.
+
+    A conditional prior knows the speakers of training alone: the codes of any other have the uniform one.
+    """
+    (length,) = prior.grid
+    count = 0 if speaker < 0 and prior.classes else len(codes) // length
+    nats = (codes.numel() - count * prior.length) * math.log(prior.codebook_size)
+    if count:
+        windows = codes[: count * length].unflatten(0, (count, length))
+        labels = torch.full((count,), speaker, device=codes.device) if prior.classes else None
+        nats -= prior.log_prob(windows, labels).sum().item()
+    return nats
 
 
 def in_random_order(codes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
@@ -83,16 +107,26 @@ def in_random_order(codes: Sequence[torch.Tensor]) -> list[torch.Tensor]:
     return [shuffled(part) for part in codes]
 
 
+def decode_shown(
+    model: SoundAutoencoder,
+    codes: Sequence[torch.Tensor],
+    speakers: Sequence[int],
+    temperature: float = 1.0,
+    seed: int = 0,
+) -> list[torch.Tensor]:
+    """The sound [T] of each of the codes by each of the speakers, on the CPU, with a bar of the seconds done."""
+    generator, told = torch.Generator().manual_seed(seed), torch.tensor(speakers, dtype=torch.long)
+    with sound_progress("decode", len(codes), max(map(model.samples_of, codes)), model.sample_rate) as advance:
+        return [sound.cpu() for sound in model.decode_all(codes, told, temperature, generator, advance)]
+
+
 @torch.no_grad()
-def measure_reconstructions(
-    model: SoundAutoencoder, clips: Clips, progress: Callable[[int, int], None] | None = None
-) -> dict[str, float]:
+def measure_reconstructions(model: SoundAutoencoder, clips: Clips) -> dict[str, float]:
     """How far the sounds decoded from codes are from the clips, and how far those of the codes in random order.
 
     Args:
         model: put into evaluation mode, as `load` does.
         clips: the data; clips of speakers that the model does not know are left out.
-        progress: called with the samples done and the samples in all, of each of two sounds a clip.
 
     Returns:
         `log_mel_db` and `log_mel_shuffled_db`, means over the clips of `log_mel_distance`; `reconstructed`, how many.
@@ -100,16 +134,15 @@ def measure_reconstructions(
     Raises:
         NarrowsError: if there is no such clip.
     """
-    speakers = speakers_of(model, clips)
+    speakers = speakers_of(model, clips).tolist()
     known = [index for index in range(len(clips)) if speakers[index] >= 0]
     if not known:
         raise NarrowsError("there are no clips of speakers that the model knows: this split has none to reconstruct")
     device = next(model.parameters()).device
     codes = [model.encode(clips.clip(index).to(device).view(1, 1, -1))[0] for index in known]
-    told = speakers[known].repeat(2)
-    sounds = model.decode_all([*codes, *in_random_order(codes)], told, 1.0, torch.Generator().manual_seed(0), progress)
+    sounds = decode_shown(model, [*codes, *in_random_order(codes)], 2 * [speakers[index] for index in known])
     distances = [
-        log_mel_distance(clips.clip(index), sound[: clips.lengths[index]].cpu(), model.sample_rate)
+        log_mel_distance(clips.clip(index), sound[: clips.lengths[index]], model.sample_rate)
         for index, sound in zip(2 * known, sounds, strict=True)
     ]
     kept, lost = distances[: len(known)], distances[len(known) :]

@@ -110,7 +110,13 @@ class SoundAutoencoder(Autoencoder):
         return CodeSpec((length,), own.codebooks, own.codebook_size, own.classes)
 
     def features(self, x: Tensor) -> Tensor:
-        """The encoder's output [B, features, N] for x [B, 1, T]: T is filled up with silence to N hop samples."""
+        """The encoder's output [B, features, N] for x [B, 1, T]: T is filled up with silence to N hop samples.
+
+        Raises:
+            NarrowsError: if x has another shape.
+        """
+        if x.ndim != 3 or x.shape[1] != 1 or not x.shape[2]:
+            raise NarrowsError(f"sound must have the shape [B, 1, T], mono and not empty, not {list(x.shape)}")
         return self.encoder(F.pad(x, (0, -x.shape[2] % self.hop)))
 
     def observe(self, z: Tensor, x: Tensor | None = None, speakers: Tensor | None = None) -> Observation:
@@ -124,7 +130,9 @@ class SoundAutoencoder(Autoencoder):
         Raises:
             NarrowsError: if a WaveNet is not given the sound, or the speakers are missing or unknown.
         """
-        told = self._check_speakers(speakers, len(z))
+        return self._describe(z, x, self._check_speakers(speakers, len(z)))
+
+    def _describe(self, z: Tensor, x: Tensor | None, told: Tensor) -> Observation:
         if not isinstance(self.decoder, WaveNetDecoder):
             return self.likelihood(self.decoder(z, told))
         if x is None:
@@ -159,7 +167,7 @@ class SoundAutoencoder(Autoencoder):
             return of_each.expand(len(z), *of_each.shape).flatten(0, 1)
 
         told = repeated(self._check_speakers(speakers, len(x)))
-        observation = self.observe(z.flatten(0, 1), repeated(filled), told)
+        observation = self._describe(z.flatten(0, 1), repeated(filled), told)
         log_likelihood = observation.log_prob(repeated(filled), repeated(counted)).view(log_q.shape)
         return posterior, Evidence(log_likelihood, log_q, log_p, rate, filled, observation)
 
@@ -173,7 +181,8 @@ class SoundAutoencoder(Autoencoder):
     ) -> Tensor:
         """The sound [B, 1, N hop] of what `encode` returns: drawn by a WaveNet, and else the mean of p(x|z, s).
 
-        A WaveNet's sounds are each the same however many follow it in the batch, as those of `narrows.priors.sample`.
+        A WaveNet draws each sound by random numbers of its own: the first are the same however many follow, and however
+        long these are.
 
         Args:
             codes: int64 [B, N], or [B, N, M]; the mean latents [B, C, N] of a VAE.
@@ -287,10 +296,9 @@ class SoundAutoencoder(Autoencoder):
             return self.likelihood(self.decoder(z, told)).mean
         require_finite(self.decoder, "decoder")
         total = z.shape[2] * self.hop
-        source = "cpu" if generator is None else generator.device
         levels: list[Tensor] = []
         with torch.inference_mode(), torch.autocast(z.device.type, enabled=False):
-            uniforms = torch.rand(len(z), total, generator=generator, device=source).to(z.device)
+            uniforms = _uniforms(len(z), total, generator).to(z.device)
             state = self.decoder.begin(z.float(), told)
             for uniform in uniforms.t().contiguous().unsqueeze(-1):
                 logits = state.step(levels[-1] if levels else None)
@@ -323,3 +331,10 @@ class SoundAutoencoder(Autoencoder):
 
 def _listed(names: Sequence[str]) -> str:
     return ", ".join(names)
+
+
+def _uniforms(sounds: int, samples: int, generator: torch.Generator | None) -> Tensor:
+    """Uniform numbers [`sounds`, `samples`], each row of a generator of its own: a longer row begins as a shorter."""
+    source = "cpu" if generator is None else generator.device
+    seeds = torch.randint(2**62, (sounds,), generator=generator, device=source)
+    return torch.stack([torch.rand(samples, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()])

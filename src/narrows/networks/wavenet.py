@@ -118,14 +118,21 @@ class WaveNet(nn.Module):
                 )
             conditions = conditions + self.local(local)
         by_layer = conditions.unsqueeze(3).chunk(len(self.spans), 1)
-        hidden, gated = self._enter(x), list[Tensor]()
-        for span, project, dilated, condition in zip(self.spans, self.projects, self.dilated, by_layer, strict=True):
-            if gated:
-                hidden = hidden + project(gated[-1])
+        hidden, gated = self._enter(x), None
+        # Summed layer by layer, so that the features of all are never held at once without need.
+        read: Tensor | float = 0.0
+        skips = self.skips.weight.chunk(len(self.spans), 1)
+        for span, project, dilated, condition, skip in zip(
+            self.spans, self.projects, self.dilated, by_layer, skips, strict=True
+        ):
+            if gated is not None:
+                hidden = hidden + project(gated)
             gates = dilated(F.pad(hidden, (span, 0)))
             # Samples that share a condition side by side, for it is not to be repeated in memory.
-            gated.append(gate(gates.unflatten(2, (condition.shape[2], -1)) + condition).flatten(2))
-        return self.out(self.hidden(self.skips(torch.cat(gated, 1)).relu()).relu())
+            gated = gate(gates.unflatten(2, (condition.shape[2], -1)) + condition).flatten(2)
+            read = read + F.conv1d(gated, skip)
+        bias = cast(Tensor, self.skips.bias).unsqueeze(1)
+        return self.out(self.hidden((read + bias).relu()).relu())
 
     @torch.no_grad()
     def begin(self, batch: int, local: Tensor | None = None, global_: Tensor | None = None) -> WaveNetState:

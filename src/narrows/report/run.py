@@ -26,11 +26,15 @@ CLASSES_SHOWN = 10
 COLUMNS = 8
 
 
-def report_run(run: RunFolder, data: ImageData) -> None:
-    """Write `report.html` of a run from its saved model, its logs, and held-out images of `data`."""
-    model = load(run.path)
+def report_run(run: RunFolder, data: ImageData, device: str | torch.device = "cpu") -> None:
+    """Write `report.html` of a run from its saved model, its logs, and held-out images of `data`.
+
+    The figures are measured on `device`, the pictures made on the CPU.
+    """
+    model = load(run.path, device)
     validation = data.validation.first(MEASURED)
     measured = measure(model, validation)
+    model.cpu()
     originals = to_unit(torch.from_numpy(validation.pixels[:16].copy()))
     sections = [
         Section(

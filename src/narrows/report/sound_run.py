@@ -7,10 +7,17 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from narrows.data import Clips, SoundData
-from narrows.evaluation import Measurement, in_random_order, log_mel_distance, measure_sound, speakers_of
+from narrows.errors import NarrowsError
+from narrows.evaluation import (
+    Measurement,
+    decode_shown,
+    in_random_order,
+    log_mel_distance,
+    measure_sound,
+    speakers_of,
+)
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
 from narrows.progress import sound_progress
@@ -22,16 +29,21 @@ from narrows.training.run import RunFolder
 
 __all__ = ["report_sound_run"]
 
-MEASURED = 200
+MEASURED = 50
 SHOWN, CONVERTED, VOICES = 6, 3, 3
 """Clips reconstructed, clips converted, and the voices each is converted to."""
 SAMPLES = 6
 
 
-def report_sound_run(run: RunFolder, data: SoundData) -> None:
-    """Write `report.html` of a run from its saved model, its logs, and held-out clips of `data`."""
-    model = load(run.path)
-    assert isinstance(model, SoundAutoencoder)
+def report_sound_run(run: RunFolder, data: SoundData, device: str | torch.device = "cpu") -> None:
+    """Write `report.html` of a run from its saved model on `device`, its logs, and held-out clips of `data`.
+
+    Raises:
+        NarrowsError: if the run's model is not of sound.
+    """
+    model = load(run.path, device)
+    if not isinstance(model, SoundAutoencoder):
+        raise NarrowsError(f"{run.path} holds no model of sound")
     validation = data.validation.first(MEASURED)
     measured = measure_sound(model, validation)
     sections = [
@@ -53,13 +65,12 @@ def report_sound_run(run: RunFolder, data: SoundData) -> None:
 def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:
     """Clips with their reconstructions, and the same words in other voices."""
     speakers = speakers_of(model, clips)
-    known = [index for index in range(len(clips)) if speakers[index] >= 0]
-    if not known:
+    shown = [index for index in range(len(clips)) if speakers[index] >= 0][:SHOWN]
+    if not shown:
         return
-    # From all over the split, which is in the order of the speakers.
-    shown = [known[place] for place in np.linspace(0, len(known) - 1, min(SHOWN, len(known))).astype(int)]
     own = [int(speakers[index]) for index in shown]
-    codes = [model.encode(clips.clip(index).view(1, 1, -1))[0] for index in shown]
+    device = next(model.parameters()).device
+    codes = [model.encode(clips.clip(index).to(device).view(1, 1, -1))[0] for index in shown]
     # Those who follow each speaker, round and round.
     others = [
         [(speaker + step) % len(model.classes) for step in range(1, min(VOICES + 1, len(model.classes)))]
@@ -67,7 +78,7 @@ def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:
     ]
     asked = [*zip(codes, own, strict=True), *zip(in_random_order(codes), own, strict=True)]
     asked += [(part, other) for part, voices in zip(codes, others, strict=False) for other in voices]
-    made = iter(_speak(model, *map(list, zip(*asked, strict=True))))
+    made = iter(decode_shown(model, [part for part, _ in asked], [speaker for _, speaker in asked]))
     originals = [clips.clip(index) for index in shown]
     kept = [next(made)[: len(original)] for original in originals]
     mixed = [next(made)[: len(original)] for original in originals]
@@ -112,13 +123,6 @@ def _samples(model: SoundAutoencoder) -> Iterator[Section]:
     yield Section("Samples", text, [Sounds("Unconditional samples.", rows, model.sample_rate)])
 
 
-def _speak(model: SoundAutoencoder, codes: list[Tensor], speakers: list[int]) -> list[Tensor]:
-    """The sound [T] of each of the codes, by each of the speakers; the same every time."""
-    order = torch.Generator().manual_seed(0)
-    with sound_progress("decode", len(codes), max(map(model.samples_of, codes)), model.sample_rate) as advance:
-        return model.decode_all(codes, torch.tensor(speakers), generator=order, progress=advance)
-
-
 def _phonemes(run: RunFolder) -> Iterator[Section]:
     if not run.phonemes.exists():
         return
@@ -133,6 +137,10 @@ def _phonemes(run: RunFolder) -> Iterator[Section]:
     )
     blocks = [
         Table("`narrows evaluate --phonemes`", ["figure", *splits], rows),
+        *(
+            Table(f"Accuracy by voice, {split}.", ["voice", "accuracy"], [list(row) for row in own.items()])
+            for split, own in found["voices"].items()
+        ),
         code_phoneme_map(np.array(found["counts"]), found["phonemes"]),
     ]
     yield Section("Codes as phonemes", text, blocks)

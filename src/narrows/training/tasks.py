@@ -10,6 +10,7 @@ from torch import Tensor
 from narrows.bottlenecks import Posterior
 from narrows.data import to_unit, to_waveform
 from narrows.distributed import global_sum
+from narrows.errors import NarrowsError
 from narrows.estimators import Estimator, Evidence, elbo
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import Prior
@@ -73,6 +74,8 @@ class SoundTask(AutoencoderTask):
     def evidence(self, *batch: Tensor) -> tuple[Posterior, Evidence, Tensor | int]:
         """The same of windows, int16 [B, T], of which so many samples [B] are real, and their speakers [B]."""
         samples, lengths, speakers = batch
+        if samples.numel() < 2 * self.model.hop:
+            raise NarrowsError("a batch of one code cannot be normalised: raise training.batch_size or data.window")
         waveform = to_waveform(samples).unsqueeze(1)
         found = self.model.evidence(waveform, self.estimator.draw, speakers, lengths)
         real = global_sum(torch.stack([lengths.sum(), torch.full_like(lengths[0], len(lengths))]))
