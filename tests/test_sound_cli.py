@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,63 @@ def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1
 
 
+def test_phonemes_of_other_data_are_not_those_of_the_run(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    (run / "phonemes.json").unlink(missing_ok=True)
+    asked = ["evaluate", str(run), "--phonemes", str(place / "speech")]
+    assert main([*asked, "--data", str(place / "speech"), "--split", "train"]) == 0
+    assert not (run / "phonemes.json").exists()
+
+
+def test_the_learned_prior_is_measured(place: Path) -> None:
+    assert main(["evaluate", str(place / "run"), "--split", "train"]) == 0
+    figures = json.loads((place / "run" / "evaluation.json").read_text())["figures"]
+    rate, distortion = figures["prior_rate_bits_per_dim"], figures["distortion_bits_per_dim"]
+    assert figures["prior_bits_per_dim"] == pytest.approx(rate + distortion)
+    assert rate != pytest.approx(figures["rate_bits_per_dim"])
+
+
+def test_names_of_speakers_do_not_lead_out_of_the_folder(place: Path, tmp_path: Path) -> None:
+    run, out = tmp_path / "run", tmp_path / "in" / "here"
+    shutil.copytree(place / "run", run)
+    config = json.loads((run / "model" / "config.json").read_text())
+    config["classes"][0] = config["sound"]["speakers"][0] = "../../al"
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    assert main(["sample", str(run), "-n", "1", "--out", str(out)]) == 0
+    assert [file.name for file in out.glob("*.wav")] == ["000-.._.._al.wav"]
+
+
+def test_what_would_do_nothing_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, clip = str(place / "run"), str(place / "speech" / "al" / "3.wav")
+    convert = ["convert-voice", run, clip, "--to", "bo", "--out", str(tmp_path / "out.wav")]
+    assert main([*convert, "--temperature", "0"]) == 1
+    assert "temperature must be above 0" in capsys.readouterr().err
+    assert main(["evaluate", run, "--samples", "4"]) == 1
+    assert "--samples 4: sound is measured by the ELBO alone" in capsys.readouterr().err
+    for window, message in (
+        ("500", "the longest clip of a split has"),
+        ("0", "window is 0: it must be at least 1 code"),
+    ):
+        again = ["prior", run, "--recipe", str(place / "prior.yaml"), f"--window={window}"]
+        shutil.copytree(place / "run" / "model", tmp_path / window / "model")
+        shutil.copy(place / "run" / "recipe.yaml", tmp_path / window)
+        assert main(["prior", str(tmp_path / window), *again[2:]]) == 1
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / window / "prior").exists()
+
+
+def test_several_codes_at_a_position(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(tmp_path / "run")
+    data = ["--data", str(place / "speech"), "--training.steps=3", "--model.bottleneck.codebooks=2"]
+    assert main(["train", str(place / "tiny.yaml"), *data, "--out", run]) == 0
+    assert main(["prior", run, "--recipe", str(place / "prior.yaml")]) == 0
+    assert main(["sample", run, "-n", "1"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", run, "--phonemes", str(place / "speech")]) == 1
+    assert "phonemes are told by one code at a time" in capsys.readouterr().err
+
+
 def test_continuous_latents(place: Path, tmp_path: Path) -> None:
     run, clips = tmp_path / "run", [str(place / "speech" / "al" / f"{take}.wav") for take in (1, 3)]
     arguments = ["train", str(place / "tiny.yaml"), "--variant", "vae", "--data", str(place / "speech")]
@@ -204,6 +262,7 @@ def test_continuous_latents(place: Path, tmp_path: Path) -> None:
     for clip in clips:
         assert soundfile.info(tmp_path / Path(clip).name).frames == soundfile.info(clip).frames
     assert main(["sample", str(run), "-n", "2", "--out", str(tmp_path / "samples")]) == 0
+    assert main(["sample", str(run), "-n", "2", "--top-k", "2"]) == 1
 
 
 def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
@@ -215,12 +274,15 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
     clip = place / "speech" / "al" / "3.wav"
     assert main(["convert-voice", str(tmp_path / "run"), str(clip), "--to", "cy", "--out", str(out)]) == 0
     assert soundfile.info(out).frames == soundfile.info(clip).frames
+    convert = ["convert-voice", str(tmp_path / "run"), str(clip), "--to", "cy", "--out", str(out)]
+    assert main([*convert, "--temperature", "0.5"]) == 1
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         ([], "say where the sound is with --data FOLDER"),
+        (["--data", "SPEECH", "--data.sample_rate=500"], "data.sample_rate is 500: no sound has less than 1000"),
         (["--data", "SPEECH", "--data.window=60"], "data.window is 60, no multiple of the 8 samples"),
         (["--data", "SPEECH", "--data.size=8"], "size"),
         (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),

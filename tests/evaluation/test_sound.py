@@ -8,10 +8,11 @@ import torch
 from narrows.bottlenecks import Bottleneck, Gaussian, VectorQuantizer
 from narrows.data import Clips, SoundSpec
 from narrows.errors import NarrowsError
-from narrows.evaluation import measure_sound, speakers_of
+from narrows.evaluation import in_random_order, log_mel_distance, measure_reconstructions, measure_sound, speakers_of
 from narrows.likelihoods import MuLawCategorical, mu_law_encode
 from narrows.models import SoundAutoencoder
 from narrows.networks import StridedDecoder, StridedEncoder, WaveNetDecoder
+from narrows.priors import WaveNetPrior
 
 HOP, LEVELS, CODES, RATE = 6, 16, 8, 2000
 LENGTHS = [47, 13]
@@ -137,3 +138,46 @@ def test_each_speaker_is_heard_by_the_decoder() -> None:
 def test_no_clips_are_refused() -> None:
     with pytest.raises(NarrowsError, match="there are no clips to measure"):
         measure_sound(model("strided", quantizer()), clips())
+
+
+def test_a_learned_prior_is_that_of_whole_windows_and_the_uniform_one_of_the_rest() -> None:
+    measured, part = model("wavenet", quantizer()).eval(), clips(*LENGTHS)
+    measured.prior = WaveNetPrior(measured.codes_of(3), channels=4, skip_channels=8, stacks=1, layers=2).eval()
+    codes = measured.encode(part.clip(0).view(1, 1, -1))
+    windows, cy = torch.stack([codes[0, :3], codes[0, 3:6]]), torch.tensor([1, 1])
+    # Two windows of the eight codes of cy; two are left, and the three of bo, whom the prior does not know.
+    nats = -measured.prior.log_prob(windows, cy).sum().item() + 5 * math.log(CODES)
+    figures = measure_sound(measured, part).figures
+    assert figures["prior_rate_bits_per_dim"] == pytest.approx(nats / math.log(2) / 60, rel=1e-5)
+    whole = figures["prior_rate_bits_per_dim"] + figures["distortion_bits_per_dim"]
+    assert figures["prior_bits_per_dim"] == pytest.approx(whole)
+
+
+def test_the_random_order_is_of_positions_and_always_the_same() -> None:
+    codes, several, latents = torch.arange(50), torch.arange(100).view(50, 2), torch.arange(100.0).view(2, 50)
+    mixed = in_random_order([codes, several, latents])
+    assert all(map(torch.equal, mixed, in_random_order([codes, several, latents])))
+    for before, after in ((codes, mixed[0]), (several, mixed[1]), (latents.t(), mixed[2].t())):
+        assert sorted(after.tolist(), key=str) == sorted(before.tolist(), key=str)
+        assert not torch.equal(before, after)
+
+
+def test_reconstructions_are_held_to_the_clips_of_speakers_that_are_known() -> None:
+    measured, part = model("strided", quantizer()).eval(), clips(600, 300, 450)
+    figures = measure_reconstructions(measured, part)
+    codes = [measured.encode(part.clip(number).view(1, 1, -1)) for number in (0, 2)]
+    orders = [codes, [order.unsqueeze(0) for order in in_random_order([one[0] for one in codes])]]
+    expected = [
+        np.mean(
+            [
+                log_mel_distance(part.clip(number), measured.decode(one, torch.tensor([1]))[0, 0, :length], RATE)
+                for number, length, one in zip((0, 2), (600, 450), given, strict=True)
+            ]
+        )
+        for given in orders
+    ]
+    assert figures == pytest.approx(
+        {"log_mel_db": expected[0], "log_mel_shuffled_db": expected[1], "reconstructed": 2}, rel=1e-5
+    )
+    with pytest.raises(NarrowsError, match="no clips of speakers that the model knows"):
+        measure_reconstructions(model("strided", quantizer(), ("di",)).eval(), part)
