@@ -135,12 +135,11 @@ def _phonemes(run: RunFolder) -> Iterator[Section]:
         "other clips whose code stands for their phoneme; beside it, what codes that know nothing would reach: always "
         "the most frequent phoneme, or the same codes in random order."
     )
+    voices = list(dict.fromkeys(voice for own in found["voices"].values() for voice in own))
+    by_voice: list[list[Cell]] = [[voice, *(found["voices"][split].get(voice) for split in splits)] for voice in voices]
     blocks = [
         Table("`narrows evaluate --phonemes`", ["figure", *splits], rows),
-        *(
-            Table(f"Accuracy by voice, {split}.", ["voice", "accuracy"], [list(row) for row in own.items()])
-            for split, own in found["voices"].items()
-        ),
+        Table("Accuracy by voice.", ["voice", *splits], by_voice),
         code_phoneme_map(np.array(found["counts"]), found["phonemes"]),
     ]
     yield Section("Codes as phonemes", text, blocks)
