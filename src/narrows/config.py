@@ -16,10 +16,10 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from narrows.data import ImageSettings, SoundSettings
+from narrows.data import ImageSettings, SoundSettings, SoundSpec
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
-from narrows.models import Autoencoder
+from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import CodeSpec, Prior
 from narrows.training.settings import TrainingSettings
 
@@ -76,6 +76,7 @@ class SoundRecipe(TrainingRecipe):
         modality: tells this kind of recipe from one of images, which has none.
     """
 
+    model: Callable[[SoundSpec], SoundAutoencoder]
     data: SoundSettings  # type: ignore[assignment]
     modality: Literal["sound"] = "sound"
 
