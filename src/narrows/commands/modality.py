@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.data import Clips, Images, to_unit, to_waveform
@@ -45,7 +46,7 @@ class Modality(ABC):
 
     @abstractmethod
     def rehearsal(self, model: Any) -> tuple[Tensor, ...]:
-        """A batch of one blank example, as it is stored."""
+        """A small batch of blank examples, as they are stored."""
 
     @abstractmethod
     def measure(self, model: Any, part: Any, samples: int | None, advance: Callable[[int], None]) -> Measurement:
@@ -132,7 +133,7 @@ class _OfSound(Modality):
 
     def rehearsal(self, model: SoundAutoencoder) -> tuple[Tensor, ...]:
         window = model.shape[1]
-        return torch.zeros(1, window, dtype=torch.int16), torch.tensor([window]), torch.tensor([0])
+        return torch.zeros(2, window, dtype=torch.int16), torch.full((2,), window), torch.zeros(2, dtype=torch.long)
 
     def measure(
         self, model: SoundAutoencoder, part: Clips, samples: int | None, advance: Callable[[int], None]
@@ -179,7 +180,7 @@ class _OfSound(Modality):
                 if speaker < 0:
                     continue
                 x = part.clip(index).to(device).view(1, 1, -1)
-                whole = model.encode(torch.nn.functional.pad(x, (0, max(0, length * model.hop - x.shape[2]))))
+                whole = model.encode(F.pad(x, (0, max(0, length * model.hop - x.shape[2]))))
                 windows = list(_windows(_narrow(whole, spec)[0], length))
                 codes += windows
                 labels += [speaker] * len(windows)
