@@ -6,13 +6,16 @@ above; the distance is the log-spectral distance of Gray and Markel (1976), take
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from narrows.data.sound_files import LOWEST_RATE
 from narrows.errors import NarrowsError
 
-__all__ = ["BANDS", "FLOOR", "log_mel", "log_mel_distance"]
+__all__ = ["BANDS", "FLOOR", "log_mel", "log_mel_distance", "mel_filters"]
 
 BANDS = 80
 """From 0 Hz to half the sample rate."""
@@ -92,12 +95,21 @@ def log_mel_distance(x: Tensor, y: Tensor, sample_rate: int) -> float:
     return float(difference.square().mean(1).sqrt().mean())
 
 
-def _filters(sample_rate: int, size: int) -> Tensor:
-    """The bands' weights of the frequencies, float32 [bands, size / 2 + 1]."""
+def mel_filters() -> Callable[..., np.ndarray]:
+    """What makes the filters of a mel spectrogram; asked for before long work that ends in one.
+
+    Raises:
+        NarrowsError: if librosa is missing.
+    """
     try:
         from librosa.filters import mel
     except (ImportError, OSError) as error:
         raise NarrowsError(
             f"mel spectrograms take the package librosa ({error}): pip install 'narrows[sound]'"
         ) from error
-    return torch.from_numpy(mel(sr=sample_rate, n_fft=size, n_mels=BANDS, norm=None))
+    return mel
+
+
+def _filters(sample_rate: int, size: int) -> Tensor:
+    """The bands' weights of the frequencies, float32 [bands, size / 2 + 1]."""
+    return torch.from_numpy(mel_filters()(sr=sample_rate, n_fft=size, n_mels=BANDS, norm=None))
