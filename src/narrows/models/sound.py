@@ -19,9 +19,9 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, MuLawCategorical, Observation, mu_law_decode, mu_law_encode
 from narrows.models.autoencoder import Autoencoder, lines
+from narrows.models.levels import draw_levels
 from narrows.networks import WaveNetDecoder
 from narrows.priors import CodeSpec, sample
-from narrows.priors.sampler import draw, filtered, require_finite
 
 __all__ = ["SoundAutoencoder"]
 
@@ -290,22 +290,12 @@ class SoundAutoencoder(Autoencoder):
         generator: torch.Generator | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> Tensor:
-        """The sound [B, 1, N hop] of latents z [B, channels, N]; drawn in full precision whatever the autocast."""
+        """The sound [B, 1, N hop] of latents z [B, channels, N]."""
         told = self._check_speakers(speakers, len(z))
         if not isinstance(self.decoder, WaveNetDecoder):
             return self.likelihood(self.decoder(z, told)).mean
-        require_finite(self.decoder, "decoder")
-        total = z.shape[2] * self.hop
-        levels: list[Tensor] = []
-        with torch.inference_mode(), torch.autocast(z.device.type, enabled=False):
-            uniforms = _uniforms(len(z), total, generator).to(z.device)
-            state = self.decoder.begin(z.float(), told)
-            for uniform in uniforms.t().contiguous().unsqueeze(-1):
-                logits = state.step(levels[-1] if levels else None)
-                levels.append(draw(filtered(logits, temperature), uniform))
-                if progress is not None:
-                    progress(len(levels), total)
-        return mu_law_decode(torch.stack(levels, 1), self._levels).unsqueeze(1)
+        levels = draw_levels(self.decoder, z, told, z.shape[2] * self.hop, temperature, generator, progress)
+        return mu_law_decode(levels, self._levels).unsqueeze(1)
 
     def _check_speakers(self, speakers: Tensor | None, batch: int) -> Tensor:
         """The speakers, int64 [`batch`].
@@ -316,7 +306,7 @@ class SoundAutoencoder(Autoencoder):
         device = next(self.parameters()).device
         if speakers is None:
             if len(self.classes) > 1:
-                raise NarrowsError(f"say who speaks, of the {len(self.classes)} speakers {_listed(self.classes)}")
+                raise NarrowsError(f"say who speaks, of the {len(self.classes)} speakers {', '.join(self.classes)}")
             return torch.zeros(batch, dtype=torch.long, device=device)
         if speakers.shape != (batch,):
             raise NarrowsError(
@@ -327,14 +317,3 @@ class SoundAutoencoder(Autoencoder):
                 f"speakers are numbers below {len(self.classes)}, or -1 for one unknown, not {speakers.tolist()}"
             )
         return speakers.long().to(device)
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names)
-
-
-def _uniforms(sounds: int, samples: int, generator: torch.Generator | None) -> Tensor:
-    """Uniform numbers [`sounds`, `samples`], each row of a generator of its own: a longer row begins as a shorter."""
-    source = "cpu" if generator is None else generator.device
-    seeds = torch.randint(2**62, (sounds,), generator=generator, device=source)
-    return torch.stack([torch.rand(samples, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()])
