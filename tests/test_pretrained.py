@@ -1,11 +1,14 @@
 import json
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
 import torch
 
 import narrows
+from narrows.checksums import SUMS, DamagedError
+from narrows.errors import NarrowsError
 from narrows.pretrained import ModelError
 
 
@@ -36,7 +39,48 @@ def test_damaged_files_are_named(trained: Path, tmp_path: Path, part: str, name:
     run = shutil.copytree(trained, tmp_path / "run")
     file = run / part / name
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
-    with pytest.raises(ModelError, match=f"{file} "):
+    with pytest.raises(DamagedError, match=f"{file} is missing or damaged"):
+        narrows.load(run)
+
+
+@pytest.mark.parametrize("part", ["model", "prior/model"])
+def test_every_flipped_byte_is_noticed(trained: Path, tmp_path: Path, part: str) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    draw = torch.Generator().manual_seed(0)
+    for file in sorted((run / part).iterdir()):
+        whole = file.read_bytes()
+        for position in torch.randint(len(whole), (16,), generator=draw).tolist():
+            flipped = whole[position] ^ 1 << int(torch.randint(8, (), generator=draw))
+            file.write_bytes(whole[:position] + bytes([flipped]) + whole[position + 1 :])
+            with pytest.raises(DamagedError, match=str(run / part)):
+                narrows.load(run)
+        file.write_bytes(whole)
+    narrows.load(run)
+
+
+def test_sums_are_those_of_sha256sum(trained: Path) -> None:
+    lines = (trained / "model" / SUMS).read_text().splitlines()
+    assert [line.split("  ")[1] for line in lines] == ["config.json", "model.safetensors"]
+    assert subprocess.run(["sha256sum", "-c", SUMS], cwd=trained / "model", capture_output=True).returncode == 0
+
+
+def test_a_model_without_sums_is_loaded_with_a_word(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "model" / SUMS).unlink()
+    narrows.load(run)
+    assert "damage to it would go unnoticed" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "content", ["[]", "{}", '{"model": 3, "shape": [1, 8, 8], "classes": []}', "\xff", "[" * 10000]
+)
+def test_a_config_of_anything_else_is_named(trained: Path, tmp_path: Path, content: str) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "model" / SUMS).unlink()
+    (run / "model" / "config.json").write_text(content, encoding="latin-1")
+    with pytest.raises(NarrowsError, match="config.json"):
         narrows.load(run)
 
 
@@ -45,6 +89,7 @@ def test_weights_of_another_model_are_refused(trained: Path, tmp_path: Path) -> 
     config = json.loads((run / "model" / "config.json").read_text())
     config["model"]["init_args"]["encoder"]["init_args"]["width"] = 9
     (run / "model" / "config.json").write_text(json.dumps(config))
+    (run / "model" / SUMS).unlink()
     with pytest.raises(ModelError, match="of another model"):
         narrows.load(run)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["whole_file", "whole_folder"]
+__all__ = ["flush", "whole_file", "whole_folder"]
 
 
 @contextmanager
@@ -18,9 +18,9 @@ def whole_file(path: Path) -> Iterator[Path]:
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
-        _flush(aside)
+        flush(aside)
         aside.replace(path)
-        _flush(path.parent)
+        flush(path.parent)
     finally:
         aside.unlink(missing_ok=True)
 
@@ -42,15 +42,16 @@ def whole_folder(path: Path, primary: bool = True) -> Iterator[Path]:
         yield aside
         if primary:
             for file in aside.rglob("*"):
-                _flush(file)
+                flush(file)
             aside.replace(path)
-            _flush(path.parent)
+            flush(path.parent)
     finally:
         if primary:
             shutil.rmtree(aside, ignore_errors=True)
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
+    """Write what the system still holds of a file or a folder to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -15,6 +15,7 @@ from rich.table import Table
 from narrows import commands
 from narrows.config import find_recipe, recipes
 from narrows.errors import NarrowsError
+from narrows.registry import trusted_code
 
 __all__ = ["main"]
 
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
     if overrides and not options.overridable:
         options.parser.error(f"unrecognised arguments: {' '.join(overrides)}")
     try:
-        options.run(options, overrides)
+        with trusted_code(options.trust_code):
+            options.run(options, overrides)
     except NarrowsError as error:
         return _fail(str(error), 1)
     except OSError as error:
@@ -192,6 +194,11 @@ def _parser() -> argparse.ArgumentParser:
         epilog = OVERRIDES if overridable else None
         added = subparsers.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", epilog=epilog)
         added.set_defaults(run=run, overridable=overridable, parser=added)
+        added.add_argument(
+            "--trust-code",
+            action="store_true",
+            help="let recipes and models name classes that are not narrows' own: they can run any code",
+        )
         return added
 
     def folder(added: argparse.ArgumentParser) -> None:

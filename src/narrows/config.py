@@ -21,6 +21,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import CodeSpec, Prior
+from narrows.registry import require_public_classes, require_public_names
 from narrows.training.settings import TrainingSettings
 
 __all__ = [
@@ -157,17 +158,20 @@ def resolve(
 
     Raises:
         RecipeError: naming the key that is unknown, missing or ill-typed.
+        CodeError: if a class is named that is not narrows' own, and the code of others is not trusted.
     """
     allowed = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
     unknown = sorted(set(settings) - set(allowed))
     if unknown:
         raise RecipeError(f"{origin}: unknown setting {unknown[0]!r}; the settings are {', '.join(allowed)}")
+    require_public_names(settings, origin)
     parser = ArgumentParser(exit_on_error=False, allow_abbrev=False)
     parser.add_class_arguments(kind, as_group=False)
     try:
         values = parser.parse_args(list(overrides), namespace=parser.parse_object(settings))
-    except (ArgumentError, TypeError) as error:
+    except (ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"{origin}: {error}") from error
+    require_public_classes(values.as_dict(), origin)
     return Resolved(parser, values, kind)
 
 

@@ -1,12 +1,12 @@
-"""Models on disk: `config.json` and `model.safetensors`, written by a run, read by `load()` from there or the hub."""
+"""Models on disk: `config.json`, `model.safetensors` and their sums, read by `load()` from a run folder or the hub."""
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,18 +18,22 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from narrows.atomic import whole_file, whole_folder
+from narrows.atomic import whole_folder
+from narrows.checksums import require_intact, sha256_of, summed_files
 from narrows.config import ModelRecipe, PriorRecipe, resolve
 from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
 from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
 from narrows.priors import CodeSpec, Prior
+from narrows.registry import trusted_code
 
-__all__ = ["ModelError", "copy_model", "fingerprint", "load", "save_autoencoder", "save_prior"]
+__all__ = ["ModelError", "copy_model", "fetch", "fingerprint", "is_on_hub", "load", "save_autoencoder", "save_prior"]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PARTS = ["model/*", "prior/model/*", "first/**/*"]
-"""What of a run folder is the model."""
+"""The files of a run folder that make up the model."""
+LOGS = ["recipe.yaml", "metrics.jsonl", "data.json", "phonemes.json", "prior/recipe.yaml", "prior/metrics.jsonl"]
+"""The files that measuring a model and writing its report need besides."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -38,35 +42,71 @@ class ModelError(NarrowsError):
     """A saved model that is missing, damaged or not what it says."""
 
 
-def load(source: str | Path, device: str | torch.device = "cpu") -> Autoencoder:
-    """A trained model, with its learned prior where one was fitted, in evaluation mode.
+def load(source: str | Path, device: str | torch.device = "cpu", trust_code: bool = False) -> Autoencoder:
+    """Return a trained model, with its learned prior where one was fitted, in evaluation mode.
 
     Args:
         source: a run folder, or the id (OWNER/NAME) of a run folder on the Hugging Face hub.
-        device: where it is put.
+        device: the device of its weights.
+        trust_code: whether its files may name classes and functions that are not narrows' own. These can run any code
+            on this machine.
 
     Returns:
         the model: `encode(x)`, `decode(codes)`, `reconstruct(x)`, `sample(n)`, `interpolate(a, b, steps)`.
 
     Raises:
-        ModelError: if there is no model, or a file of it is damaged.
+        ModelError: if there is no model, or a file of it does not say what it should.
+        DamagedError: if a file of it is not what was written.
+        CodeError: if a file of it names a class that is not narrows' own, without `trust_code`.
     """
-    run = _folder(source)
+    with trusted_code(trust_code):
+        return _load(fetch(source)).to(device).eval()
 
+
+def is_on_hub(source: str | Path) -> bool:
+    """Return whether a model is no folder here, but the id of one on the hub."""
+    return not Path(source).exists()
+
+
+def fetch(source: str | Path) -> Path:
+    """Return the run folder of a model, after fetching it if `source` is the id of one on the hub.
+
+    Raises:
+        ModelError: if there is no model.
+    """
+    path = Path(source)
+    if (path / "model" / CONFIG).exists():
+        return path
+    if not is_on_hub(source):
+        raise ModelError(
+            f"{path} holds no trained model ({path}/model/{CONFIG} is missing): give a run folder; a model of that "
+            "name on the hub can be reached from another working directory"
+        )
+    try:
+        return Path(snapshot_download(str(source), allow_patterns=[*PARTS, *LOGS]))
+    except (HFValidationError, HfHubHTTPError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise ModelError(
+            f"{source} is neither a run folder nor a model on the hub that can be reached: {reason}"
+        ) from error
+
+
+def _load(run: Path) -> Autoencoder:
     def build(config: dict[str, Any]) -> Autoencoder:
         spec = SoundSpec(**config["sound"]) if "sound" in config else tuple(config["shape"])
-        model = resolve(ModelRecipe, {"model": config["model"]}, origin=str(run)).build().model(spec)
+        origin = str(run / "model" / CONFIG)
+        model = resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(spec)
         model.classes = config["classes"]
         return model
 
     model = _restore(run / "model", build)
     if isinstance(model, TwoStage):
-        model.place_on(load(run / "first"))
+        model.place_on(_load(run / "first"))
     if (run / "prior" / "model" / CONFIG).exists():
-        model.prior = _restore(run / "prior" / "model", _build_prior)
+        model.prior = _restore(run / "prior" / "model", partial(_build_prior, run / "prior" / "model" / CONFIG))
         if not model.takes(model.prior.spec):
             raise ModelError(f"{run}/prior was fitted to codes of another shape than this model's: fit it again")
-    return model.to(device).eval()
+    return model
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
@@ -93,7 +133,7 @@ def copy_model(source: str | Path, folder: Path) -> None:
     Raises:
         ModelError: if there is no model.
     """
-    run = _folder(source)
+    run = fetch(source)
     with whole_folder(folder) as aside:
         for file in (file for pattern in PARTS for file in run.glob(pattern) if file.is_file()):
             copy = aside / file.relative_to(run)
@@ -102,43 +142,29 @@ def copy_model(source: str | Path, folder: Path) -> None:
 
 
 def fingerprint(source: str | Path) -> str:
-    """What tells this model's codes from another's: the SHA-256 of its weights file."""
-    with (_folder(source) / "model" / WEIGHTS).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    """Return what tells this model's codes from another's: the SHA-256 of its weights file."""
+    return sha256_of(fetch(source) / "model" / WEIGHTS)
 
 
-def _build_prior(config: dict[str, Any]) -> Prior:
+def _build_prior(file: Path, config: dict[str, Any]) -> Prior:
     spec = CodeSpec(**{**config["codes"], "grid": tuple(config["codes"]["grid"])})
-    return resolve(PriorRecipe, {"prior": config["prior"]}, origin="prior").build().prior(spec)
-
-
-def _folder(source: str | Path) -> Path:
-    path = Path(source)
-    if (path / "model" / CONFIG).exists():
-        return path
-    if path.exists():
-        raise ModelError(f"{path} holds no trained model ({path}/model/{CONFIG} is missing): give a run folder")
-    try:
-        return Path(snapshot_download(str(source), allow_patterns=PARTS))
-    except (HFValidationError, HfHubHTTPError, OSError) as error:
-        reason = str(error).splitlines()[0]
-        raise ModelError(
-            f"{source} is neither a run folder nor a model on the hub that can be reached: {reason}"
-        ) from error
+    return resolve(PriorRecipe, {"prior": config["prior"]}, origin=str(file)).build().prior(spec)
 
 
 def _save(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:
-    with whole_file(folder / WEIGHTS) as aside:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, aside)
-    with whole_file(folder / CONFIG) as aside:
-        aside.write_text(json.dumps(config, indent=1))
+    with summed_files(folder) as fresh:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}, fresh / WEIGHTS)
+        (fresh / CONFIG).write_text(json.dumps(config, indent=1), encoding="utf-8")
 
 
 def _restore(folder: Path, build: Callable[[dict[str, Any]], Module]) -> Module:
+    require_intact(folder, (CONFIG, WEIGHTS))
     try:
-        module = build(json.loads((folder / CONFIG).read_text()))
-    except (OSError, KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ModelError(f"{folder}/{CONFIG} cannot be read: {error!r}") from error
+        module = build(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
+    except NarrowsError as error:
+        raise error if str(folder) in str(error) else ModelError(f"{folder}/{CONFIG}: {error}") from error
+    except Exception as error:  # whoever wrote the file may have written anything
+        raise ModelError(f"{folder}/{CONFIG} does not describe a model of narrows: {error!r}") from error
     try:
         module.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -33,12 +33,12 @@ import os, signal, sys, torch
 from narrows.cli import main
 from narrows.training import checkpoint
 torch.set_num_threads(2)
-digest = checkpoint._digest
+digest = checkpoint.sha256_of
 def digest_then_die(file):
     if "00000008" in str(file):
         os.kill(os.getpid(), signal.SIGKILL)
     return digest(file)
-checkpoint._digest = digest_then_die
+checkpoint.sha256_of = digest_then_die
 main(sys.argv[1:])
 """
 
@@ -129,7 +129,7 @@ def test_a_full_disk_is_told_and_leaves_no_half_checkpoint(
     def full(file: Path) -> str:
         raise OSError(28, "No space left on device", str(file))
 
-    monkeypatch.setattr("narrows.training.checkpoint._digest", full)
+    monkeypatch.setattr("narrows.training.checkpoint.sha256_of", full)
     run = tmp_path / "run"
     assert main(["train", str(tiny), "--out", str(run)]) == 1
     assert "No space left on device" in capsys.readouterr().err

@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 
 from narrows.errors import NarrowsError
+from narrows.registry import is_trusted, trusted_code
 
 __all__ = ["run_apart"]
 
@@ -40,7 +41,7 @@ def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Ca
             while waiting and len(running) < at_once:
                 log, function = waiting.pop(0)
                 log.parent.mkdir(parents=True, exist_ok=True)
-                process = context.Process(target=_apart, args=(function, log, threads))
+                process = context.Process(target=_apart, args=(function, log, threads, is_trusted()))
                 process.start()
                 running[process] = log
             connection.wait([process.sentinel for process in running], SECONDS_BETWEEN_LOOKS)
@@ -55,12 +56,13 @@ def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Ca
             process.join()
 
 
-def _apart(function: Callable[[], object], log: Path, threads: int) -> None:
+def _apart(function: Callable[[], object], log: Path, threads: int, trusted: bool) -> None:
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
         try:
-            function()
+            with trusted_code(trusted):
+                function()
         except NarrowsError as error:
             print(error)
             sys.exit(1)

@@ -6,7 +6,6 @@ and PyTorch's weights-only loader. The data's position is the step itself (see `
 
 from __future__ import annotations
 
-import hashlib
 import json
 import shutil
 from pathlib import Path
@@ -14,6 +13,7 @@ from pathlib import Path
 from accelerate import Accelerator
 
 from narrows.atomic import whole_folder
+from narrows.checksums import sha256_of
 from narrows.errors import NarrowsError
 
 __all__ = ["CheckpointError", "latest", "restore", "save", "verify"]
@@ -31,7 +31,7 @@ def save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
         accelerator.save_state(str(aside))
         accelerator.wait_for_everyone()
         if accelerator.is_main_process:
-            files = {file.name: _digest(file) for file in sorted(aside.iterdir())}
+            files = {file.name: sha256_of(file) for file in sorted(aside.iterdir())}
             manifest = {"step": step, "processes": accelerator.num_processes, "sha256": files}
             (aside / "manifest.json").write_text(json.dumps(manifest, indent=1))
     if accelerator.is_main_process:
@@ -67,7 +67,7 @@ def verify(accelerator: Accelerator, path: Path) -> int:
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         expected = manifest["sha256"].items()
-        damaged = [name for name, digest in expected if not (path / name).is_file() or _digest(path / name) != digest]
+        damaged = [name for name, digest in expected if not (path / name).is_file() or sha256_of(path / name) != digest]
     except (OSError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{path}/manifest.json cannot be read ({error}): {remedy}") from error
     if damaged:
@@ -82,8 +82,3 @@ def verify(accelerator: Accelerator, path: Path) -> int:
 
 def _checkpoints(folder: Path) -> list[Path]:
     return sorted(folder.glob("step-*"))
-
-
-def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
