@@ -80,7 +80,7 @@ def test_a_config_of_anything_else_is_named(trained: Path, tmp_path: Path, conte
     run = shutil.copytree(trained, tmp_path / "run")
     (run / "model" / SUMS).unlink()
     (run / "model" / "config.json").write_text(content, encoding="latin-1")
-    with pytest.raises(NarrowsError, match="config.json"):
+    with pytest.raises(NarrowsError, match=r"config\.json"):
         narrows.load(run)
 
 

@@ -157,7 +157,7 @@ def test_codes_and_back(place: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     with np.load(codes) as content:
         assert content["codes"].dtype == np.uint8
         assert content["lengths"].tolist() == [-(-soundfile.info(file).frames // HOP) for file in files]
-        assert content["names"].tolist() == ["1.wav", "4.wav", "4.wav"]
+        assert content["names"].tolist() == list(map(str, files))
     assert main(["decode", run, str(codes), "--speaker", "bo", "--out", str(tmp_path / "out")]) == 0
     frames = [soundfile.info(file).frames for file in sorted((tmp_path / "out").glob("*.wav"))]
     assert frames == [soundfile.info(file).frames for file in files]

@@ -1,8 +1,10 @@
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
 
+import narrows
 from narrows.bottlenecks import Gaussian, VectorQuantizer
 from narrows.bottlenecks.posterior import Bottleneck
 from narrows.errors import NarrowsError
@@ -83,3 +85,25 @@ def test_a_size_the_networks_do_not_keep_is_refused_with_the_way_out() -> None:
 def test_a_prior_needs_discrete_codes() -> None:
     with pytest.raises(NarrowsError, match="Gaussian latents are continuous"):
         _ = autoencoder(Gaussian(channels=2)).codes
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(2, 1, 16, 16), r"must have the shape \['B', 1, 8, 8\], not \[2, 1, 16, 16\]"),
+        (torch.zeros(2, 3, 8, 8), "must have the shape"),
+        (torch.zeros(1, 8, 8), "must have the shape"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "must be floats in .* not torch.uint8: divide levels"),
+        (torch.full((2, 1, 8, 8), 255.0), "runs from 255 to 255"),
+        (torch.full((2, 1, 8, 8), -0.5), r"must be in \[0, 1\]"),
+        (torch.full((2, 1, 8, 8), float("nan")), "look for NaN"),
+        (torch.full((2, 1, 8, 8), float("inf")), r"must be in \[0, 1\]"),
+    ],
+)
+def test_data_that_are_no_images_of_the_model_are_refused(trained: Path, x: torch.Tensor, message: str) -> None:
+    model = narrows.load(trained)
+    for method in (model.encode, model.reconstruct):
+        with pytest.raises(narrows.NarrowsError, match=message):
+            method(x)
+    with pytest.raises(narrows.NarrowsError, match=message):
+        model.interpolate(torch.zeros(2, 1, 8, 8), x, 3)

@@ -229,6 +229,22 @@ def test_an_interpolation_begins_and_ends_with_the_reconstructions(bottleneck: C
     torch.testing.assert_close(path[:, -1], spoken.reconstruct(end, SPOKEN))
 
 
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (torch.zeros(2, 2, 64), r"must have the shape \[B, 1, T\]"),
+        (torch.full((1, 1, 64), 1.5), r"must be in \[-1, 1\], and it runs from 1.5"),
+        (torch.full((1, 1, 64), float("nan")), "look for NaN"),
+        (torch.zeros(1, 1, 64, dtype=torch.int16), "not torch.int16"),
+    ],
+)
+def test_what_is_no_sound_within_full_scale_is_refused(x: Tensor, message: str) -> None:
+    spoken = model()
+    for method in (spoken.encode, spoken.reconstruct):
+        with pytest.raises(NarrowsError, match=message):
+            method(x)
+
+
 def by_hand(spoken: SoundAutoencoder, z: Tensor, x: Tensor, speaker: int) -> float:
     """log p(x|z, s) of one sound x [T] and its latents [C, N], level by level; noise follows it in the last hop."""
     levels = mu_law_encode(x, LEVELS).tolist()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from narrows.commands.codes import read_codes, require_npz, write_codes
+from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
 from narrows.commands.generate import refuse_steering
 from narrows.commands.source import open_run_data
 from narrows.data import SoundData, write_sound
@@ -82,7 +82,7 @@ def reconstruct_sounds(
         raise NarrowsError(f"the test split of {folder} is empty: name sound files")
     sounds = _decoded(model, _encoded(model, originals), speakers, temperature, seed)
     pairs = []
-    for name, original, sound in zip(_distinct([str(file) for file in files]), originals, sounds, strict=True):
+    for name, original, sound in zip(distinct_stems([str(file) for file in files]), originals, sounds, strict=True):
         again = sound[: len(original)]
         write_sound(out / f"{name}.wav", again, model.sample_rate)
         pairs.append([Clip(name, original), Clip("reconstruction", again)])
@@ -123,17 +123,12 @@ def sample_sounds(
 
 
 def encode_sounds(folder: str, model: SoundAutoencoder, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the `codes` of sound files, one after another, [total] or [total, M] (a VAE's latents [total, C]) to `out`.
-
-    Beside them stand the `names` of the files, how many codes each has, `lengths`, and how many `samples`.
-    """
+    """Write the codes of sound files (a VAE's latents) to `out`; see `narrows.commands.codes` for the layout."""
     require_npz(out)
     waveforms = [_heard(file, model.sample_rate) for file in files]
-    parts = [_as_rows(model, part).numpy() for part in _encoded(model, waveforms)]
-    codes = np.concatenate(parts)
-    names, lengths = np.array([file.name for file in files]), np.array([len(part) for part in parts])
-    write_codes(out, folder, codes, names=names, lengths=lengths, samples=np.array([len(one) for one in waveforms]))
-    return codes
+    codes = [part.numpy() for part in _encoded(model, waveforms)]
+    sizes: list[tuple[int, ...]] = [(len(waveform),) for waveform in waveforms]
+    return write_codes(out, folder, CodesOfFiles(codes, sizes, [str(file) for file in files]))
 
 
 def decode_sounds(
@@ -147,11 +142,10 @@ def decode_sounds(
 ) -> list[Path]:
     """Write the sounds of a file of codes into the folder `out`, each a WAV file named as the sound it came from."""
     number = speaker_number(model, speaker)
-    codes, names, lengths, samples = read_codes(file, folder, "names", "lengths", "samples")
-    parts = [_as_rows(model, part) for part in torch.from_numpy(codes).split(lengths.tolist())]
-    sounds = _decoded(model, parts, [number] * len(parts), temperature, seed)
+    codes, sizes, names = read_codes(file, folder)
+    sounds = _decoded(model, [torch.from_numpy(part) for part in codes], [number] * len(codes), temperature, seed)
     written = []
-    for name, sound, length in zip(_distinct(names.tolist()), sounds, samples, strict=True):
+    for name, sound, (length,) in zip(distinct_stems(names), sounds, sizes, strict=True):
         written.append(out / f"{name}.wav")
         write_sound(written[-1], sound[:length], model.sample_rate)
     return written
@@ -209,24 +203,9 @@ def _decoded(
     return decode_shown(model, codes, speakers, 1.0 if temperature is None else temperature, seed or 0)
 
 
-def _as_rows(model: SoundAutoencoder, latents: Tensor) -> Tensor:
-    """Latents with their positions first or, of a VAE, back from that: codes have them first anyway."""
-    return latents if model.discrete else latents.t()
-
-
 def _safe(name: str) -> str:
     """A name as part of a file's, which it shall not lead out of its folder."""
     return re.sub(r"[^\w.-]", "_", name)
-
-
-def _distinct(files: Sequence[str]) -> list[str]:
-    """The stems of files, with their folder's name where two would be the same, and a number where that is too."""
-    stems = [Path(file).stem for file in files]
-    if len(set(stems)) < len(stems):
-        stems = ["-".join(filter(None, [Path(file).parent.name, Path(file).stem])) for file in files]
-    if len(set(stems)) < len(stems):
-        stems = [f"{number:03}-{stem}" for number, stem in enumerate(stems)]
-    return stems
 
 
 def _require_wav(out: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from narrows.commands.codes import read_codes, require_npz, write_codes
+from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
 from narrows.commands.source import open_run_data
 from narrows.data import ImageData, image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
@@ -22,23 +22,21 @@ BATCH = 64
 
 
 def encode_images(folder: str, model: Autoencoder, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the `codes` [N, *grid] of image files (a VAE's latents), and their `names`, to `out`, an .npz."""
+    """Write the codes of image files (a VAE's latents) to `out`; see `narrows.commands.codes` for the layout."""
     require_npz(out)
     parts = [model.encode(to_unit(read_images(files[i : i + BATCH], model.shape))) for i in range(0, len(files), BATCH)]
-    codes = torch.cat(parts).numpy()
-    write_codes(out, folder, codes, names=np.array([file.name for file in files]))
-    return codes
+    codes = [code.numpy() for part in parts for code in part]
+    return write_codes(out, folder, CodesOfFiles(codes, [model.shape[1:]] * len(files), [str(file) for file in files]))
 
 
 def decode_images(folder: str, model: Autoencoder, file: Path, out: Path) -> list[Path]:
     """Write the images of a file of codes into the folder `out`, each a PNG named as the image it came from."""
-    codes, names = read_codes(file, folder, "names")
-    tensor = torch.from_numpy(codes)
-    written = []
-    for start in range(0, len(tensor), BATCH):
-        for name, image in zip(names[start : start + BATCH], model.decode(tensor[start : start + BATCH]), strict=True):
-            written.append(out / f"{Path(name).stem}.png")
-            save_image(written[-1], image)
+    codes, _, names = read_codes(file, folder)
+    written = [out / f"{stem}.png" for stem in distinct_stems(names)]
+    for start in range(0, len(codes), BATCH):
+        images = model.decode(torch.from_numpy(np.stack(codes[start : start + BATCH])))
+        for path, image in zip(written[start : start + BATCH], images, strict=True):
+            save_image(path, image)
     return written
 
 

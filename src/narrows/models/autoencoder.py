@@ -7,6 +7,7 @@ differ in the bottleneck alone.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,9 @@ from narrows.likelihoods import Likelihood, Observation
 from narrows.priors import CodeSpec, Prior, sample
 
 __all__ = ["Autoencoder", "lines"]
+
+MARGIN = 1e-4
+"""How far beyond its bounds data may be."""
 
 
 class Autoencoder(nn.Module):
@@ -31,6 +35,7 @@ class Autoencoder(nn.Module):
         likelihood: makes the observation model of C channels.
 
     Attributes:
+        bounds: the least and the largest value of the data.
         grid: the latents' positions, for example (8, 8).
         prior: p(codes | label) fitted to this model's codes, or None: the bottleneck's fixed prior is used.
         classes: the names of the data's labels in their order, [] if it has none.
@@ -38,6 +43,8 @@ class Autoencoder(nn.Module):
     Raises:
         NarrowsError: if decoder(encoder(x)) has not the size of x.
     """
+
+    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
 
     def __init__(
         self,
@@ -109,6 +116,31 @@ class Autoencoder(nn.Module):
         """Whether a prior over codes of that specification is one over this model's codes."""
         return spec == self.codes
 
+    def check_data(self, x: Tensor) -> Tensor:
+        """Return x, as the methods for data of a user's own read it.
+
+        Raises:
+            NarrowsError: if it is not floats [B, C, *size] within `bounds`.
+        """
+        if x.shape[1:] != self.shape:
+            raise NarrowsError(
+                f"x must have the shape {['B', *self.shape]}, not {list(x.shape)}: scale and crop images to the "
+                "model's size, as `narrows.data.read_images(files, model.shape)` does"
+            )
+        return self._check_range(x)
+
+    def _check_range(self, x: Tensor) -> Tensor:
+        low, high = self.bounds
+        if not x.is_floating_point():
+            raise NarrowsError(f"x must be floats in [{low:g}, {high:g}], not {x.dtype}: divide levels 0 to 255 by 255")
+        # NaN is within no bounds; the margin is for the rounding of whatever scaled the data.
+        if not ((x >= low - MARGIN) & (x <= high + MARGIN)).all():
+            raise NarrowsError(
+                f"x must be in [{low:g}, {high:g}], and it runs from {x.min():g} to {x.max():g}: scale it (levels 0 to "
+                "255 by 1/255), clamp it, or look for NaN in it"
+            )
+        return x
+
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) of x [B, C, *size]."""
         return self.bottleneck(self.features(x))
@@ -135,22 +167,27 @@ class Autoencoder(nn.Module):
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
-        """The codes of x [B, C, *size]: int64 [B, *grid] or [B, *grid, M]; the mean latent [B, C, *grid] of a VAE."""
-        posterior = self.posterior(x)
+        """Return the codes of x [B, C, *size]: int64 [B, *grid] or [B, *grid, M]; a VAE's mean latent [B, C, *grid].
+
+        Raises:
+            NarrowsError: if x has another shape, or values that are not finite or out of bounds.
+        """
+        posterior = self.posterior(self.check_data(x))
         return posterior.mode if posterior.codes is None else posterior.codes
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """The mean of p(x|z) for what `encode` returns, [B, C, *size] in [0, 1]."""
+        """Return the mean of p(x|z), [B, C, *size], for codes of any integer type as `encode` gives them."""
         return self.observe(self._embed(codes)).mean
 
     def _embed(self, codes: Tensor) -> Tensor:
-        return self.bottleneck.embed(codes) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
+        """The latents of codes, of any integer type, such as the small ones that files hold."""
+        return self.bottleneck.embed(codes.long()) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
-        """decode(encode(x))."""
-        return self.observe(self.posterior(x).mode).mean
+        """Return decode(encode(x)); x as for `encode`."""
+        return self.observe(self.posterior(self.check_data(x)).mode).mean
 
     @torch.no_grad()
     def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -158,7 +195,7 @@ class Autoencoder(nn.Module):
 
         Discrete codes are read off the interpolated features, so the ends are the two reconstructions.
         """
-        path = lines(self.features(start), self.features(end), steps)
+        path = lines(self.features(self.check_data(start)), self.features(self.check_data(end)), steps)
         return self.observe(self.bottleneck(path.flatten(0, 1)).mode).mean.unflatten(0, path.shape[:2])
 
     def sample(
@@ -201,7 +238,8 @@ class Autoencoder(nn.Module):
         if self.prior is None:
             return self._observe_drawn(self.bottleneck.sample_prior(n, self.grid), labels)
         if labels is None and self.prior.classes:
-            labels = torch.randint(self.prior.classes, (n,), generator=generator)
+            source = "cpu" if generator is None else generator.device
+            labels = torch.randint(self.prior.classes, (n,), generator=generator, device=source)
         codes = sample(self.prior, n, labels, temperature, top_k, top_p, generator, progress)
         return self._observe_drawn(self._embed(codes), labels)
 

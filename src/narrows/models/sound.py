@@ -46,6 +46,8 @@ class SoundAutoencoder(Autoencoder):
         NarrowsError: if the window is no multiple of the encoder's hop, or a WaveNet does not meet mu-law levels.
     """
 
+    bounds = (-1.0, 1.0)
+
     def __init__(
         self,
         sound: SoundSpec,
@@ -109,14 +111,26 @@ class SoundAutoencoder(Autoencoder):
         own = self.codes
         return CodeSpec((length,), own.codebooks, own.codebook_size, own.classes)
 
+    def check_data(self, x: Tensor) -> Tensor:
+        """Return x, sound of any length, as the methods for sound of a user's own read it.
+
+        Raises:
+            NarrowsError: if it is not floats [B, 1, T] within [-1, 1].
+        """
+        self._check_sound(x)
+        return self._check_range(x)
+
+    def _check_sound(self, x: Tensor) -> None:
+        if x.ndim != 3 or x.shape[1] != 1 or not x.shape[2]:
+            raise NarrowsError(f"sound must have the shape [B, 1, T], mono and not empty, not {list(x.shape)}")
+
     def features(self, x: Tensor) -> Tensor:
         """The encoder's output [B, features, N] for x [B, 1, T]: T is filled up with silence to N hop samples.
 
         Raises:
             NarrowsError: if x has another shape.
         """
-        if x.ndim != 3 or x.shape[1] != 1 or not x.shape[2]:
-            raise NarrowsError(f"sound must have the shape [B, 1, T], mono and not empty, not {list(x.shape)}")
+        self._check_sound(x)
         return self.encoder(F.pad(x, (0, -x.shape[2] % self.hop)))
 
     def observe(self, z: Tensor, x: Tensor | None = None, speakers: Tensor | None = None) -> Observation:
@@ -232,13 +246,13 @@ class SoundAutoencoder(Autoencoder):
     ) -> Tensor:
         """The sound of the codes of x [B, 1, T], as long as x; spoken by `speakers`, whoever spoke x: see `decode`."""
         with torch.no_grad():
-            z = self.posterior(x).mode
+            z = self.posterior(self.check_data(x)).mode
         return self._sound(z, speakers, temperature, generator, progress)[..., : x.shape[2]]
 
     def interpolate(self, start: Tensor, end: Tensor, steps: int, speakers: Tensor | None = None) -> Tensor:
         """Decode `steps` (T) points on the line between the features of two batches of sounds of one length."""
         with torch.no_grad():
-            path = lines(self.features(start), self.features(end), steps)
+            path = lines(self.features(self.check_data(start)), self.features(self.check_data(end)), steps)
             z = self.bottleneck(path.flatten(0, 1)).mode
         told = self._check_speakers(speakers, len(start)).repeat_interleave(steps)
         return self._sound(z, told)[..., : start.shape[2]].unflatten(0, path.shape[:2])
