@@ -152,9 +152,8 @@ def _convert_voice(options: argparse.Namespace, _: list[str]) -> None:
 
 
 def _interpolate(options: argparse.Namespace, _: list[str]) -> None:
-    out = options.out or Path(options.folder) / "interpolation.png"
-    commands.interpolate(options.folder, options.start, options.end, options.steps, options.scale or 1, out)
-    _say(str(out))
+    ends = options.start, options.end
+    _say(str(commands.interpolate(options.folder, *ends, options.steps, options.scale or 1, options.out)))
 
 
 def _encode(options: argparse.Namespace, _: list[str]) -> None:

@@ -1,6 +1,7 @@
 """A run killed at the worst moments and resumed leaves, bit for bit, what an uninterrupted one does."""
 
 import json
+import re
 import shutil
 import signal
 import subprocess
@@ -13,11 +14,13 @@ import torch
 from safetensors.torch import load_file
 
 from narrows.cli import main
+from narrows.commands.resume import CHANGEABLE
 from narrows.training.run import RunFolder
 
 KILL_AT_STEP = """
 import os, signal, sys, torch
 from narrows.cli import main
+from narrows.commands.resume import CHANGEABLE
 from narrows.training.run import RunFolder
 torch.set_num_threads(2)
 log = RunFolder.log
@@ -144,3 +147,98 @@ def test_a_checkpoint_of_more_processes_is_refused(
     manifest.write_text(manifest.read_text().replace('"processes": 1', '"processes": 2'))
     assert main(["train", str(tiny), "--out", str(run), "--resume"]) == 1
     assert "written by 2 processes" in capsys.readouterr().err
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {str(file.relative_to(folder)): file.read_bytes() for file in folder.rglob("*") if file.is_file()}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("--model.bottleneck.codebook_size=16", "codebook_size is 16, but it was 8 when the run in .* began"),
+        ("--model.encoder.width=9", "encoder.init_args.width is 9"),
+        ("--estimator=ImportanceWeighted", "estimator"),
+        ("--training.batch_size=16", "training.batch_size is 16"),
+        ("--training.seed=1", "training.seed is 1"),
+        ("--data.size=16", "data.size is 16, but it was not set when"),
+        ("--data.split_seed=3", "data.split_seed is 3"),
+        ("--model.bottleneck.nonesuch=16", "nonesuch"),
+    ],
+)
+def test_a_refused_resumption_leaves_the_run_as_it_was(
+    trained: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: str, message: str
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = content(run)
+    assert main(["train", str(tiny), "--out", str(run), "--resume", "--training.steps=14", change]) == 1
+    error = capsys.readouterr().err
+    assert re.search(message, error)
+    assert "Traceback" not in error
+    assert content(run) == before
+    assert main(["train", str(tiny), "--out", str(run), "--resume", "--training.steps=13"]) == 0
+
+
+def test_the_settings_that_may_change_are_told_and_may(
+    trained: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    command = ["train", str(tiny), "--out", str(run), "--resume"]
+    assert main([*command, "--training.betas=[0.5,0.9]"]) == 1
+    error = capsys.readouterr().err
+    changes = {
+        "training.steps": 14,
+        "training.learning_rate": 1e-3,
+        "training.warmup": 2,
+        "training.decay": "cosine",
+        "training.clip_norm": 1.0,
+        "training.log_every": 2,
+        "training.validate_every": 2,
+        "training.validation_examples": 5,
+        "training.gradient_draws": 2,
+        "training.checkpoint_every": 2,
+        "training.keep": 1,
+        "data.source": "digits",
+        "data.strict": True,
+        "data.memory_limit_gb": 1.0,
+    }
+    assert tuple(changes) == CHANGEABLE
+    assert all(name in error for name in changes)
+    assert main([*command, *(f"--{name}={value}" for name, value in changes.items())]) == 0
+    assert figures(run)[-1]["step"] == 14
+
+
+def test_a_checkpoint_of_another_model_is_refused_and_nothing_is_written(
+    trained: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    recipe = (run / "recipe.yaml").read_text()
+    (run / "recipe.yaml").write_text(recipe.replace("codebook_size: 8", "codebook_size: 16"))
+    before = content(run)
+    assert main(["train", str(tiny), "--out", str(run), "--resume", "--training.steps=14"]) == 1
+    assert "step-00000012 does not fit this model" in capsys.readouterr().err
+    assert content(run) == before
+
+
+def test_a_refused_resumption_of_a_prior_leaves_the_run_as_it_was(
+    trained: Path, tiny_prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    before = content(run)
+    command = ["prior", str(run), "--recipe", str(tiny_prior), "--resume"]
+    assert main([*command, "--prior.width=16"]) == 1
+    assert "prior.init_args.width is 16" in capsys.readouterr().err
+    assert content(run) == before
+
+
+def test_a_refused_prior_can_be_fitted_afterwards(
+    trained: Path, tiny_prior: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    shutil.rmtree(run / "prior")
+    before = content(run)
+    command = ["prior", str(run), "--recipe", str(tiny_prior)]
+    assert main([*command, "--training.batch_size=5000"]) == 1
+    assert "training.batch_size is 5000" in capsys.readouterr().err
+    assert content(run) == before
+    assert main(command) == 0

@@ -2,8 +2,8 @@
 
 One layout for every kind of data, read by `numpy.load` without this package:
 
-codes    what `model.encode` returns for the files as one batch: integers [N, *grid], or [N, *grid, M] with M > 1 codes a
-         position, in the smallest type that holds them; the mean latents float32 [N, C, *grid] of a continuous model.
+codes    what `model.encode` returns for the files as one batch: integers [N, *grid], or [N, *grid, M] with M > 1 codes
+         a position, in the smallest type that holds them; the mean latents float32 [N, C, *grid] of a continuous model.
          Files of different lengths are filled up with zeros at the end of the first dimension of the grid.
 lengths  how many positions of that dimension belong to each file, int64 [N]
 sizes    the size that each file is decoded to, int64 [N, D]: (height, width) of images, (samples,) of sound

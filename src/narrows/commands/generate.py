@@ -6,6 +6,7 @@ from pathlib import Path
 
 import torch
 
+from narrows.commands.source import open_run
 from narrows.data import image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
 from narrows.models import Autoencoder, SoundAutoencoder
@@ -89,12 +90,14 @@ def class_index(model: Autoencoder, label: str) -> int:
     raise NarrowsError(f"no class {label!r}; the classes are: {names}")
 
 
-def interpolate(folder: str, start: Path, end: Path, steps: int, scale: int, out: Path) -> None:
-    """Write the row of `steps` images from `start` to `end` through the latent space to the PNG `out`."""
+def interpolate(folder: str, start: Path, end: Path, steps: int, scale: int, out: Path | None) -> Path:
+    """Write the row of `steps` images from `start` to `end` through the latent space to a PNG, and return its path."""
     if steps < 2:
         raise NarrowsError(f"--steps is {steps}: it must be at least 2")
     model = load(folder)
     if isinstance(model, SoundAutoencoder):
         raise NarrowsError(f"{folder} is a model of sound: `narrows interpolate` walks between images")
     ends = to_unit(read_images([start, end], model.shape))
+    out = out or open_run(folder).outputs / "interpolation.png"
     save_image(out, image_grid(model.interpolate(ends[:1], ends[1:], steps)[0], columns=steps, scale=scale))
+    return out

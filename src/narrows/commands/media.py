@@ -9,6 +9,7 @@ import numpy as np
 
 from narrows.commands.generate import sample_images
 from narrows.commands.sound import decode_sounds, encode_sounds, reconstruct_sounds, sample_sounds
+from narrows.commands.source import open_run
 from narrows.commands.transcode import decode_images, encode_images, reconstruct_images
 from narrows.errors import NarrowsError
 from narrows.models import SoundAutoencoder
@@ -49,10 +50,10 @@ def reconstruct(
     model = load(folder)
     if isinstance(model, SoundAutoencoder):
         _require_unset(folder, "sound", scale=scale)
-        out = out or Path(folder) / "reconstructions"
+        out = out or open_run(folder).outputs / "reconstructions"
         return reconstruct_sounds(folder, model, files, speaker, temperature, seed, out)
     _require_unset(folder, "images", speaker=speaker, temperature=temperature, seed=seed)
-    out = out or Path(folder) / "reconstructions.png"
+    out = out or open_run(folder).outputs / "reconstructions.png"
     reconstruct_images(folder, model, files, scale or 1, out)
     return out
 
@@ -73,9 +74,9 @@ def sample(
     model = load(folder)
     if isinstance(model, SoundAutoencoder):
         _require_unset(folder, "sound", scale=scale, full=full or None)
-        out = out or Path(folder) / "samples"
+        out = out or open_run(folder).outputs / "samples"
         return sample_sounds(folder, model, n, label, temperature, top_k, top_p, seed, out)
-    out = out or Path(folder) / "samples.png"
+    out = out or open_run(folder).outputs / "samples.png"
     sample_images(folder, model, n, label, temperature, top_k, top_p, seed, full, scale or 1, out)
     return out
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
 from narrows.commands.generate import refuse_steering
-from narrows.commands.source import open_run_data
+from narrows.commands.source import open_run, open_run_data
 from narrows.data import SoundData, write_sound
 from narrows.data.sound import CLIPPED
 from narrows.data.sound_files import decode_sound
@@ -25,7 +25,6 @@ from narrows.pretrained import load
 from narrows.progress import sound_progress
 from narrows.report.page import Page, Section, write_page
 from narrows.report.sounds import Clip, Sounds
-from narrows.training.run import RunFolder
 
 __all__ = ["convert_voice", "decode_sounds", "encode_sounds", "reconstruct_sounds", "sample_sounds", "speaker_number"]
 
@@ -69,7 +68,7 @@ def reconstruct_sounds(
         originals = [_heard(file, model.sample_rate) for file in files]
         speakers = [speaker_number(model, speaker)] * len(files)
     else:
-        data = open_run_data(RunFolder(folder))
+        data = open_run_data(open_run(folder))
         if not isinstance(data, SoundData):
             raise NarrowsError(f"the data of {folder} are not sound any more")
         clips = data.test.first(SHOWN)

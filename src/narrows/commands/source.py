@@ -8,9 +8,19 @@ import yaml
 
 from narrows.config import resolve_training
 from narrows.data import ImageData, SoundData, open_data
+from narrows.pretrained import fetch, is_on_hub
 from narrows.training.run import RunFolder
 
-__all__ = ["open_run_data", "placed", "source_override"]
+__all__ = ["open_run", "open_run_data", "placed", "source_override"]
+
+
+def open_run(folder: str) -> RunFolder:
+    """Return the folder of a run, or of one fetched from the hub, whose results go to `runs/OWNER--NAME` instead.
+
+    Raises:
+        NarrowsError: if there is no trained model.
+    """
+    return RunFolder(fetch(folder), Path("runs") / folder.replace("/", "--") if is_on_hub(folder) else None)
 
 
 def open_run_data(run: RunFolder, source: str | None = None) -> ImageData | SoundData:

@@ -9,18 +9,17 @@ from typing import Any
 
 import torch
 import yaml
-from accelerate import Accelerator
 
 from narrows.commands.modality import modality_of
+from narrows.commands.resume import require_resumable
 from narrows.commands.source import open_run_data, source_override
-from narrows.config import PriorRecipe, Recipe, Resolved, find_recipe, resolve, resolve_training
-from narrows.data import Clips, Images, batches, open_data
+from narrows.config import PriorRecipe, Recipe, find_recipe, resolve, resolve_training
+from narrows.data import Clips, ImageData, Images, batches, open_data
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
 from narrows.evaluation import measure_prior, squared_error
 from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
-from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
-from narrows.training import checkpoint
+from narrows.pretrained import copy_model, is_on_hub, load, save_autoencoder, save_prior
 from narrows.training.loop import Batches, make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
@@ -52,6 +51,8 @@ def train(
     run = RunFolder(out)
     settings = _settings(run, recipe, variant, resume)
     resolved = resolve_training(settings, [*source_override(source), *overrides], recipe.name)
+    if resume:
+        require_resumable(run, resolve_training(settings, origin=str(run.recipe)), resolved)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
     accelerator = make_accelerator(built.training)
@@ -65,7 +66,7 @@ def train(
     model = built.model(data.spec)
     model.classes = data.classes
     modality = modality_of(model)
-    on = _first_stage(run, settings.get("on"), built.on, resume)
+    on = _first_stage(run, built.on, resume)
     _place(model, on, built.estimator, validation, accelerator.device)
 
     def batches_from(step: int) -> Batches:
@@ -80,14 +81,18 @@ def train(
     # What does not fit is refused before anything is written.
     batches_from(0).close()
     rehearse(model, built.estimator)
-    _begin(run, resolved, resume, accelerator)
-    if on is not None and on != run.first and accelerator.is_main_process:
-        copy_model(on, run.first)
+
+    def begin() -> None:
+        if on is not None and on != run.first:
+            copy_model(on, run.first)
+        run.write_recipe(resolved.yaml)
+
     run_loop(
         accelerator,
         modality.task(model, built.estimator),
         batches_from,
         lambda: modality.validate(model, built.estimator, validation, built.training),
+        begin,
         lambda: save_autoencoder(run.model, model, resolved.yaml),
         built.training,
         run,
@@ -99,16 +104,12 @@ def train(
     return run
 
 
-def _first_stage(run: RunFolder, begun: str | None, on: str | None, resume: bool) -> str | Path | None:
+def _first_stage(run: RunFolder, on: str | None, resume: bool) -> str | Path | None:
     """Where the first stage is read from: a resumed run has its own copy, and keeps to it.
 
     Raises:
-        NarrowsError: if it was begun on another, or a new run would write over a first stage.
+        NarrowsError: if a new run would write over a first stage.
     """
-    if resume and on != begun:
-        raise NarrowsError(
-            f"--on {on}: the run in {run.path} was begun on {begun}, which cannot be changed; train anew"
-        )
     if not run.first.exists():
         return on
     if not resume:
@@ -172,10 +173,17 @@ def fit_prior(
 
     Without a recipe it is the one that suits the model's kind of data.
     """
+    if is_on_hub(folder):
+        raise NarrowsError(
+            f"{folder} is no run folder here, and a prior is fitted into one: to fit one to a model on the hub, "
+            f"download that first, as with `hf download {folder} --local-dir runs/{Path(folder).name}`"
+        )
     run = RunFolder(folder)
     recipe = find_recipe(recipe_name or PRIORS[yaml.safe_load(run.reopen()).get("modality", "images")])
     settings = _settings(run.prior, recipe, variant, resume)
     resolved = resolve(PriorRecipe, settings, overrides, recipe.name)
+    if resume:
+        require_resumable(run.prior, resolve(PriorRecipe, settings, origin=str(run.prior.recipe)), resolved)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
     accelerator = make_accelerator(built.training)
@@ -190,17 +198,20 @@ def fit_prior(
             f"the data at {source or run.recipe} have not the classes of the model: "
             f"{', '.join(sorted(set(data.classes) ^ set(model.classes)))} are in one of them alone"
         )
+    if prior.classes and getattr(data.train, "labels", None) is None and isinstance(data, ImageData):
+        raise NarrowsError(
+            f"{source or run.recipe} has no labels, and a prior of this model is told the class of each image: give "
+            "the labelled data that the model was trained on"
+        )
     quiet = not accelerator.is_main_process
     codes, labels = modality.codes(model, data.train, spec, quiet)
     held_out = data.validation.first(built.training.validation_examples)
     held_out_codes, held_out_labels = modality.codes(model, held_out, spec, quiet)
     # Of the data behind the codes of an example.
     dimensions = model.dimensions * math.prod(spec.grid) // math.prod(model.grid)
-    _begin(run.prior, resolved, resume, accelerator)
-    run_loop(
-        accelerator,
-        PriorTask(prior, dimensions),
-        lambda step: batches(
+
+    def batches_from(step: int) -> Batches:
+        return batches(
             codes,
             labels,
             batch_size=built.training.batch_size,
@@ -208,8 +219,15 @@ def fit_prior(
             start=step,
             rank=accelerator.process_index,
             processes=accelerator.num_processes,
-        ),
+        )
+
+    batches_from(0).close()
+    run_loop(
+        accelerator,
+        PriorTask(prior, dimensions),
+        batches_from,
         lambda: measure_prior(prior, held_out_codes, held_out_labels, dimensions),
+        lambda: run.prior.write_recipe(resolved.yaml),
         lambda: save_prior(run.prior.model, prior, resolved.yaml),
         built.training,
         run.prior,
@@ -227,12 +245,3 @@ def _settings(run: RunFolder, recipe: Recipe, variant: str | None, resume: bool)
         return yaml.safe_load(run.reopen())
     run.require_new()
     return recipe.variant(variant)
-
-
-def _begin(run: RunFolder, resolved: Resolved[Any], resume: bool, accelerator: Accelerator) -> None:
-    newest = checkpoint.latest(run.checkpoints)
-    if resume and newest is not None:
-        checkpoint.verify(accelerator, newest)
-    if accelerator.is_main_process:
-        run.write_recipe(resolved.yaml)
-    accelerator.wait_for_everyone()

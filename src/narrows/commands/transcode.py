@@ -10,11 +10,10 @@ import torch
 from torch import Tensor
 
 from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
-from narrows.commands.source import open_run_data
+from narrows.commands.source import open_run, open_run_data
 from narrows.data import ImageData, image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
 from narrows.models import Autoencoder
-from narrows.training.run import RunFolder
 
 __all__ = ["decode_images", "encode_images", "reconstruct_images"]
 
@@ -53,7 +52,7 @@ def reconstruct_images(folder: str, model: Autoencoder, files: Sequence[Path], s
 
 
 def _test_images(folder: str, n: int) -> Tensor:
-    data = open_run_data(RunFolder(folder))
+    data = open_run_data(open_run(folder))
     if not isinstance(data, ImageData):
         raise NarrowsError(f"the data of {folder} are not images any more")
     return torch.from_numpy(data.test.pixels[:n].copy())

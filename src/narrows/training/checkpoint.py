@@ -50,10 +50,13 @@ def restore(accelerator: Accelerator, path: Path) -> int:
     """Load the checkpoint `path` into what `accelerator` has prepared, and return its step.
 
     Raises:
-        CheckpointError: as `verify` does.
+        CheckpointError: as `verify` does, or if it is of another model or optimiser.
     """
     step = verify(accelerator, path)
-    accelerator.load_state(str(path))
+    try:
+        accelerator.load_state(str(path))
+    except (KeyError, RuntimeError, ValueError) as error:
+        raise CheckpointError(f"{path} does not fit this model: {error}") from error
     return step
 
 

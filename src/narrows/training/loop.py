@@ -77,6 +77,7 @@ def train(
     task: Task,
     batches: Callable[[int], Batches],
     validate: Callable[[], dict[str, float]],
+    begin: Callable[[], None],
     export: Callable[[], None],
     settings: TrainingSettings,
     run: RunFolder,
@@ -89,6 +90,8 @@ def train(
         task: the model and its loss; trained in place.
         batches: the stream of this process's batches that begins after a given step.
         validate: figures of the task on held-out data; it draws no random number that training would draw.
+        begin: writes what the run folder says of the run; called once nothing is left to refuse, so that a run which
+            cannot be resumed stays as it is.
         export: saves the model for use, after every checkpoint.
         settings: how to train.
         run: where figures and checkpoints go.
@@ -108,7 +111,9 @@ def train(
     newest = checkpoint.latest(run.checkpoints)
     first = 0 if newest is None else checkpoint.restore(accelerator, newest)
     if accelerator.is_main_process:
+        begin()
         run.forget_after(first)
+    accelerator.wait_for_everyone()
     log = _Log(run, accelerator.is_main_process)
     healthy = torch.ones((), dtype=torch.bool, device=accelerator.device)
     infinite = torch.zeros((), dtype=torch.long, device=accelerator.device)

@@ -1,6 +1,7 @@
 """The run folder: everything a training run leaves behind, and where.
 
 recipe.yaml     the settings as resolved
+data.json       what it was trained on: the source, and a digest of each split
 metrics.jsonl   one line of figures every few steps
 tensorboard/    the same for TensorBoard
 checkpoints/    step-00000500/ ...: all that `--resume` needs
@@ -28,18 +29,21 @@ class RunFolder:
 
     Args:
         path: the folder; made by `write_recipe`.
+        outputs: the folder of what is made of the trained model, such as its report; the same, where it is None.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, outputs: Path | None = None) -> None:
         self.path = Path(path)
+        self.outputs = self.path if outputs is None else outputs
         self.recipe = self.path / "recipe.yaml"
+        self.data = self.path / "data.json"
         self.metrics = self.path / "metrics.jsonl"
         self.tensorboard = self.path / "tensorboard"
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
-        self.evaluation = self.path / "evaluation.json"
-        self.phonemes = self.path / "phonemes.json"
-        self.report = self.path / "report.html"
+        self.evaluation = self.outputs / "evaluation.json"
+        self.phonemes = self.outputs / "phonemes.json"
+        self.report = self.outputs / "report.html"
 
     @property
     def first(self) -> Path:
