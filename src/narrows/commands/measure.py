@@ -10,14 +10,13 @@ import torch
 from narrows.atomic import whole_file
 from narrows.commands.modality import modality_of
 from narrows.commands.phonemes import measure_phonemes
-from narrows.commands.source import open_run_data
+from narrows.commands.source import open_run, open_run_data
 from narrows.data import SoundData
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure_reconstructions
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
 from narrows.progress import progress
-from narrows.training.run import RunFolder
 
 __all__ = ["evaluate"]
 
@@ -42,7 +41,7 @@ def evaluate(
         for option, value in {"--phonemes": phonemes, "--reconstruct": reconstruct}.items():
             if value is not None:
                 raise NarrowsError(f"{option} {value}: {folder} is not a run of sound")
-    run, modality = RunFolder(folder), modality_of(model)
+    run, modality = open_run(folder), modality_of(model)
     data = open_run_data(run, source)
     part = getattr(data, split, None)
     if part is None:

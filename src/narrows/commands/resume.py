@@ -42,8 +42,8 @@ def require_resumable(run: RunFolder, begun: Resolved[Any], resolved: Resolved[A
     for name in {**before, **after}:
         if before.get(name) != after.get(name) and name not in CHANGEABLE:
             raise NarrowsError(
-                f"{name} is {_said(after, name)}, but it was {_said(before, name)} when the run in {run.path} began, and "
-                f"cannot change: leave it out, or train into another folder. --resume may change "
+                f"{name} is {_said(after, name)}, but it was {_said(before, name)} when the run in {run.path} began, "
+                f"and cannot change: leave it out, or train into another folder. --resume may change "
                 f"{', '.join(CHANGEABLE)}"
             )
 
