@@ -32,7 +32,7 @@ def report_run(run: RunFolder, data: ImageData, device: str | torch.device = "cp
     The figures are measured on `device`, the pictures made on the CPU.
     """
     model = load(run.path, device)
-    validation = data.validation.first(MEASURED)
+    validation = data.validation.subset(MEASURED)
     measured = measure(model, validation)
     model.cpu()
     originals = to_unit(torch.from_numpy(validation.pixels[:16].copy()))

@@ -44,7 +44,7 @@ def report_sound_run(run: RunFolder, data: SoundData, device: str | torch.device
     model = load(run.path, device)
     if not isinstance(model, SoundAutoencoder):
         raise NarrowsError(f"{run.path} holds no model of sound")
-    validation = data.validation.first(MEASURED)
+    validation = data.validation.subset(MEASURED)
     measured = measure_sound(model, validation)
     sections = [
         *_spoken(model, validation),
