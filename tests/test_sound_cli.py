@@ -13,6 +13,7 @@ import yaml
 
 from narrows.checksums import SUMS
 from narrows.cli import main
+from narrows.commands.phonemes import Phonemes, learn_phonemes, measure_foreign_phonemes
 from narrows.commands.source import open_run_data
 from narrows.pretrained import load
 from narrows.training.run import RunFolder
@@ -198,13 +199,69 @@ def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1
 
 
-def test_phonemes_of_other_data_are_not_those_of_the_run(place: Path, tmp_path: Path) -> None:
-    run = tmp_path / "run"
+def test_clips_of_another_source_are_measured_by_the_map_of_the_training_clips(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A map fitted to these very clips would name a phoneme that the training clips never had; theirs cannot."""
+    run, home = tmp_path / "run", place / "speech"
     shutil.copytree(place / "run", run)
     (run / "phonemes.json").unlink(missing_ok=True)
-    asked = ["evaluate", str(run), "--phonemes", str(place / "speech")]
-    assert main([*asked, "--data", str(place / "speech"), "--split", "train"]) == 0
-    assert not (run / "phonemes.json").exists()
+    other = tmp_path / "other"
+    shutil.copytree(home, other)
+    for table in other.glob("*/*.tsv"):
+        table.write_text("start_s\tphoneme\n0\tnew\n0.04\tb\n")
+    asked = ["evaluate", str(run), "--split", "train", "--data", str(other), "--phonemes", str(other)]
+    assert main(asked) == 1
+    assert "on the run's own data first" in " ".join(capsys.readouterr().err.split())
+    assert main(["evaluate", str(run), "--phonemes", str(home)]) == 0
+    kept = (run / "phonemes.json").read_bytes()
+    own = Phonemes(**json.loads(kept))
+    assert own.training == {"clips": len(open_run_data(RunFolder(run)).train), "frames": int(np.sum(own.counts))}
+
+    assert main(asked) == 0
+    assert (run / "phonemes.json").read_bytes() == kept
+    model, clips = load(run), open_run_data(RunFolder(run), str(other)).train
+    found = measure_foreign_phonemes(model, str(run), clips, other)
+    (figures,) = found.figures.values()
+    right, frames, stands_for = 0, 0, np.array(own.counts).argmax(1)
+    for index in range(len(clips)):
+        codes = model.encode(clips.clip(index).view(1, 1, -1))[0, : (int(clips.lengths[index]) + HOP // 2) // HOP]
+        right += sum(own.phonemes[stands_for[code]] == "b" for code in codes[10:].tolist())
+        frames += len(codes)
+    assert (figures["frames"], figures["clips"]) == (frames, len(clips))
+    assert figures["accuracy"] == pytest.approx(right / frames)
+    assert figures["unknown"] == pytest.approx(10 * len(clips) / frames)
+    assert found.counts == own.counts
+
+
+def test_the_same_clips_have_the_same_figures_as_another_source(place: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(place / "run", run)
+    model, data = load(run), open_run_data(RunFolder(run))
+    own = learn_phonemes(model, str(run), data, place / "speech")
+    own.write(run / "phonemes.json")
+    (again,) = measure_foreign_phonemes(model, str(run), data.test, place / "speech").figures.values()
+    assert again.pop("unknown") == 0
+    assert again == own.figures["unseen clips"]
+
+
+def test_a_map_of_an_earlier_model_or_version_is_refused(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, speech = tmp_path / "run", str(place / "speech")
+    shutil.copytree(place / "run", run)
+    assert main(["evaluate", str(run), "--phonemes", speech]) == 0
+    kept = json.loads((run / "phonemes.json").read_text())
+    for changed, said in (
+        ({**kept, "model": "another"}, "is of an earlier model"),
+        ({name: kept[name] for name in kept if name not in ("model", "training")}, "of an earlier version"),
+    ):
+        (run / "phonemes.json").write_text(json.dumps(changed))
+        assert main(["evaluate", str(run), "--phonemes", speech, "--data", speech]) == 1
+        assert said in " ".join(capsys.readouterr().err.split())
+        assert main(["evaluate", str(run)]) == 0
+        page = " ".join((run / "report.html").read_text().split())
+        assert "measured of an earlier model" in page
 
 
 def test_the_learned_prior_is_measured(place: Path) -> None:

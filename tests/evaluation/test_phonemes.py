@@ -69,6 +69,28 @@ def test_codes_that_know_nothing_seem_to_tell_nothing():
     assert abs(figures["mutual_information_bits"]) < 0.004  # without the correction, 0.021
 
 
+def test_shuffled_codes_tell_what_the_correction_leaves_of_the_bias_of_few_frames():
+    """Codes that know nothing, in 100 frames for 32 times 20 pairs: the control is as far from 0 as the figure."""
+    generator = np.random.default_rng(0)
+    figures = []
+    for _ in range(20):
+        codes, phonemes = generator.integers(0, 32, 100), generator.integers(0, 20, 100)
+        figures.append(PhonemeMap.learn(codes, phonemes, 32, 20).measure(codes, phonemes))
+    told = np.mean([one["mutual_information_bits"] for one in figures])
+    control = np.mean([one["mutual_information_shuffled_bits"] for one in figures])
+    assert told > 0.4
+    assert control == pytest.approx(told, abs=0.03)
+    again = PhonemeMap.learn(codes, phonemes, 32, 20).measure(codes, phonemes)
+    assert again == figures[-1]
+
+
+def test_the_control_of_codes_that_are_the_phonemes_is_about_none():
+    phonemes = np.arange(20_000) % 20
+    figures = PhonemeMap.learn(phonemes, phonemes, 20, 20).measure(phonemes, phonemes)
+    assert figures["mutual_information_bits"] == pytest.approx(np.log2(20), abs=1e-3)
+    assert abs(figures["mutual_information_shuffled_bits"]) < 0.004
+
+
 def test_the_accuracies_of_voices_average_to_that_of_all(mapping):
     voices = np.array([0, 0, 2, 2, 2, 2])
     by_voice = mapping.accuracy_by_voice(*HELD_OUT, voices, ["ann", "bob", "cy"])

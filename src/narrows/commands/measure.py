@@ -16,7 +16,7 @@ import torch
 
 from narrows.atomic import whole_file
 from narrows.commands.modality import modality_of
-from narrows.commands.phonemes import measure_phonemes
+from narrows.commands.phonemes import learn_phonemes, measure_foreign_phonemes
 from narrows.commands.source import open_run, open_run_data, placed, what_changed
 from narrows.data import Clips, ImageData, Images, SoundData
 from narrows.errors import NarrowsError
@@ -101,18 +101,20 @@ def evaluate(
     split = split or ("test" if source is None else "all")
     measurable = _part(data, split, source)
     part = _labelled(measurable if limit is None else measurable.subset(limit), data, model)
+    told: dict[str, float] = {}
+    if phonemes is not None and isinstance(model, SoundAutoencoder) and isinstance(data, SoundData):
+        if source is None:
+            found = learn_phonemes(model, folder, data, phonemes)
+            found.write(run.phonemes)
+        else:
+            assert isinstance(part, Clips)
+            found = measure_foreign_phonemes(model, folder, part, phonemes)
+        told = found.named_figures
     with progress("evaluate", len(part), modality.unit) as meter:
         measured = modality.measure(model, part, samples, meter.advance)
     figures = dict(measured.figures)
-    told: dict[str, float] = {}
-    if isinstance(model, SoundAutoencoder) and isinstance(data, SoundData) and isinstance(part, Clips):
-        if reconstruct is not None:
-            figures |= measure_reconstructions(model, part.subset(reconstruct))
-        if phonemes is not None:
-            found = measure_phonemes(model, data, phonemes)
-            told = {f"{name}, {of}": value for of, row in found.figures.items() for name, value in row.items()}
-            if source is None:
-                found.write(run.phonemes)
+    if reconstruct is not None and isinstance(model, SoundAutoencoder) and isinstance(part, Clips):
+        figures |= measure_reconstructions(model, part.subset(reconstruct))
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     path = run.evaluation if source is None else run.evaluation.with_name(f"evaluation-{_name_of(source)}.json")
     done = Evaluation(figures | layers | told, split, source, modality.unit, len(part), len(measurable), changed, path)

@@ -18,10 +18,11 @@ from narrows.evaluation import (
     measure_sound,
     speakers_of,
 )
+from narrows.evaluation.units import unit_of
 from narrows.models import SoundAutoencoder
-from narrows.pretrained import load
+from narrows.pretrained import fingerprint, load
 from narrows.progress import sound_progress
-from narrows.report.page import Cell, Page, Section, Table, write_page
+from narrows.report.page import Block, Cell, Page, Section, Table, write_page
 from narrows.report.phonemes import code_phoneme_map
 from narrows.report.sections import bits, codes_in_use, counted, training_and_settings
 from narrows.report.sounds import Clip, Sounds
@@ -131,24 +132,36 @@ def _samples(model: SoundAutoencoder) -> Iterator[Section]:
 
 
 def _phonemes(run: RunFolder) -> Iterator[Section]:
+    """What `narrows evaluate --phonemes` found on the run's own data, if that was of the model as it is now."""
     if not run.phonemes.exists():
         return
     found = json.loads(run.phonemes.read_text())
+    if found.get("model") != fingerprint(run.path):
+        text = (
+            "They were measured of an earlier model or by an earlier version: run `narrows evaluate --phonemes` again."
+        )
+        yield Section("Codes as phonemes", text)
+        return
     splits: Mapping[str, Mapping[str, float]] = found["figures"]
     names = list(dict.fromkeys(name for figures in splits.values() for name in figures))
-    rows: list[list[Cell]] = [[name, *(figures.get(name) for figures in splits.values())] for name in names]
+    rows: list[list[Cell]] = [
+        [name, unit_of(name), *(figures.get(name) for figures in splits.values())] for name in names
+    ]
     text = (
-        "Each code stands for its most frequent phoneme of the training clips. Accuracy is the share of frames of "
-        "other clips whose code stands for their phoneme; beside it, what codes that know nothing would reach: always "
-        "the most frequent phoneme, or the same codes in random order."
+        f"Each code stands for its most frequent phoneme of the training clips: {found['training']['frames']:,} frames "
+        f"of {found['training']['clips']:,} clips. Accuracy is the share of frames of other clips whose code stands "
+        "for their phoneme; beside it, what codes that know nothing would reach: always the most frequent phoneme, or "
+        "the same codes in random order. So is the mutual information: what is left of it in random order is bias."
     )
     voices = list(dict.fromkeys(voice for own in found["voices"].values() for voice in own))
     by_voice: list[list[Cell]] = [[voice, *(found["voices"][split].get(voice) for split in splits)] for voice in voices]
-    blocks = [
-        Table("`narrows evaluate --phonemes`", ["figure", *splits], rows),
-        Table("Accuracy by voice.", ["voice", *splits], by_voice),
-        code_phoneme_map(np.array(found["counts"]), found["phonemes"]),
-    ]
+    blocks: list[Block] = []
+    if splits:
+        blocks += [
+            Table("`narrows evaluate --phonemes`", ["figure", "unit", *splits], rows),
+            Table("Accuracy by voice.", ["voice", *splits], by_voice),
+        ]
+    blocks.append(code_phoneme_map(np.array(found["counts"]), found["phonemes"]))
     yield Section("Codes as phonemes", text, blocks)
 
 
