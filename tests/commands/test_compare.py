@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import shutil
 from pathlib import Path
 from xml.etree import ElementTree
@@ -112,13 +113,72 @@ def test_the_summary_is_of_the_seeds_at_the_rate_that_the_validation_split_chose
 
 
 def test_the_report_shows_every_method_and_its_drawings_are_files(compared: Path) -> None:
-    for name in ("bits_per_dim", "log_likelihood", "bits_per_dim_curves", "log_likelihood_curves"):
+    for name in ("bits_per_dim", "distortion_bits_per_dim", "bits_per_dim_curves", "distortion_bits_per_dim_curves"):
         assert ElementTree.parse(compared / f"{name}.svg").getroot().tag.endswith("svg")
     with Image.open(compared / "reconstructions.png") as picture:
         assert picture.height > 3 * 8  # originals and two methods
     page = (compared / "report.html").read_text()
     for text in ("daps, gumbel", "original", "Learning rates", "chosen", "steps/s"):
         assert text in page
+
+
+def test_bits_are_told_in_tables_drawings_and_csv(compared: Path) -> None:
+    page, (row, _) = (compared / "report.html").read_text(), table(compared / "summary.csv")
+    for column in ("rate, bits/dim", "distortion, bits/dim", "importance-weighted, bits/dim", "log p(x|z), nats"):
+        assert f">{column}</th>" in page
+    assert "bits/dim" in (compared / "distortion_bits_per_dim.svg").read_text()
+    nats = 64 * math.log(2) * float(row["distortion_bits_per_dim"])
+    assert float(row["log_likelihood"]) == pytest.approx(-nats, rel=1e-4)
+
+
+def test_the_best_rate_at_the_end_of_its_sweep_is_told(
+    compared: Path, recipe: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Of two rates, the best is always an end."""
+    arguments = ("daps", "gumbel", "--learning-rates", "1e-3", "1e-2", "--seeds", "2", "--resume")
+    assert run(recipe, compared, *arguments) == 0
+    page = (compared / "report.html").read_text()
+    for row in table(compared / "summary.csv"):
+        end = {"0.001": "lowest", "0.01": "highest"}[row["learning_rate"]]
+        assert row["sweep_end"] == end
+        said = f"{row['method']}: its best learning rate, {row['learning_rate']}, is the {end} of the sweep"
+        assert said in caplog.text
+        assert f"{row['method']} ({row['learning_rate']}, the {end})" in page
+        assert f"chosen; the {end} of the sweep" in page
+
+
+def test_methods_of_other_data_are_refused(recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(f"{RECIPE}  odd:\n    data: {{binary: false, test: 0.3}}\n")
+    out = tmp_path / "out"
+    assert run(other, out, "daps", "gumbel", "odd") == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert (
+        "data.test is 0.05 for daps and 0.3 for odd" in said or "data.binary is True for daps and False for odd" in said
+    )
+    assert not out.exists()
+    # What is given for all is the same for all.
+    same = ["--data.binary=true", "--data.test=0.3", "--learning-rates", "1e-3", "--seeds", "1"]
+    assert run(other, out, "daps", "odd", *same) == 0
+
+
+def test_a_test_split_of_nothing_is_refused_before_any_training(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert run(recipe, out, "daps", "--data.test=0") == 1
+    assert "data.test holds out no image" in " ".join(capsys.readouterr().err.split())
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("limit", ["1", "3"])
+def test_a_comparison_on_few_test_images(recipe: Path, tmp_path: Path, limit: str) -> None:
+    out = tmp_path / "out"
+    small = ["--data.test=0.001", "--data.validation=0.0005", "--learning-rates", "1e-3", "--seeds", "1"]
+    assert run(recipe, out, "vae", *small, "--limit", limit) == 0
+    page = (out / "report.html").read_text()
+    assert "A single rate was tried, so that none was chosen: vae." in page
+    assert table(out / "summary.csv")[0]["sweep_end"] == "only"
 
 
 def test_an_interrupted_comparison_goes_on_and_leaves_what_is_done_alone(

@@ -1,8 +1,9 @@
+import math
 import statistics
 
 import pytest
 
-from narrows.evaluation.compare import Outcome, Trial, choose, spreads
+from narrows.evaluation.compare import Outcome, Trial, choose, spreads, sweep_end
 
 
 def test_each_method_is_given_its_best_learning_rate() -> None:
@@ -18,6 +19,32 @@ def test_a_trial_that_diverged_is_never_chosen() -> None:
         Outcome(Trial("b", 1e-1, 0), None),
     ]
     assert choose(outcomes, "bits") == {"a": 1e-3}
+
+
+def test_a_criterion_that_is_not_finite_is_never_chosen() -> None:
+    found = {1e-4: math.nan, 1e-3: 9.0, 1e-2: -math.inf}
+    outcomes = [Outcome(Trial("a", rate, 0), {"bits": bits}) for rate, bits in found.items()]
+    assert choose(outcomes, "bits") == {"a": 1e-3}
+    assert choose(outcomes[:1], "bits") == {}
+
+
+@pytest.mark.parametrize(
+    ("rates", "rate", "end"),
+    [
+        ([1e-3, 1e-2, 1e-1], 1e-3, "lowest"),
+        ([1e-1, 1e-3, 1e-2], 1e-1, "highest"),
+        ([1e-1, 1e-3, 1e-2], 1e-2, ""),
+        ([1e-2], 1e-2, "only"),
+    ],
+)
+def test_the_end_of_a_sweep(rates: list[float], rate: float, end: str) -> None:
+    outcomes = [Outcome(Trial("a", tried, 0), {"bits": 1.0}) for tried in rates]
+    assert sweep_end([*outcomes, Outcome(Trial("b", 1e-9, 0), None), Outcome(Trial("b", 9, 0), None)], "a", rate) == end
+
+
+def test_a_rate_below_one_that_diverged_is_no_end() -> None:
+    outcomes = [Outcome(Trial("a", 1e-3, 0), None), Outcome(Trial("a", 1e-2, 0), {}), Outcome(Trial("a", 1, 0), None)]
+    assert sweep_end(outcomes, "a", 1e-2) == ""
 
 
 def test_the_spread_is_the_sample_standard_deviation() -> None:

@@ -6,11 +6,14 @@ by a fresh process, so that its memory is its own, and goes on where an interrup
 
 from __future__ import annotations
 
+import logging
 import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from jsonargparse import Namespace
 
 from narrows.commands.source import source_override
 from narrows.commands.train import rehearse
@@ -18,7 +21,7 @@ from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.config import Recipe, resolve_images
 from narrows.data import ImageData, open_images
 from narrows.errors import NarrowsError
-from narrows.evaluation.compare import Outcome, Trial, choose
+from narrows.evaluation.compare import ENDS, Outcome, Trial, choose, sweep_end
 from narrows.report.compare import report_comparison
 from narrows.report.metrics import read_metrics
 from narrows.report.svg import HUES
@@ -29,6 +32,8 @@ __all__ = ["Budget", "Comparison", "compare"]
 MEASUREMENTS, CHECKPOINTS = 20, 4
 GRADIENT_DRAWS = 16
 PACE_STEPS, PACE_LOGGED = 40, 10
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,12 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     rates = choose(sweep, comparison.criterion)
     if not rates:
         raise NarrowsError(f"every run in {out} diverged: give lower --learning-rates, or set --training.clip_norm")
+    _warn_of_ends(sweep, rates)
     repeats = run([Trial(method, rate, seed) for method, rate in rates.items() for seed in range(1, comparison.seeds)])
     chosen = [
         outcome
         for outcome in [*sweep, *repeats]
-        if outcome.figures is not None and outcome.trial.learning_rate == rates[outcome.trial.method]
+        if outcome.figures is not None and outcome.trial.learning_rate == rates.get(outcome.trial.method)
     ]
     folders = [out / "trials" / outcome.trial.name for outcome in chosen]
     examples = len(data.test) if comparison.limit is None else min(comparison.limit, len(data.test))
@@ -139,13 +145,46 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     return report_comparison(comparison.recipe, methods, [*sweep, *repeats], rates, comparison.criterion, data, out)
 
 
+def _warn_of_ends(sweep: Sequence[Outcome], rates: Mapping[str, float]) -> None:
+    for method, rate in rates.items():
+        if (end := sweep_end(sweep, method, rate)) in ENDS:
+            logger.warning(
+                "%s: its best learning rate, %g, is the %s of the sweep; a %s one may be better: add it with "
+                "--learning-rates and --resume",
+                *(method, rate, end, "lower" if end == "lowest" else "higher"),
+            )
+
+
+def _require_same_data(first: tuple[str, Namespace], other: tuple[str, Namespace]) -> None:
+    """Refuse methods whose data settings differ.
+
+    Raises:
+        NarrowsError: with the methods, the setting and both values.
+    """
+    (method, settings), (another, others) = first, other
+    ours, theirs = dict(settings.items()), dict(others.items())
+    for name in dict.fromkeys([*ours, *theirs]):
+        if ours.get(name) != theirs.get(name):
+            raise NarrowsError(
+                f"methods are compared on the same data, but data.{name} is {ours.get(name)!r} for {method} and "
+                f"{theirs.get(name)!r} for {another}: leave `data` out of the variants, or give --data.{name} for all"
+            )
+
+
 def _fit(comparison: Comparison, shared: Sequence[str]) -> tuple[ImageData, dict[str, list[str]]]:
     """The data, and of each method the overrides that make its codes as large as they shall be."""
     data, fitted = None, {}
+    first: tuple[str, Namespace] | None = None
     for method in comparison.methods:
         origin = f"{comparison.recipe.name}, {method}"
-        built = resolve_images(comparison.recipe.variant(method), shared, origin).build()
-        data = data or open_images(built.data)
+        resolved = resolve_images(comparison.recipe.variant(method), shared, origin)
+        first = first or (method, resolved.values.data)
+        _require_same_data(first, (method, resolved.values.data))
+        built = resolved.build()
+        if data is None:
+            data = open_images(built.data)
+            if not len(data.test):
+                raise NarrowsError("data.test holds out no image: raise it, since methods are compared on such images")
         model = built.model(data.shape)
         rehearse(model, built.estimator)
         fitted[method] = list(shared)

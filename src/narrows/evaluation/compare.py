@@ -6,12 +6,16 @@ its own, and further seeds train at that. The test split is looked at only by th
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-__all__ = ["Outcome", "Spread", "Trial", "choose", "spreads"]
+__all__ = ["ENDS", "Outcome", "Spread", "Trial", "choose", "spreads", "sweep_end"]
+
+ENDS = ("lowest", "highest")
+"""The ends of a sweep, beyond which a better learning rate may lie."""
 
 
 @dataclass(frozen=True, order=True)
@@ -54,11 +58,31 @@ class Spread(NamedTuple):
         return f"{self.mean:.4g}" if self.deviation is None else f"{self.mean:.4g} ± {self.deviation:.2g}"
 
 
+def sweep_end(outcomes: Iterable[Outcome], method: str, rate: float) -> str:
+    """Where a method's learning rate lies at an end of its sweep, beyond which a better one may lie.
+
+    Args:
+        outcomes: of the sweep; rates at which training diverged are part of it.
+        method: the method.
+        rate: its learning rate.
+
+    Returns:
+        one of `ENDS` of the rates tried, "only" if no other was, or "" if it lies between others.
+    """
+    tried = {outcome.trial.learning_rate for outcome in outcomes if outcome.trial.method == method}
+    if len(tried) == 1:
+        return "only"
+    return "lowest" if rate == min(tried) else "highest" if rate == max(tried) else ""
+
+
 def choose(outcomes: Iterable[Outcome], criterion: str) -> dict[str, float]:
-    """The learning rate of each method whose trial has the lowest `criterion`; none for one that always diverged."""
+    """The learning rate of each method whose trial has the lowest `criterion`.
+
+    Trials that diverged, or whose criterion is not finite, are passed over; a method of nothing else has no rate.
+    """
     best: dict[str, Outcome] = {}
     for outcome in outcomes:
-        if outcome.figures is None:
+        if outcome.figures is None or not math.isfinite(outcome.figures[criterion]):
             continue
         held = best.get(outcome.trial.method)
         if held is None or held.figures is None or outcome.figures[criterion] < held.figures[criterion]:

@@ -14,7 +14,7 @@ import torch
 from narrows.atomic import whole_file
 from narrows.config import Recipe
 from narrows.data import ImageData, to_unit
-from narrows.evaluation.compare import Outcome, Spread, spreads
+from narrows.evaluation.compare import ENDS, Outcome, Spread, Trial, spreads, sweep_end
 from narrows.pretrained import load
 from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
@@ -28,21 +28,21 @@ __all__ = ["report_comparison"]
 
 QUALITY = {
     "bits_per_dim": "bits/dim",
-    "importance_weighted_bits_per_dim": "importance-weighted",
-    "rate_bits_per_dim": "rate",
-    "distortion_bits_per_dim": "distortion",
+    "importance_weighted_bits_per_dim": "importance-weighted, bits/dim",
+    "rate_bits_per_dim": "rate, bits/dim",
+    "distortion_bits_per_dim": "distortion, bits/dim",
     "log_likelihood": "log p(x|z), nats",
     "psnr": "PSNR, dB",
-    "perplexity": "perplexity",
-    "usage": "codes used",
+    "perplexity": "perplexity, codes",
+    "usage": "codes used, of 1",
 }
 COST = {
-    "gradient_noise": "noise in a gradient",
+    "gradient_noise": "noise in a gradient, of 1",
     "gradient_variance": "gradient variance",
     "steps_per_second": "steps/s",
     "peak_memory_mib": "peak memory, MiB",
 }
-CURVES = {"bits_per_dim": "Bits per dimension", "log_likelihood": "log p(x|z), nats"}
+CURVES = {"bits_per_dim": "Bits per dimension", "distortion_bits_per_dim": "Distortion -log2 p(x|z), bits/dim"}
 SHOWN = 10
 
 
@@ -69,6 +69,8 @@ def report_comparison(
     Returns:
         the path of the report.
     """
+    sweep = [outcome for outcome in outcomes if outcome.trial.seed == 0]
+    ends = {method: sweep_end(sweep, method, rate) for method, rate in rates.items()}
     runs = {
         method: [
             RunFolder(out / "trials" / trial.name)
@@ -80,7 +82,8 @@ def report_comparison(
     found = {method: own for method, own in runs.items() if own}
     figures = {method: [_figures(run) for run in own] for method, own in found.items()}
     summary = {method: spreads(seeds) for method, seeds in figures.items()}
-    write_csv(out / "summary.csv", _summary_rows(summary, rates, {name: len(own) for name, own in runs.items()}))
+    seeds = {method: len(own) for method, own in runs.items()}
+    write_csv(out / "summary.csv", _summary_rows(summary, rates, ends, seeds))
     write_csv(out / "trials.csv", _trial_rows(outcomes, rates, out))
 
     dots, curves = _dots(figures), _curves(found)
@@ -91,21 +94,20 @@ def report_comparison(
     with whole_file(out / "reconstructions.png") as aside:
         aside.write_bytes(base64.b64decode(pictures.png))
 
-    seeds = max(map(len, runs.values()))
     page = Page(
         f"{recipe.name}: {', '.join(methods)}",
         recipe.about,
-        {"methods": str(len(methods)), "seeds": str(seeds), "training runs": str(len(outcomes))},
+        {"methods": str(len(methods)), "seeds": str(max(seeds.values())), "training runs": str(len(outcomes))},
         [
             Section(
                 "Figures",
-                _figures_text(next(iter(found.values()))[0], seeds),
-                [_table(summary, rates, QUALITY), _table(summary, rates, COST)],
+                _figures_text(next(iter(found.values()))[0], outcomes),
+                [_table(summary, rates, seeds, QUALITY), _table(summary, rates, seeds, COST)],
             ),
             Section("Every seed", blocks=list(dots.values())),
             Section("Learning curves", "On the validation split, by training step.", list(curves.values())),
             Section("Reconstructions", "Images of the test split, and the mean of p(x|z).", [pictures]),
-            Section("Learning rates", _choice_text(criterion), [_sweep(outcomes, rates, criterion)]),
+            Section("Learning rates", _choice_text(criterion, rates, ends), [_sweep(sweep, rates, ends, criterion)]),
             Section("Settings", blocks=[Settings(own[0].recipe.read_text(), name) for name, own in found.items()]),
         ],
     )
@@ -128,33 +130,43 @@ def _figures(run: RunFolder) -> dict[str, float]:
 
 
 def _table(
-    summary: Mapping[str, Mapping[str, Spread]], rates: Mapping[str, float], columns: Mapping[str, str]
+    summary: Mapping[str, Mapping[str, Spread]],
+    rates: Mapping[str, float],
+    seeds: Mapping[str, int],
+    columns: Mapping[str, str],
 ) -> Table:
-    rows = [
-        [method, f"{rates[method]:g}", *(str(figures[name]) if name in figures else None for name in columns)]
+    rows: list[list[Cell]] = [
+        [
+            method,
+            f"{rates[method]:g}",
+            seeds[method],
+            *(str(figures[name]) if name in figures else None for name in columns),
+        ]
         for method, figures in summary.items()
     ]
-    return Table("", ["method", "learning rate", *columns.values()], rows)
+    return Table("", ["method", "learning rate", "seeds", *columns.values()], rows)
 
 
-def _figures_text(run: RunFolder, seeds: int) -> str:
+def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
     evaluated = json.loads(run.evaluation.read_text())
-    return (
-        f"On {evaluated['images']} images of the test split, seen by no training and no choice: means over {seeds} "
-        "seeds, ± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed prior, and under "
+    count, total = evaluated["images"], evaluated.get("of")
+    part = f"all {count:,}" if count == total else f"{count:,}" if total is None else f"{count:,} of the {total:,}"
+    text = (
+        f"On {part} images of the test split, seen by no training and no choice: means over the seeds of each method, "
+        "± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed prior, and under "
         f"S = {evaluated['samples']} samples where it is importance-weighted. The noise of a gradient is the share of "
-        "its expected squared length that is variance over the draws, in encoder and bottleneck."
+        "its expected squared length that is variance over the draws, in encoder and bottleneck; it and the variance "
+        "are of a batch of the validation split after the last step."
     )
+    lost = [f"{trial.method}, seed {trial.seed}" for trial, figures in outcomes if figures is None and trial.seed]
+    return f"{text} Diverged in training, and in no mean: {'; '.join(lost)}." if lost else text
 
 
 def _dots(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Figure]:
     def values(name: str) -> dict[str, list[float]]:
         return {method: [seed[name] for seed in seeds] for method, seeds in figures.items()}
 
-    return {
-        "bits_per_dim": method_dots(CURVES["bits_per_dim"], values("bits_per_dim"), "lower"),
-        "log_likelihood": method_dots(CURVES["log_likelihood"], values("log_likelihood"), "higher"),
-    }
+    return {name: method_dots(title, values(name), "lower") for name, title in CURVES.items()}
 
 
 def _curves(found: Mapping[str, Sequence[RunFolder]]) -> dict[str, Figure]:
@@ -176,32 +188,53 @@ def _pictures(found: Mapping[str, Sequence[RunFolder]], data: ImageData) -> Pict
     return grid(torch.cat(rows), len(originals), ["original", *found], "Seed 0 of every method.")
 
 
-def _choice_text(criterion: str) -> str:
-    return (
+def _choice_text(criterion: str, rates: Mapping[str, float], ends: Mapping[str, str]) -> str:
+    text = (
         "Every method trained once, at seed 0, at each learning rate of the sweep; the one with the lowest "
         f"{criterion} on the validation split is its own."
     )
+    if at_end := [f"{method} ({rates[method]:g}, the {end})" for method, end in ends.items() if end in ENDS]:
+        text += (
+            f" At the end of its sweep, beyond which a better rate may lie: {', '.join(at_end)}. Further rates are "
+            "added with --learning-rates and --resume."
+        )
+    if only := [method for method, end in ends.items() if end == "only"]:
+        text += f" A single rate was tried, so that none was chosen: {', '.join(only)}."
+    return text
 
 
-def _sweep(outcomes: Sequence[Outcome], rates: Mapping[str, float], criterion: str) -> Table:
+def _sweep(sweep: Sequence[Outcome], rates: Mapping[str, float], ends: Mapping[str, str], criterion: str) -> Table:
+    def remark(trial: Trial) -> str:
+        if rates.get(trial.method) != trial.learning_rate:
+            return ""
+        end = ends[trial.method]
+        return f"chosen; the {end} of the sweep" if end in ENDS else "chosen"
+
     rows: list[list[Cell]] = [
         [
             trial.method,
             f"{trial.learning_rate:g}",
             "diverged" if figures is None else f"{figures[criterion]:.4f}",
-            "chosen" if rates.get(trial.method) == trial.learning_rate else "",
+            remark(trial),
         ]
-        for trial, figures in outcomes
-        if trial.seed == 0
+        for trial, figures in sweep
     ]
     return Table("", ["method", "learning rate", f"validation {criterion}", ""], rows)
 
 
 def _summary_rows(
-    summary: Mapping[str, Mapping[str, Spread]], rates: Mapping[str, float], seeds: Mapping[str, int]
+    summary: Mapping[str, Mapping[str, Spread]],
+    rates: Mapping[str, float],
+    ends: Mapping[str, str],
+    seeds: Mapping[str, int],
 ) -> Iterable[dict[str, Any]]:
     for method, count in seeds.items():
-        row: dict[str, Any] = {"method": method, "learning_rate": rates.get(method), "seeds": count}
+        row: dict[str, Any] = {
+            "method": method,
+            "learning_rate": rates.get(method),
+            "sweep_end": ends.get(method),
+            "seeds": count,
+        }
         for name, (mean, deviation) in summary.get(method, {}).items():
             row |= {name: mean, f"{name}_deviation": deviation}
         yield row
@@ -212,7 +245,7 @@ def _trial_rows(outcomes: Sequence[Outcome], rates: Mapping[str, float], out: Pa
     for trial, figures in outcomes:
         row: dict[str, Any] = {"method": trial.method, "learning_rate": trial.learning_rate, "seed": trial.seed}
         row |= {"diverged": figures is None} | {f"validation_{name}": value for name, value in (figures or {}).items()}
-        if figures is not None and rates[trial.method] == trial.learning_rate:
+        if figures is not None and rates.get(trial.method) == trial.learning_rate:
             tested = _figures(RunFolder(out / "trials" / trial.name))
             row |= {f"test_{name}": value for name, value in tested.items() if name not in COST}
             row |= {name: tested[name] for name in ("steps_per_second", "peak_memory_mib")}
