@@ -1,5 +1,6 @@
 import csv
 import json
+import math
 import shutil
 import sys
 from pathlib import Path
@@ -79,15 +80,24 @@ def test_a_curve_is_measured_sampled_drawn_and_extended(
     assert [row["gamma"] for row in rows] == ["8", "4", "2"]
     figures = json.loads(RunFolder(out / "gamma-4").evaluation.read_text())["figures"]
     for row in rows:
-        elbo, rate, likelihood = (float(row[name]) for name in ("elbo", "rate", "log_likelihood"))
-        assert elbo == pytest.approx(likelihood - rate, rel=1e-4)
+        for unit in ("nats", "bits_per_dim"):
+            elbo, rate, likelihood = (float(row[f"{name}_{unit}"]) for name in ("elbo", "rate", "log_likelihood"))
+            assert elbo == pytest.approx(likelihood - rate, rel=1e-4)
+        assert float(row["rate_nats"]) == pytest.approx(64 * math.log(2) * float(row["rate_bits_per_dim"]), rel=1e-4)
         assert float(row["frechet_samples"]) > 0
     assert float(rows[1]["squared_error"]) == pytest.approx(figures["squared_error"], rel=1e-4)
     for name in ("reconstructions.png", "samples.png"):
         Image.open(out / name).verify()
     page = (out / "report.html").read_text()
     assert "Fréchet distance of samples" in page
-    assert "Rate, nats" in (out / "curve.svg").read_text()
+    drawing = (out / "curve.svg").read_text()
+    for title in ("Rate, bits/dim", "log2 p(x|z), bits/dim", "ELBO, bits/dim"):
+        assert title in page
+        assert title in drawing
+    assert float(rows[1]["log_likelihood_nats"]) == pytest.approx(figures["log_likelihood"], rel=1e-4)
+    bits = float(rows[1]["rate_bits_per_dim"]) * 64
+    assert f"4: {bits:.0f} bits" in page
+    assert "test, 80 of 90" in page
     assert main([*command, "--gammas", "8", "--resume", "--training.steps=14"]) == 1
     assert "not what `narrows curve` would train there" in capsys.readouterr().err
 
@@ -160,6 +170,14 @@ def test_a_point_that_diverged_or_missed_is_told_and_small_sets_have_no_distance
     assert "There is no Fréchet distance" in page
     assert main(["curve", str(recipe), "--out", str(tmp_path / "other"), "--data.test=0"]) == 1
     assert "data.test holds out no image" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", ["1", "3"])
+def test_a_curve_of_few_test_images(recipe: Path, tmp_path: Path, limit: str) -> None:
+    out = tmp_path / "curve"
+    small = ["--data.test=0.001", "--data.validation=0.0005", "--training.steps=2"]
+    assert main(["curve", str(recipe), "--gammas", "8", "--limit", limit, *small, "--out", str(out)]) == 0
+    assert f"test, {'1 of 2' if limit == '1' else 'all 2'}" in (out / "report.html").read_text()
 
 
 def test_codes_without_a_prior_are_not_sampled_in_a_curve(

@@ -22,6 +22,7 @@ from narrows.pretrained import load
 from narrows.progress import progress
 from narrows.report.curve import report_curve
 from narrows.report.metrics import read_metrics
+from narrows.report.sections import counted
 from narrows.training.run import RunFolder
 
 __all__ = ["Sweep", "curve"]
@@ -100,7 +101,8 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
     originals = to_unit(torch.from_numpy(test.pixels[:SHOWN].copy()))
     lost = [gamma for gamma in gammas if gamma not in kept]
     title = " ".join(filter(None, [sweep.recipe.name, sweep.variant]))
-    return report_curve(title, sweep.recipe.about, points, lost, originals, told, out)
+    measured_on = counted("test", examples, len(data.test))
+    return report_curve(title, sweep.recipe.about, points, lost, originals, told, measured_on, len(test), out)
 
 
 def _features(data: ImageData, images: int) -> FeatureNetwork | None:

@@ -40,17 +40,25 @@ class Point:
 
     @property
     def row(self) -> dict[str, Any]:
-        """All of it that is a number: rate, log-likelihood and ELBO in nats per example."""
+        """All of it that is a number: rate, log-likelihood and ELBO in bits/dim, and in nats per example beside it."""
         nats = self.dimensions * math.log(2)
+        in_bits = {
+            "rate": self.figures["rate_bits_per_dim"],
+            "log_likelihood": -self.figures["distortion_bits_per_dim"],
+            "elbo": -self.figures["bits_per_dim"],
+        }
         return {
             "gamma": self.gamma,
             "squared_error": self.figures["squared_error"],
             "off_target": self.validation_error / self.gamma - 1,
-            "rate": self.figures["rate_bits_per_dim"] * nats,
-            "log_likelihood": self.figures["log_likelihood"],
-            "elbo": -self.figures["bits_per_dim"] * nats,
-            "bits_per_dim": self.figures["bits_per_dim"],
+            **{f"{name}_bits_per_dim": bits for name, bits in in_bits.items()},
+            **{f"{name}_nats": bits * nats for name, bits in in_bits.items()},
             "psnr": self.figures["psnr"],
             "multiplier": self.multiplier,
             **self.frechet,
         }
+
+    @property
+    def rate_bits(self) -> float:
+        """The rate of an example, in bits."""
+        return self.figures["rate_bits_per_dim"] * self.dimensions

@@ -21,9 +21,9 @@ from narrows.report.tables import write_csv
 __all__ = ["report_curve"]
 
 PANELS = {
-    "rate": "Rate, nats",
-    "log_likelihood": "log p(x|z), nats",
-    "elbo": "ELBO, nats",
+    "rate_bits_per_dim": "Rate, bits/dim",
+    "log_likelihood_bits_per_dim": "log2 p(x|z), bits/dim",
+    "elbo_bits_per_dim": "ELBO, bits/dim",
     "frechet_samples": "Fréchet distance of samples",
     "frechet_reconstructions": "Fréchet distance of reconstructions",
 }
@@ -35,9 +35,14 @@ COLUMNS = {
     "squared_error": "squared error",
     "off_target": "off on validation",
     **PANELS,
-    "bits_per_dim": "bits/dim",
     "psnr": "PSNR, dB",
     "multiplier": "multiplier",
+}
+NATS = {
+    "gamma": "target",
+    "rate_nats": "rate",
+    "log_likelihood_nats": "log p(x|z)",
+    "elbo_nats": "ELBO",
 }
 
 
@@ -48,6 +53,8 @@ def report_curve(
     lost: Sequence[float],
     originals: Tensor,
     accuracy: float | None,
+    measured_on: str,
+    compared: int,
     out: Path,
 ) -> Path:
     """Write `report.html`, `curve.csv`, `curve.svg`, `reconstructions.png` and `samples.png` into `out`.
@@ -59,6 +66,8 @@ def report_curve(
         lost: the gammas whose training diverged.
         originals: the images of which the points hold reconstructions, [N, C, H, W].
         accuracy: of the classifier whose features the Fréchet distances are in; None where there are none.
+        measured_on: the split that the figures are of, and how much of it; see `narrows.report.sections.counted`.
+        compared: how many images the Fréchet distances are of.
         out: the folder of the curve.
 
     Returns:
@@ -69,7 +78,7 @@ def report_curve(
     drawing = _drawing(rows)
     with whole_file(out / "curve.svg") as aside:
         aside.write_text(standalone(drawing))
-    names = [f"{point.gamma:g}: {row['rate']:.0f} nats" for point, row in zip(points, rows, strict=True)]
+    names = [f"{point.gamma:g}: {point.rate_bits:.0f} bits" for point in points]
     width = len(originals)
     reconstructions = grid(
         torch.cat([originals, *(point.reconstructions for point in points)]),
@@ -89,6 +98,11 @@ def report_curve(
     cells: list[list[Cell]] = [
         [f"{row[name]:+.1%}" if name == "off_target" else row[name] for name in columns] for row in rows
     ]
+    in_nats: list[list[Cell]] = [[row[name] for name in NATS] for row in rows]
+    tables = [
+        Table("", list(columns.values()), cells),
+        Table("The same in nats an image.", list(NATS.values()), in_nats),
+    ]
     page = Page(
         f"{title}: {len(points)} distortions",
         about,
@@ -97,7 +111,7 @@ def report_curve(
             "squared errors": f"{rows[0]['squared_error']:.3g} to {rows[-1]['squared_error']:.3g}",
         },
         [
-            Section("Figures", _text(rows, lost, accuracy), [Table("", list(columns.values()), cells), drawing]),
+            Section("Figures", _text(rows, lost, accuracy, measured_on, compared), [*tables, drawing]),
             *(Section(name.capitalize(), blocks=[picture]) for name, picture in pictures.items()),
         ],
     )
@@ -105,10 +119,13 @@ def report_curve(
     return out / "report.html"
 
 
-def _text(rows: Sequence[Mapping[str, float]], lost: Sequence[float], accuracy: float | None) -> str:
+def _text(
+    rows: Sequence[Mapping[str, float]], lost: Sequence[float], accuracy: float | None, measured_on: str, compared: int
+) -> str:
     text = (
-        "On the test split; the target was held on the training images. The rate is what the latents cost; the squared "
-        "error, summed over the pixels of an image, what they leave; the ELBO is over dequantised pixels."
+        f"On images of a split ({measured_on}); the target was held on the training images. The rate is what the "
+        "latents cost, in bits per dimension, of which an image has pixels times channels; the squared error, summed "
+        "over the pixels of an image, what they leave; the ELBO is over dequantised pixels."
     )
     if missed := [f"{row['gamma']:g}" for row in rows if abs(row["off_target"]) > MISSED]:
         text += f" More than {MISSED:.0%} off their target on the validation split: {', '.join(missed)}."
@@ -117,8 +134,8 @@ def _text(rows: Sequence[Mapping[str, float]], lost: Sequence[float], accuracy: 
     if accuracy is None:
         return f"{text} There is no Fréchet distance: it takes labels to learn features from, and more test images."
     return (
-        f"{text} The Fréchet distances are to as many test images, in the features of a small classifier of these data "
-        f"({accuracy:.1%} of the test images told right): they compare these models with each other alone."
+        f"{text} The Fréchet distances are of {compared:,} images to as many of the test split, in the features of a "
+        f"small classifier of these data ({accuracy:.1%} of the test images told right): they compare these models with each other alone."
     )
 
 
