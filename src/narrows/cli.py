@@ -17,6 +17,7 @@ from rich.table import Table
 from narrows import commands
 from narrows.config import find_recipe, recipes
 from narrows.errors import NarrowsError
+from narrows.evaluation.units import unit_of
 from narrows.registry import trusted_code
 
 __all__ = ["main"]
@@ -112,10 +113,10 @@ def _evaluate(options: argparse.Namespace, overrides: list[str]) -> None:
     _say(f"[bold]{escape(done.measured_on)}[/]")
     if done.changed is not None:
         _say(f"[bold yellow]The data are not those of the training:[/] {escape(done.changed)}")
-    table = Table("figure", "value", box=None, header_style="bold")
+    table = Table("figure", "value", "unit", box=None, header_style="bold")
     table.columns[1].justify = "right"
     for name, value in done.figures.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value), unit_of(name))
     _say(table)
     _say(f"written to {escape(str(done.path))}")
 

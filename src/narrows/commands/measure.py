@@ -104,11 +104,11 @@ def evaluate(
     told: dict[str, float] = {}
     if phonemes is not None and isinstance(model, SoundAutoencoder) and isinstance(data, SoundData):
         if source is None:
-            found = learn_phonemes(model, folder, data, phonemes)
+            found = learn_phonemes(model, str(run.path), data, phonemes)
             found.write(run.phonemes)
         else:
             assert isinstance(part, Clips)
-            found = measure_foreign_phonemes(model, folder, part, phonemes)
+            found = measure_foreign_phonemes(model, str(run.path), part, phonemes)
         told = found.named_figures
     with progress("evaluate", len(part), modality.unit) as meter:
         measured = modality.measure(model, part, samples, meter.advance)
