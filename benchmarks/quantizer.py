@@ -33,7 +33,7 @@ Make = Callable[[int, int, str], Quantise]
 
 def ours(dim: int, codebook_size: int, device: str) -> Quantise:
     """Our quantiser, from features [B, N, D] to latents [B, N, D] and loss."""
-    quantizer = VectorQuantizer(dim, codebook_size, commitment=0.25).to(device)
+    quantizer = VectorQuantizer(dim, codebook_size, commitment=0.25, care=[]).to(device)
 
     def quantise(features: Tensor) -> tuple[Tensor, Tensor]:
         latents, _, loss = quantizer(features.movedim(-1, 1))

@@ -169,6 +169,15 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--model.encoder.downsamplings=2"], "set data.size"),
         (["--estimator=GumbelSoftmax"], "GumbelSoftmax estimates the gradient of sampled codes, and a CodePosterior"),
         (["--training.gradient_draws=1"], "training.gradient_draws is 1: it must be 0 or at least 2"),
+        (["--training.seed=-1"], "training.seed is -1: it must be from 0 to 2^63 - 1"),
+        (["--training.seed=99999999999999999999"], "training.seed is 99999999999999999999"),
+        (["--training.betas=[1,1]"], "training.betas are [1.0, 1.0]: each must be at least 0 and below 1"),
+        (["--training.epsilon=-1"], "training.epsilon is -1.0"),
+        (["--training.clip_norm=-1"], "training.clip_norm is -1.0: it must be above 0"),
+        (["--training.warmup=-1"], "training.warmup is -1"),
+        (["--model.encoder.width=0"], "must be at least 1"),
+        (["--model.encoder.blocks=-1"], "blocks 0 or more"),
+        (["--model.encoder.downsamplings=9"], "this encoder cannot read examples of size (8, 8)"),
         (["--resume"], "nothing to resume"),
     ],
 )
@@ -178,6 +187,40 @@ def test_bad_settings_are_named_and_leave_nothing(
     assert main(["train", str(tiny), "--out", str(tmp_path / "run"), *arguments]) == 1
     assert message in capsys.readouterr().err
     assert not (tmp_path / "run" / "recipe.yaml").exists()
+
+
+def test_a_codebook_of_one_code_trains_to_its_report(tiny: Path, tmp_path: Path) -> None:
+    assert main(["train", str(tiny), "--out", str(tmp_path / "run"), "--model.bottleneck.codebook_size=1"]) == 0
+    assert (tmp_path / "run" / "report.html").exists()
+
+
+@pytest.mark.parametrize("option", ["--seed=1180591620717411303424", "--seed=-1"])
+def test_seeds_beyond_those_there_are_exit_with_two(trained: Path, option: str) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["sample", str(trained), option])
+    assert stop.value.code == 2
+
+
+def test_an_output_that_is_a_folder_is_named(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "out.png").mkdir()
+    assert main(["sample", str(trained), "-n", "1", "-o", str(tmp_path / "out.png")]) == 1
+    assert f"{tmp_path / 'out.png'}: it is a folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[1, 2", b"[]", b""])
+@pytest.mark.parametrize("name", ["recipe.yaml", "data.json", "evaluation.json", "prior/recipe.yaml", "metrics.jsonl"])
+def test_a_damaged_file_of_a_run_is_named_without_a_traceback(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage: bytes
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    assert main(["evaluate", str(run), "--limit", "4"]) == 0
+    (run / name).write_bytes(damage)
+    capsys.readouterr()
+    commands = [["evaluate", str(run), "--limit", "4"], ["reconstruct", str(run)]]
+    statuses = [main(command) for command in commands]
+    error = capsys.readouterr().err
+    assert "Traceback" not in error
+    assert all(status == 0 for status in statuses) or str(run / name) in error
 
 
 def test_a_corrupt_file_is_skipped_by_name_or_with_strict_stops_the_run(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -15,12 +16,18 @@ __all__ = ["flush", "whole_file", "whole_folder"]
 def whole_file(path: Path) -> Iterator[Path]:
     """Yield a path beside `path` to write to; on success it becomes `path`, on any error it is removed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written there", str(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
         flush(aside)
         aside.replace(path)
         flush(path.parent)
+    except OSError as error:
+        if error.filename == str(aside):
+            error.filename = str(path)
+        raise
     finally:
         aside.unlink(missing_ok=True)
 

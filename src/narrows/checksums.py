@@ -77,7 +77,7 @@ def require_intact(folder: Path, names: Sequence[str]) -> None:
 
 def _read(folder: Path) -> list[tuple[str, str]]:
     """The (sum, file name) pairs of a folder; what cannot be read lists nothing, and so matches nothing."""
-    if not (folder / SUMS).exists():
+    if not (folder / SUMS).is_file():
         return []
     lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()
     return [(digest, name) for digest, _, name in (line.partition("  ") for line in lines)]

@@ -196,6 +196,13 @@ def _positive(text: str) -> int:
     return value
 
 
+def _seed(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2^63 - 1")
+    return value
+
+
 def gammas(text: str) -> list[float]:
     values = [float(part) for part in text.split(",")]
     if not all(0 < value < math.inf for value in values):
@@ -234,7 +241,7 @@ def _parser() -> argparse.ArgumentParser:
 
     def voice(added: argparse.ArgumentParser) -> None:
         added.add_argument("--temperature", type=float, help="of sound: below 1, less noise and less life (1)")
-        added.add_argument("--seed", type=int, help="of sound: of the samples that are drawn (0)")
+        added.add_argument("--seed", type=_seed, help="of sound: of the samples that are drawn (0)")
 
     def speaker(added: argparse.ArgumentParser) -> None:
         added.add_argument("--speaker", metavar="NAME", help="of sound: who speaks, of those the model knows")
@@ -331,7 +338,7 @@ def _parser() -> argparse.ArgumentParser:
     sample.add_argument(
         "--top-p", type=float, help="only the most probable values that together reach this probability"
     )
-    sample.add_argument("--seed", type=int, default=0, help="of the draws (0)")
+    sample.add_argument("--seed", type=_seed, default=0, help="of the draws (0)")
     sample.add_argument("--full", action="store_true", help="draw the pixels too, instead of showing their means")
     picture(sample, "samples", "a folder")
 

@@ -147,7 +147,7 @@ class Resolved(Generic[Kind]):
         """Make the objects that the settings describe; weights are drawn from torch's global generator."""
         try:
             return self.kind(**vars(self.parser.instantiate(self.values)))
-        except ValueError as error:
+        except (ValueError, TypeError, RuntimeError) as error:
             raise RecipeError(str(error)) from error
 
 
@@ -230,7 +230,7 @@ def _shipped() -> Traversable:
 def _read(name: str, file: Traversable | Path) -> Recipe:
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
         raise RecipeError(f"recipe {name} cannot be read: {error}") from error
     if not isinstance(content, dict):
         raise RecipeError(f"recipe {name} is not a YAML mapping of settings")

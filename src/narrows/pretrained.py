@@ -27,7 +27,17 @@ from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
 from narrows.priors import CodeSpec, Prior
 from narrows.registry import trusted_code
 
-__all__ = ["ModelError", "copy_model", "fetch", "fingerprint", "is_on_hub", "load", "save_autoencoder", "save_prior"]
+__all__ = [
+    "ModelError",
+    "copy_model",
+    "fetch",
+    "fingerprint",
+    "is_on_hub",
+    "load",
+    "load_without_prior",
+    "save_autoencoder",
+    "save_prior",
+]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PARTS = ["model/*", "prior/model/*", "first/**/*"]
@@ -59,8 +69,23 @@ def load(source: str | Path, device: str | torch.device = "cpu", trust_code: boo
         DamagedError: if a file of it is not what was written.
         CodeError: if a file of it names a class that is not narrows' own, without `trust_code`.
     """
-    with trusted_code(trust_code):
-        return _load(fetch(source)).to(device).eval()
+    run = fetch(source)
+    # The weights are drawn before they are read; the caller's random numbers stay as they are.
+    with trusted_code(trust_code), torch.random.fork_rng(devices=[]):
+        model = _load_autoencoder(run)
+        if any((run / "prior" / "model").glob("*")):
+            model.prior = _load_prior(run, model)
+    return model.to(device).eval()
+
+
+def load_without_prior(source: str | Path, device: str | torch.device) -> Autoencoder:
+    """Return a trained model alone, for a prior to be fitted to it: the prior that it has may be damaged.
+
+    Raises:
+        NarrowsError: as `load`.
+    """
+    with torch.random.fork_rng(devices=[]):
+        return _load_autoencoder(fetch(source)).to(device).eval()
 
 
 def is_on_hub(source: str | Path) -> bool:
@@ -91,7 +116,7 @@ def fetch(source: str | Path) -> Path:
         ) from error
 
 
-def _load(run: Path) -> Autoencoder:
+def _load_autoencoder(run: Path) -> Autoencoder:
     def build(config: dict[str, Any]) -> Autoencoder:
         spec = SoundSpec(**config["sound"]) if "sound" in config else tuple(config["shape"])
         origin = str(run / "model" / CONFIG)
@@ -101,12 +126,16 @@ def _load(run: Path) -> Autoencoder:
 
     model = _restore(run / "model", build)
     if isinstance(model, TwoStage):
-        model.place_on(_load(run / "first"))
-    if (run / "prior" / "model" / CONFIG).exists():
-        model.prior = _restore(run / "prior" / "model", partial(_build_prior, run / "prior" / "model" / CONFIG))
-        if not model.takes(model.prior.spec):
-            raise ModelError(f"{run}/prior was fitted to codes of another shape than this model's: fit it again")
+        model.place_on(load(run / "first"))
     return model
+
+
+def _load_prior(run: Path, model: Autoencoder) -> Prior:
+    folder = run / "prior" / "model"
+    prior = _restore(folder, partial(_build_prior, folder / CONFIG))
+    if not model.takes(prior.spec):
+        raise ModelError(f"{run}/prior was fitted to codes of another shape than this model's: fit it again")
+    return prior
 
 
 def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:

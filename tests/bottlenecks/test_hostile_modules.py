@@ -28,6 +28,7 @@ from narrows.bottlenecks import (
     RestartUnused,
     VectorQuantizer,
 )
+from narrows.errors import NarrowsError
 
 QUANTISERS: dict[str, Callable[[], nn.Module]] = {
     "ema": lambda: VectorQuantizer(dim=4, codebook_size=16, care=()),
@@ -275,3 +276,71 @@ def test_fsq_has_no_poison_to_take() -> None:
     spoilt[3] = torch.nan
     quantiser(spoilt)
     assert quantiser(torch.randn(40, 4)).z.isfinite().all()
+
+
+def used_after_training(quantiser: nn.Module, features: int, channels: int, steps: int = 50) -> int:
+    """How many codes of a batch a toy autoencoder of noise uses after some steps, as in anyone's first try."""
+    torch.manual_seed(0)
+    encoder = nn.Sequential(nn.Linear(32, 64), nn.ReLU(), nn.Linear(64, features))
+    decoder = nn.Sequential(nn.Linear(channels, 64), nn.ReLU(), nn.Linear(64, 32))
+    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters(), *quantiser.parameters()], 1e-3)
+    for _ in range(steps):
+        x = torch.randn(1024, 32)
+        z, codes, loss = quantiser(encoder(x))
+        (loss + (decoder(z) - x).square().mean()).backward()
+        optimiser.step()
+        optimiser.zero_grad()
+    return len(codes[..., 0].unique() if codes.ndim > 1 else codes.unique())
+
+
+@pytest.mark.parametrize(
+    ("build", "without"),
+    [
+        (VectorQuantizer, VectorQuantizer),
+        (partial(ResidualQuantizer.of, depth=2), partial(ResidualQuantizer.of, depth=2)),
+        (partial(FactorizedQuantizer.of, 16), partial(FactorizedQuantizer.of, 16)),
+    ],
+    ids=["vector", "residual", "factorised"],
+)
+def test_one_line_keeps_its_codes_in_use(build: Callable[..., nn.Module], without: Callable[..., nn.Module]) -> None:
+    careless = used_after_training(without(dim=16, codebook_size=64, care=[]), 16, 16)
+    careful = used_after_training(build(dim=16, codebook_size=64), 16, 16)
+    assert careful > 64 * 2 / 3
+    assert careful > careless
+
+
+def test_every_quantiser_has_one_line() -> None:
+    features = torch.randn(3, 16, 5, 4)
+    for quantiser in (
+        VectorQuantizer(dim=16, codebook_size=8),
+        ResidualQuantizer.of(dim=16, codebook_size=8, depth=3),
+        FactorizedQuantizer.of(features=16, dim=2, codebook_size=8),
+        FactorizedQuantizer(16, FSQ([8, 5])),
+    ):
+        quantized, codes, loss = quantiser(features)
+        assert quantized.shape == features.shape
+        assert codes.shape[:3] == (3, 5, 4)
+        assert loss.ndim == 0
+    quantized, codes, _ = FSQ([4] * 16)(features)
+    assert (quantized.shape, codes.shape) == (features.shape, (3, 5, 4))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", ["ema", "cared for", "residual"])
+def test_a_converted_codebook_refuses_to_learn_in_words(name: str, dtype: torch.dtype) -> None:
+    with pytest.raises(NarrowsError, match="cannot learn in .*: keep it in float32"):
+        QUANTISERS[name]().to(dtype)(torch.randn(5, 4, dtype=dtype))
+
+
+@pytest.mark.parametrize("name", QUANTISERS)
+def test_features_of_any_precision_are_read_and_no_integers(name: str) -> None:
+    quantiser = QUANTISERS[name]().eval()
+    for dtype in (torch.float16, torch.bfloat16, torch.float64):
+        assert quantiser(torch.randn(5, 4, 3).to(dtype)).z.dtype == dtype
+    with pytest.raises(NarrowsError, match="features must be floating point, not torch.int64"):
+        quantiser(torch.zeros(5, 4, 3, dtype=torch.long))
+    with pytest.raises(NarrowsError, match="features must be"):
+        quantiser(torch.randn(5, 7, 3))
+    for codes in (torch.zeros(2, 3), torch.zeros(2, 3, dtype=torch.bool)):
+        with pytest.raises(NarrowsError, match="codes must be integers"):
+            quantiser.embed(codes)  # type: ignore[operator]

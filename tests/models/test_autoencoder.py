@@ -107,3 +107,25 @@ def test_data_that_are_no_images_of_the_model_are_refused(trained: Path, x: torc
             method(x)
     with pytest.raises(narrows.NarrowsError, match=message):
         model.interpolate(torch.zeros(2, 1, 8, 8), x, 3)
+
+
+def test_other_precisions_and_types_are_read_or_refused_in_words(trained: Path) -> None:
+    model = narrows.load(trained)
+    x = torch.rand(2, 1, 8, 8)
+    codes = model.encode(x)
+    assert torch.equal(model.encode(x.double()), codes)
+    assert model.double().encode(x).shape == codes.shape
+    with pytest.raises(narrows.NarrowsError, match="takes a torch.Tensor, not a ndarray"):
+        model.encode(x.numpy())  # type: ignore[arg-type]
+    with pytest.raises(narrows.NarrowsError, match=r"codes must have the shape \['B', 4, 4\], not \[4, 4\]"):
+        model.decode(codes[0])
+    with pytest.raises(narrows.NarrowsError, match="codes must be integers"):
+        model.decode(codes.float())
+    with pytest.raises(narrows.NarrowsError, match="n is 0: it must be at least 1"):
+        model.sample(0)
+
+
+def test_loading_leaves_the_callers_random_numbers_alone(trained: Path) -> None:
+    before = torch.get_rng_state()
+    narrows.load(trained)
+    assert torch.equal(torch.get_rng_state(), before)

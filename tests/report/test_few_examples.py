@@ -95,7 +95,7 @@ def titles(run: RunFolder) -> list[str]:
 def test_every_section_of_images(tmp_path, kind, count, channels, classes):
     run = image_run(tmp_path, kind, channels, classes)
     held_out = images(count, channels, classes)
-    data = ImageData(images(9, channels, classes), held_out, held_out, classes, (channels, 8, 8), [])
+    data = ImageData(images(9, channels, classes), held_out, held_out, classes, (channels, 8, 8), [], {}, "")
     report_run(run, data)
     first, prior = kind == "two stages", kind == "vq"
     measured = ["Reconstructions"] if count else ["Validation"]
@@ -132,7 +132,7 @@ def test_every_section_of_sound(tmp_path, count, speakers):
         speakers_of = np.arange(count) % speakers
         return Clips(samples, offsets, [f"{i}.wav" for i in range(count)], speakers_of, names, 64)
 
-    data = SoundData(clips(4), clips(count), clips(count), clips(0), names, 2000, [], [], [])
+    data = SoundData(clips(4), clips(count), clips(count), clips(0), names, 2000, [], [], [], {}, "")
     report_sound_run(run, data)
     measured = ["Reconstructions", *["Voices converted"] * (speakers > 1), "Bits per dimension", "Codebook use"]
     assert titles(run) == [*(measured if count else ["Validation"]), *ALWAYS]
@@ -150,7 +150,7 @@ def test_every_section_of_sound(tmp_path, count, speakers):
 def test_the_count_behind_the_figures_of_evaluate_is_told(tmp_path, kept, head):
 
     run = image_run(tmp_path, "vae", 1, [])
-    data = ImageData(images(9, 1, []), images(2, 1, []), images(2, 1, []), [], (1, 8, 8), [])
+    data = ImageData(images(9, 1, []), images(2, 1, []), images(2, 1, []), [], (1, 8, 8), [], {}, "")
     run.evaluation.write_text(json.dumps({**kept, "figures": {"psnr": 12.5, "bits_per_dim": 4.0}, "layer_rates": {}}))
     report_run(run, data)
     page = run.report.read_text()

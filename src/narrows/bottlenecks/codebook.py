@@ -128,6 +128,17 @@ class Codebook(nn.Module):
         """The points e that codes stand for, [M, K, dim], in float32."""
         return self.vectors.float()
 
+    def require_float32(self) -> None:
+        """Check that the vectors can take steps as small as learning takes.
+
+        Raises:
+            NarrowsError: if the module was converted to another type than float32.
+        """
+        if self.vectors.dtype != torch.float32:
+            raise NarrowsError(
+                f"a {type(self).__name__} cannot learn in {self.vectors.dtype}: keep it in float32 and use autocast"
+            )
+
     def project(self, tokens: Tensor) -> Tensor:
         """Tokens [n, M, dim], brought to where the points lie."""
         return tokens
@@ -220,13 +231,7 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def observe(self, tokens: Tensor, codes: Tensor, counts: Tensor) -> None:
-        """Move the averages by one step.
-
-        Raises:
-            NarrowsError: if the module was converted to another type than float32, too coarse for such small steps.
-        """
-        if self.sums.dtype != torch.float32:
-            raise NarrowsError(f"an EMACodebook cannot learn in {self.sums.dtype}: keep it in float32 and use autocast")
+        """Move the averages by one step."""
         super().observe(tokens, codes, counts)
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(_sums(tokens, codes, self.size), 1 - self.decay)

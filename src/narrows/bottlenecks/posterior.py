@@ -14,7 +14,15 @@ from torch.utils._pytree import register_pytree_node
 
 from narrows.errors import NarrowsError
 
-__all__ = ["Bottleneck", "CodePosterior", "DiscreteBottleneck", "Draw", "Posterior", "SampledPosterior"]
+__all__ = [
+    "Bottleneck",
+    "CodePosterior",
+    "DiscreteBottleneck",
+    "Draw",
+    "Posterior",
+    "SampledPosterior",
+    "require_floats",
+]
 
 
 class Draw(NamedTuple):
@@ -143,6 +151,16 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
         return Draw(self.z.expand(samples, *self.z.shape), torch.zeros_like(log_p), log_p, self.rate)
 
 
+def require_floats(features: Tensor) -> None:
+    """Refuse features of another type, in which latents would be rounded.
+
+    Raises:
+        NarrowsError: if they are not floating point.
+    """
+    if not features.is_floating_point():
+        raise NarrowsError(f"features must be floating point, not {features.dtype}")
+
+
 def _flattened(posterior: CodePosterior) -> tuple[list[Any], int]:
     z, codes, loss = posterior
     return [z, codes, loss, posterior.losses, posterior.statistics], posterior.codebook_size
@@ -212,11 +230,14 @@ class DiscreteBottleneck(Bottleneck):
         """
 
     def check_codes(self, codes: Tensor) -> Tensor:
-        """Return codes [B, *grid], or [B, *grid, M] where M > 1, as [B, *grid, M].
+        """Return codes [B, *grid], or [B, *grid, M] where M > 1, of any integer type, as int64 [B, *grid, M].
 
         Raises:
-            NarrowsError: if the last dimension is not M, or a code is outside [0, K).
+            NarrowsError: if they are not integers, the last dimension is not M, or a code is outside [0, K).
         """
+        if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+            raise NarrowsError(f"codes must be integers, not {codes.dtype}")
+        codes = codes.long()
         if self.codebooks == 1:
             codes = codes.unsqueeze(-1)
         if codes.ndim < 2 or codes.shape[-1] != self.codebooks:

@@ -7,12 +7,13 @@ N. Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec", section II
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
-from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
+from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck, require_floats
 from narrows.bottlenecks.vector import VectorQuantizer
 from narrows.errors import NarrowsError
 
@@ -22,8 +23,7 @@ __all__ = ["ResidualQuantizer"]
 class ResidualQuantizer(DiscreteBottleneck):
     """M vector quantisers in a row: r_1 = z_e, r_{m+1} = r_m - e_m with e_m the vector nearest to r_m, z = sum_m e_m.
 
-        quantizer = ResidualQuantizer(partial(VectorQuantizer, dim=64, codebook_size=512), depth=4)
-        quantized, codes, loss = quantizer(features)
+        quantized, codes, loss = ResidualQuantizer.of(dim=64, codebook_size=512, depth=4)(features)
 
     Gradients of z pass to the features as they are, once and not once a stage; the commitment loss of every stage,
     b ||r_m - sg[e_m]||^2, reaches them too. A loss is the sum of the stages', a statistic their mean. The codebooks
@@ -49,6 +49,11 @@ class ResidualQuantizer(DiscreteBottleneck):
         self.features = self.channels = first.channels
         self.codebook_size, self.codebooks = first.codebook_size, depth
 
+    @classmethod
+    def of(cls, dim: int, codebook_size: int, depth: int, **settings: Any) -> ResidualQuantizer:
+        """Return a stack of `depth` equal quantisers; other settings are those of `VectorQuantizer`."""
+        return cls(partial(VectorQuantizer, dim, codebook_size, **settings), depth)
+
     def freeze(self) -> None:
         """Stop all codebooks from learning for good, in training mode too."""
         for stage in self.stages:
@@ -60,6 +65,7 @@ class ResidualQuantizer(DiscreteBottleneck):
         Raises:
             NarrowsError: if the features have another number of channels.
         """
+        require_floats(features)
         residual = features.float()
         posteriors: list[CodePosterior] = []
         for stage in self.stages:

@@ -10,7 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
-from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
+from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck, require_floats
 from narrows.bottlenecks.usage import count, perplexity
 from narrows.errors import NarrowsError
 
@@ -70,6 +70,7 @@ class FSQ(DiscreteBottleneck):
                 f"features must be [B, {self.features}, *grid] for {self.codebooks} codebook(s) of {len(self.levels)} "
                 f"levels, not {list(features.shape)}: change the number of either, or the encoder's channels"
             )
+        require_floats(features)
         bounded = self._bound(features.movedim(1, -1).unflatten(-1, (self.codebooks, -1)).float())
         # The difference and the sum are both exact in floating point, so that z is what `embed` makes of the codes.
         rounded = bounded + (bounded.round() - bounded).detach()

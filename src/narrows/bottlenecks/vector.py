@@ -11,9 +11,19 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, is_finite, lookup, nearest
-from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
+from narrows.bottlenecks.codebook import (
+    Codebook,
+    CodebookCare,
+    EMACodebook,
+    KMeansStart,
+    RestartUnused,
+    is_finite,
+    lookup,
+    nearest,
+)
+from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck, require_floats
 from narrows.bottlenecks.recomputation import PointsInUse, is_recomputation
+from narrows.bottlenecks.scalar import FSQ
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
@@ -69,7 +79,8 @@ class VectorQuantizer(DiscreteBottleneck):
         commitment: b, the weight of the commitment loss.
         codebook: how the vectors are learnt: `EMACodebook`, `LearntCodebook`, `CosineCodebook`, or any function of M, K
             and dim that makes a `Codebook`.
-        care: what else keeps codes in use: `KMeansStart`, `RestartUnused`; the paper has neither.
+        care: what else keeps codes in use. None starts the codebook by k-means and moves codes that went unused for 20
+            batches, without which most of a codebook may never be used; the paper has neither, which is [].
 
     Raises:
         NarrowsError: if a size is below 1, or the features have another number of channels.
@@ -82,7 +93,7 @@ class VectorQuantizer(DiscreteBottleneck):
         codebooks: int = 1,
         commitment: float = 0.25,
         codebook: Callable[[int, int, int], Codebook] = EMACodebook,
-        care: Sequence[CodebookCare] = (),
+        care: Sequence[CodebookCare] | None = None,
     ):
         super().__init__()
         for name, value in {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks}.items():
@@ -91,7 +102,7 @@ class VectorQuantizer(DiscreteBottleneck):
         self.features = self.channels = codebooks * dim
         self.codebook_size, self.codebooks, self.commitment = codebook_size, codebooks, commitment
         self.codebook = codebook(codebooks, codebook_size, dim)
-        self.care = tuple(care)
+        self.care = (KMeansStart(), RestartUnused(after=20)) if care is None else tuple(care)
         self.frozen = False
         self._in_use = PointsInUse()
 
@@ -108,6 +119,7 @@ class VectorQuantizer(DiscreteBottleneck):
                 f"features must be [B, {self.features}, *grid] for {self.codebooks} codebook(s) of vectors of length "
                 f"{self.features // self.codebooks}, not {list(features.shape)}: change dim, or the encoder's channels"
             )
+        require_floats(features)
         with torch.autocast(features.device.type, enabled=False):
             return self._quantise(features)
 
@@ -147,6 +159,7 @@ class VectorQuantizer(DiscreteBottleneck):
         data = tokens.detach()
         learning = self.training and not self.frozen and not is_recomputation()
         if learning:
+            self.codebook.require_float32()
             for care in self.care:
                 care(self.codebook, data)
         points = self._points(data, learning)
@@ -183,12 +196,14 @@ class VectorQuantizer(DiscreteBottleneck):
 class FactorizedQuantizer(DiscreteBottleneck):
     """Looks codes up in a space of few dimensions: project down, quantise, project up, as ViT-VQGAN (Yu et al. 2022).
 
+        quantized, codes, loss = FactorizedQuantizer.of(features=64, dim=8, codebook_size=512)(features)
+
     Args:
         features: channels of the features and of the latents.
         quantizer: what quantises the projected features; its `features` say how many dimensions that space has.
     """
 
-    def __init__(self, features: int, quantizer: VectorQuantizer):
+    def __init__(self, features: int, quantizer: VectorQuantizer | FSQ):
         super().__init__()
         self.features = self.channels = features
         self.codebook_size, self.codebooks = quantizer.codebook_size, quantizer.codebooks
@@ -196,14 +211,27 @@ class FactorizedQuantizer(DiscreteBottleneck):
         self.quantizer = quantizer
         self.up = nn.Linear(quantizer.channels, features)
 
+    @classmethod
+    def of(cls, features: int, dim: int, codebook_size: int, **settings: Any) -> FactorizedQuantizer:
+        """Return a quantiser of vectors of `dim` dimensions; other settings are those of `VectorQuantizer`."""
+        return cls(features, VectorQuantizer(dim, codebook_size, **settings))
+
     def freeze(self) -> None:
         """Stop the codebook from learning for good; the projections go on."""
-        self.quantizer.freeze()
+        if isinstance(self.quantizer, VectorQuantizer):
+            self.quantizer.freeze()
 
     def forward(self, features: Tensor) -> CodePosterior:
-        """Quantise features [B, `features`, *grid]."""
-        posterior = self.quantizer(_channelwise(self.down, features))
-        return posterior._replace(z=_channelwise(self.up, posterior.z))
+        """Quantise features [B, `features`, *grid].
+
+        Raises:
+            NarrowsError: if the features have another number of channels.
+        """
+        if features.ndim < 2 or features.shape[1] != self.features:
+            raise NarrowsError(f"features must be [B, {self.features}, *grid], not {list(features.shape)}")
+        require_floats(features)
+        posterior = self.quantizer(_channelwise(self.down, features.to(self.down.weight.dtype)))
+        return posterior._replace(z=_channelwise(self.up, posterior.z).to(features.dtype))
 
     def embed(self, codes: Tensor) -> Tensor:
         """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""

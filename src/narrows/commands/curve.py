@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget
 from narrows.evaluation.curve import Point
 from narrows.evaluation.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
+from narrows.files import read_json
 from narrows.pretrained import load
 from narrows.progress import progress
 from narrows.report.curve import report_curve
@@ -128,7 +128,7 @@ def _point(gamma: float, run: RunFolder, test: Images, features: FeatureNetwork 
     frechet = {}
     if features is not None:
         frechet = {name: frechet_distance(features, test, compared) for name, compared in images.items()}
-    figures = json.loads(run.evaluation.read_text())["figures"]
+    figures = read_json(run.evaluation)["figures"]
     rows = read_metrics(run.metrics)
     multipliers = [row["multiplier"] for row in rows if row["split"] == "train"]
     errors = [row["squared_error"] for row in rows if row["split"] == "validation"]

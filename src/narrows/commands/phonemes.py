@@ -10,7 +10,6 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -18,6 +17,7 @@ from narrows.atomic import whole_file
 from narrows.data import Clips, SoundData, read_phonemes
 from narrows.errors import NarrowsError
 from narrows.evaluation import PhonemeMap
+from narrows.files import read_json
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import fingerprint
 from narrows.progress import progress
@@ -162,8 +162,7 @@ def _read_own(folder: str) -> Phonemes:
             f"clips; {way_out}"
         )
     try:
-        kept: Mapping[str, Any] = json.loads(path.read_text())
-        own = Phonemes(**kept)
+        own = Phonemes(**read_json(path))
     except (ValueError, TypeError) as error:
         raise NarrowsError(f"{path} is damaged, or of an earlier version ({error}); {way_out}") from error
     if own.model != fingerprint(folder):

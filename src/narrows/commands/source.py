@@ -7,17 +7,21 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-import yaml
-
 from narrows.atomic import whole_file
 from narrows.config import resolve_training
 from narrows.data import ImageData, SoundData, differences, open_data
 from narrows.errors import NarrowsError
+from narrows.files import read_json
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import fetch, is_on_hub
 from narrows.training.run import RunFolder
 
 __all__ = ["open_run", "open_run_data", "placed", "record_data", "source_override", "what_changed"]
+
+UNKNOWN = (
+    "an older version trained this run, and held examples out by their position: those of any split may have been "
+    "trained on"
+)
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +49,7 @@ def open_run_data(
     Raises:
         NarrowsError: if the data cannot be read, or an override is of anything else.
     """
-    settings = yaml.safe_load(run.reopen())
+    settings = run.reopen()
     if other := [text for text in overrides if text.startswith("--") and not text.startswith("--data.")]:
         raise NarrowsError(f"{other[0]}: a trained model is as it is; only settings of the data (--data.*) can be set")
     changes = source_override(source)
@@ -73,18 +77,18 @@ def record_data(run: RunFolder, source: str, data: ImageData | SoundData) -> Non
 def what_changed(run: RunFolder, data: ImageData | SoundData) -> str | None:
     """Return, and log as a warning, how the data of a run differ from those it was trained on; None if they do not."""
     try:
-        changed = differences(json.loads(run.data.read_text(encoding="utf-8"))["splits"], data.digest)
-    except FileNotFoundError:
-        changed = (
-            "an older version trained this run, and held examples out by their position: those of any split may have "
-            "been trained on"
-        )
-    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        if not run.data.exists():
+            return _said(run, UNKNOWN)
+        changed = differences(read_json(run.data)["splits"], data.digest)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NarrowsError(
-            f"{run.data} cannot be read ({error!r}): delete it to go on without knowing what the run was trained on"
+            f"{run.data} cannot be used ({error}): delete it to go on without knowing what the run was trained on"
         ) from error
-    if changed is not None:
-        logger.warning("%s: the data are not those of the training: %s", run.path, changed)
+    return changed if changed is None else _said(run, changed)
+
+
+def _said(run: RunFolder, changed: str) -> str:
+    logger.warning("%s: the data are not those of the training: %s", run.path, changed)
     return changed
 
 

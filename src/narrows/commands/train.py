@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import yaml
 
 from narrows.commands.modality import modality_of
 from narrows.commands.resume import require_resumable
@@ -19,7 +18,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
 from narrows.evaluation import measure_prior, squared_error
 from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
-from narrows.pretrained import copy_model, is_on_hub, load, save_autoencoder, save_prior
+from narrows.pretrained import copy_model, is_on_hub, load, load_without_prior, save_autoencoder, save_prior
 from narrows.training.loop import Batches, make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
@@ -50,7 +49,8 @@ def train(
     """
     run = RunFolder(out)
     settings = _settings(run, recipe, variant, resume)
-    resolved = resolve_training(settings, [*source_override(source), *overrides], recipe.name)
+    origin = str(run.recipe) if resume else recipe.name
+    resolved = resolve_training(settings, [*source_override(source), *overrides], origin)
     if resume:
         require_resumable(run, resolve_training(settings, origin=str(run.recipe)), resolved)
     torch.manual_seed(resolved.values.training.seed)
@@ -68,7 +68,10 @@ def train(
             f"data.validation holds out nothing (its share is {built.data.validation:g}): raise it, since a run is "
             f"watched and reported by such examples ({data.summary})"
         )
-    model = built.model(data.spec)
+    try:
+        model = built.model(data.spec)
+    except RuntimeError as error:
+        raise NarrowsError(f"these settings make no model of {data.summary}: {error}") from error
     model.classes = data.classes
     modality = modality_of(model)
     on = _first_stage(run, built.on, resume)
@@ -186,15 +189,15 @@ def fit_prior(
             f"download that first, as with `hf download {folder} --local-dir runs/{Path(folder).name}`"
         )
     run = RunFolder(folder)
-    recipe = find_recipe(recipe_name or PRIORS[yaml.safe_load(run.reopen()).get("modality", "images")])
+    recipe = find_recipe(recipe_name or PRIORS[run.reopen().get("modality", "images")])
     settings = _settings(run.prior, recipe, variant, resume)
-    resolved = resolve(PriorRecipe, settings, overrides, recipe.name)
+    resolved = resolve(PriorRecipe, settings, overrides, str(run.prior.recipe) if resume else recipe.name)
     if resume:
         require_resumable(run.prior, resolve(PriorRecipe, settings, origin=str(run.prior.recipe)), resolved)
     torch.manual_seed(resolved.values.training.seed)
     built = resolved.build()
     accelerator = make_accelerator(built.training)
-    model = load(folder, accelerator.device)
+    model = load_without_prior(folder, accelerator.device)
     modality = modality_of(model)
     spec = modality.code_spec(model, built.window)
     prior = built.prior(spec)
@@ -251,6 +254,6 @@ def fit_prior(
 def _settings(run: RunFolder, recipe: Recipe, variant: str | None, resume: bool) -> dict[str, Any]:
     """The settings of the run in the folder if it is resumed, else of the recipe, whose run must be a new one."""
     if resume:
-        return yaml.safe_load(run.reopen())
+        return run.reopen()
     run.require_new()
     return recipe.variant(variant)

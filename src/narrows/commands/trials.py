@@ -5,7 +5,6 @@ What is done stays, what was begun goes on, and a folder that holds anything els
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,6 +16,7 @@ from narrows.commands.measure import evaluate
 from narrows.commands.train import train
 from narrows.config import Recipe, resolve_training
 from narrows.errors import NarrowsError
+from narrows.files import read_json
 from narrows.progress import progress
 from narrows.report.metrics import read_metrics
 from narrows.training.loop import DivergedError
@@ -119,4 +119,4 @@ def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> N
 
 def _evaluated(folder: Path) -> dict[str, Any]:
     file = RunFolder(folder).evaluation
-    return json.loads(file.read_text()) if file.exists() else {}
+    return read_json(file) if file.exists() else {}

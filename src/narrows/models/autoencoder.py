@@ -18,7 +18,7 @@ from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, Observation
 from narrows.priors import CodeSpec, Prior, sample
 
-__all__ = ["Autoencoder", "lines"]
+__all__ = ["Autoencoder", "lines", "require_tensor"]
 
 MARGIN = 1e-4
 """How far beyond its bounds data may be."""
@@ -68,7 +68,13 @@ class Autoencoder(nn.Module):
 
     def _traced_grid(self) -> tuple[int, ...]:
         with torch.no_grad():
-            features = self.encoder(torch.zeros(1, *self.shape))
+            try:
+                features = self.encoder(torch.zeros(1, *self.shape))
+            except RuntimeError as error:
+                raise NarrowsError(
+                    f"this encoder cannot read examples of size {self.shape[1:]} ({error}): use fewer downsamplings, "
+                    "or set data.size"
+                ) from error
             grid = tuple(features.shape[2:])
             decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
         if decoded != self.shape[1:]:
@@ -117,11 +123,12 @@ class Autoencoder(nn.Module):
         return spec == self.codes
 
     def check_data(self, x: Tensor) -> Tensor:
-        """Return x, as the methods for data of a user's own read it.
+        """Return x, in the type of the weights, as the methods for data of a user's own read it.
 
         Raises:
             NarrowsError: if it is not floats [B, C, *size] within `bounds`.
         """
+        require_tensor(x)
         if x.shape[1:] != self.shape:
             raise NarrowsError(
                 f"x must have the shape {['B', *self.shape]}, not {list(x.shape)}: scale and crop images to the "
@@ -139,7 +146,7 @@ class Autoencoder(nn.Module):
                 f"x must be in [{low:g}, {high:g}], and it runs from {x.min():g} to {x.max():g}: scale it (levels 0 to "
                 "255 by 1/255), clamp it, or look for NaN in it"
             )
-        return x
+        return x.to(next(self.parameters()).dtype)
 
     def posterior(self, x: Tensor) -> Posterior:
         """q(z|x) of x [B, C, *size]."""
@@ -178,11 +185,24 @@ class Autoencoder(nn.Module):
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Return the mean of p(x|z), [B, C, *size], for codes of any integer type as `encode` gives them."""
-        return self.observe(self._embed(codes)).mean
+        return self.observe(self._embed(self.check_latents(codes))).mean
+
+    def check_latents(self, codes: Tensor) -> Tensor:
+        """Return codes, or mean latents of a continuous model, as `encode` gives them.
+
+        Raises:
+            NarrowsError: if they have another number of dimensions.
+        """
+        require_tensor(codes)
+        wanted = ["B", *(["C"] if not self.discrete else []), *self.grid]
+        wanted += [self.codes.codebooks] if self.discrete and self.codes.codebooks > 1 else []
+        if codes.ndim != len(wanted):
+            raise NarrowsError(f"codes must have the shape {wanted}, not {list(codes.shape)}")
+        return codes
 
     def _embed(self, codes: Tensor) -> Tensor:
         """The latents of codes, of any integer type, such as the small ones that files hold."""
-        return self.bottleneck.embed(codes.long()) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
+        return self.bottleneck.embed(codes) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
 
     @torch.no_grad()
     def reconstruct(self, x: Tensor) -> Tensor:
@@ -235,6 +255,8 @@ class Autoencoder(nn.Module):
             generator: the source of randomness of the learned prior.
             progress: called with the codes done and the codes in all.
         """
+        if n < 1:
+            raise NarrowsError(f"n is {n}: it must be at least 1")
         if self.prior is None:
             return self._observe_drawn(self.bottleneck.sample_prior(n, self.grid), labels)
         if labels is None and self.prior.classes:
@@ -246,6 +268,16 @@ class Autoencoder(nn.Module):
     def _observe_drawn(self, z: Tensor, labels: Tensor | None) -> Observation:
         """p(x|z) of latents drawn for examples of these labels."""
         return self.observe(z)
+
+
+def require_tensor(x: object) -> None:
+    """Refuse arrays of other libraries.
+
+    Raises:
+        NarrowsError: if x is not a tensor.
+    """
+    if not isinstance(x, Tensor):
+        raise NarrowsError(f"this takes a torch.Tensor, not a {type(x).__name__}: use torch.from_numpy")
 
 
 def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:

@@ -18,7 +18,7 @@ from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, MuLawCategorical, Observation, mu_law_decode, mu_law_encode
-from narrows.models.autoencoder import Autoencoder, lines
+from narrows.models.autoencoder import Autoencoder, lines, require_tensor
 from narrows.models.levels import draw_levels
 from narrows.networks import WaveNetDecoder
 from narrows.priors import CodeSpec, sample
@@ -121,6 +121,7 @@ class SoundAutoencoder(Autoencoder):
         return self._check_range(x)
 
     def _check_sound(self, x: Tensor) -> None:
+        require_tensor(x)
         if x.ndim != 3 or x.shape[1] != 1 or not x.shape[2]:
             raise NarrowsError(f"sound must have the shape [B, 1, T], mono and not empty, not {list(x.shape)}")
 
@@ -208,7 +209,7 @@ class SoundAutoencoder(Autoencoder):
         Raises:
             NarrowsError: if the speakers are missing or unknown, or the temperature is not above 0.
         """
-        return self._sound(self._embed(codes), speakers, temperature, generator, progress)
+        return self._sound(self._embed(self.check_latents(codes)), speakers, temperature, generator, progress)
 
     def samples_of(self, latents: Tensor) -> int:
         """How many samples the sound of codes [N] or [N, M], or of mean latents [C, N], has."""
@@ -278,6 +279,8 @@ class SoundAutoencoder(Autoencoder):
             generator: the source of randomness of the learned prior, and of a WaveNet.
             progress: called with the samples done and the samples in all, of each sound.
         """
+        if n < 1:
+            raise NarrowsError(f"n is {n}: it must be at least 1")
         if labels is None:
             source = "cpu" if generator is None else generator.device
             labels = torch.randint(len(self.classes), (n,), generator=generator, device=source)

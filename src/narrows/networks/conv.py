@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from narrows.errors import NarrowsError
+
 __all__ = ["ConvDecoder", "ConvEncoder", "ResidualBlock"]
 
 
@@ -54,6 +56,7 @@ class ConvEncoder(nn.Module):
         residual_width: int | None = None,
     ) -> None:
         super().__init__()
+        _check_sizes(width, downsamplings, blocks)
         layers: list[nn.Module] = []
         for channels in [inputs] + [width] * (downsamplings - 1):
             layers += [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.ReLU()]
@@ -94,6 +97,7 @@ class ConvDecoder(nn.Module):
         residual_width: int | None = None,
     ) -> None:
         super().__init__()
+        _check_sizes(width, upsamplings, blocks)
         layers: list[nn.Module] = []
         for channels in [width] * (upsamplings - 1) + [outputs]:
             layers += [nn.ReLU(), nn.ConvTranspose2d(width, channels, 4, stride=2, padding=1)]
@@ -106,3 +110,11 @@ class ConvDecoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """Decode latents."""
         return self.layers(z)
+
+
+def _check_sizes(width: int, strides: int, blocks: int) -> None:
+    if width < 1 or strides < 1 or blocks < 0:
+        raise NarrowsError(
+            f"width and the downsamplings or upsamplings must be at least 1, and blocks 0 or more, not {width}, "
+            f"{strides} and {blocks}"
+        )

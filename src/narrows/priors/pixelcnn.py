@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.networks.pixelcnn import PixelCNN, gate
-from narrows.priors.prior import CodeSpec, Prior
+from narrows.priors.prior import CodeSpec, Prior, require_dropout
 
 __all__ = ["GatedPixelCNN", "PixelCNNState"]
 
@@ -43,6 +43,7 @@ class GatedPixelCNN(Prior):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(spec)
+        require_dropout(dropout)
         if len(spec.grid) != 2:
             raise NarrowsError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use another prior")
         if min(layers, width, head_width) < 1:

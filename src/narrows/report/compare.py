@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from narrows.atomic import whole_file
 from narrows.config import Recipe
 from narrows.data import ImageData, to_unit
 from narrows.evaluation.compare import ENDS, Outcome, Spread, Trial, spreads, sweep_end
+from narrows.files import read_json, read_text
 from narrows.pretrained import load
 from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
@@ -108,7 +108,7 @@ def report_comparison(
             Section("Learning curves", "On the validation split, by training step.", list(curves.values())),
             Section("Reconstructions", "Images of the test split, and the mean of p(x|z).", [pictures]),
             Section("Learning rates", _choice_text(criterion, rates, ends), [_sweep(sweep, rates, ends, criterion)]),
-            Section("Settings", blocks=[Settings(own[0].recipe.read_text(), name) for name, own in found.items()]),
+            Section("Settings", blocks=[Settings(read_text(own[0].recipe), name) for name, own in found.items()]),
         ],
     )
     write_page(out / "report.html", page)
@@ -120,7 +120,7 @@ def _figures(run: RunFolder) -> dict[str, float]:
     rows = read_metrics(run.metrics)
     train = [row for row in rows if row["split"] == "train"]
     last = [row for row in rows if row["split"] == "validation"][-1]
-    figures: dict[str, Any] = json.loads(run.evaluation.read_text())["figures"]
+    figures: dict[str, Any] = read_json(run.evaluation)["figures"]
     return {
         **figures,
         **{name: last[name] for name in ("gradient_noise", "gradient_variance") if name in last},
@@ -148,7 +148,7 @@ def _table(
 
 
 def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
-    evaluated = json.loads(run.evaluation.read_text())
+    evaluated = read_json(run.evaluation)
     count, total = evaluated["images"], evaluated.get("of")
     part = f"all {count:,}" if count == total else f"{count:,}" if total is None else f"{count:,} of the {total:,}"
     text = (

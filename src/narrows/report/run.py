@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterator, Mapping
 
 import torch
-import yaml
 
 from narrows.bottlenecks import HierarchicalPosterior, Hierarchy
 from narrows.data import ImageData, Images, to_unit
 from narrows.evaluation import Measurement, measure
+from narrows.files import read_yaml
 from narrows.models import Autoencoder, TwoStage
 from narrows.pretrained import load
 from narrows.report.figures import COLLAPSED, layer_bars
@@ -91,13 +91,14 @@ def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
     if "perplexity" in figures:
         facts["codes"] = f"{figures['perplexity']:.0f} perplexity, of {model.codes.codebook_size}"
         bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
-        facts["an image"] = f"{bits:.0f} bits, 1/{8 * model.dimensions / bits:.0f} of its pixels'"
+        share = f", 1/{8 * model.dimensions / bits:.0f} of its pixels'" if bits else ""
+        facts["an image"] = f"{bits:.0f} bits{share}"
     return facts
 
 
 def _held(run: RunFolder, measured: Measurement) -> dict[str, str]:
     """The squared error that was reached beside the one that was asked for, where one was."""
-    gamma = yaml.safe_load(run.recipe.read_text())["estimator"].get("init_args", {}).get("gamma")
+    gamma = read_yaml(run.recipe)["estimator"].get("init_args", {}).get("gamma")
     return {} if gamma is None else {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from narrows.evaluation import Measurement
 from narrows.evaluation.units import unit_of
+from narrows.files import read_json, read_text
 from narrows.models import Autoencoder
 from narrows.report.figures import bits_bar, codebook_use, learning_curves
 from narrows.report.metrics import read_metrics
@@ -64,7 +64,7 @@ def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, u
         bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
     columns, tested = ["figure", "unit", measured_on], {}
     if run.evaluation.exists():
-        evaluated: dict[str, Any] = json.loads(run.evaluation.read_text())
+        evaluated: dict[str, Any] = read_json(run.evaluation)
         columns.append(evaluated_on(evaluated))
         tested = evaluated["figures"]
     caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column of the test split.")
@@ -84,8 +84,8 @@ def codes_in_use(measured: Measurement, text: str) -> Iterator[Section]:
 def training_and_settings(run: RunFolder, model: Autoencoder) -> Iterator[Section]:
     """How the model, and its prior where one is fitted, were trained."""
     yield Section("Training", blocks=[learning_curves(read_metrics(run.metrics))])
-    settings: list[Block] = [Settings(run.recipe.read_text(), "The model: recipe.yaml")]
+    settings: list[Block] = [Settings(read_text(run.recipe), "The model: recipe.yaml")]
     if model.prior is not None:
         yield Section("Training the prior", blocks=[learning_curves(read_metrics(run.prior.metrics))])
-        settings.append(Settings(run.prior.recipe.read_text(), "The prior: recipe.yaml"))
+        settings.append(Settings(read_text(run.prior.recipe), "The prior: recipe.yaml"))
     yield Section("Settings", blocks=settings)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 
 import numpy as np
@@ -19,6 +18,7 @@ from narrows.evaluation import (
     speakers_of,
 )
 from narrows.evaluation.units import unit_of
+from narrows.files import read_json
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import fingerprint, load
 from narrows.progress import sound_progress
@@ -135,7 +135,7 @@ def _phonemes(run: RunFolder) -> Iterator[Section]:
     """What `narrows evaluate --phonemes` found on the run's own data, if that was of the model as it is now."""
     if not run.phonemes.exists():
         return
-    found = json.loads(run.phonemes.read_text())
+    found = read_json(run.phonemes)
     if found.get("model") != fingerprint(run.path):
         text = (
             "They were measured of an earlier model or by an earlier version: run `narrows evaluate --phonemes` again."

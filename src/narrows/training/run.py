@@ -20,6 +20,7 @@ from typing import Any
 
 from narrows.atomic import whole_file
 from narrows.errors import NarrowsError
+from narrows.files import read_yaml
 
 __all__ = ["RunFolder"]
 
@@ -69,15 +70,15 @@ class RunFolder:
         with whole_file(self.recipe) as aside:
             aside.write_text(recipe)
 
-    def reopen(self) -> str:
-        """The text of `recipe.yaml` of an earlier run.
+    def reopen(self) -> dict[str, Any]:
+        """Return the settings of an earlier run, from its `recipe.yaml`.
 
         Raises:
-            NarrowsError: if there is none.
+            NarrowsError: if there is none, or it cannot be read.
         """
         if not self.recipe.exists():
             raise NarrowsError(f"{self.path} holds no run (no recipe.yaml): nothing to resume")
-        return self.recipe.read_text()
+        return read_yaml(self.recipe)
 
     def log(self, row: dict[str, Any]) -> None:
         """Append one line to `metrics.jsonl`."""
@@ -89,12 +90,14 @@ class RunFolder:
         if not self.metrics.exists():
             return
         kept = []
-        for line in self.metrics.read_text().splitlines():
+        for line in self.metrics.read_bytes().splitlines():
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError:
+            except ValueError:
+                break
+            if not isinstance(row, dict) or not isinstance(row.get("step"), int):
                 break
             if row["step"] <= step:
-                kept.append(line + "\n")
+                kept.append(line + b"\n")
         with whole_file(self.metrics) as aside:
-            aside.write_text("".join(kept))
+            aside.write_bytes(b"".join(kept))

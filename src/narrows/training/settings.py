@@ -72,6 +72,16 @@ class TrainingSettings:
             raise NarrowsError(f"training.gradient_draws is {self.gradient_draws}: it must be 0 or at least 2")
         if self.skip_factor is not None and not self.skip_factor > 1:
             raise NarrowsError(f"training.skip_factor is {self.skip_factor}: it must be above 1, such as 5")
+        if not 0 <= self.seed < 2**63:
+            raise NarrowsError(f"training.seed is {self.seed}: it must be from 0 to 2^63 - 1")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise NarrowsError(f"training.betas are {list(self.betas)}: each must be at least 0 and below 1")
+        if not self.epsilon > 0:
+            raise NarrowsError(f"training.epsilon is {self.epsilon}: it must be above 0")
+        if self.clip_norm is not None and not self.clip_norm > 0:
+            raise NarrowsError(f"training.clip_norm is {self.clip_norm}: it must be above 0, or unset")
+        if self.warmup < 0:
+            raise NarrowsError(f"training.warmup is {self.warmup}: it must be at least 0")
         if not self.learning_rate > 0:
             raise NarrowsError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
 
