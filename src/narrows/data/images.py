@@ -215,7 +215,7 @@ def _hold_out(splits: dict[str, Undecoded], settings: ImageSettings) -> dict[str
     some = next(iter(splits.values()))
     train = splits.get("train", some.take([]))
     shares = {split: 0.0 if split in splits else getattr(settings, split) for split in ("validation", "test")}
-    held = assigned([train.identity(row) for row in train.rows.tolist()], **shares, seed=settings.split_seed)
+    held = assigned(map(train.identity, train.rows.tolist()), **shares, seed=settings.split_seed)
     if len(train) and not len(held["train"]):
         raise DataError(
             f"data.source {settings.source} holds {len(train)} training images: none is left once data.validation and "

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "NAMES",
     "SPLITS",
     "Digest",
     "assigned",
@@ -27,11 +28,12 @@ __all__ = [
 
 SPLITS = ("train", "validation", "test")
 """The splits of every kind of data, in order."""
-NAMES = {
+NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "t10k"),
 }
+"""The words that the name of a split is, or begins with."""
 _NAMED = {split: re.compile(rf"(?:{'|'.join(words)})(?![a-z])", re.IGNORECASE) for split, words in NAMES.items()}
 
 Digest = Mapping[str, Mapping[str, Any]]
@@ -62,11 +64,11 @@ def uniform_of(identity: bytes, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def assigned(identities: Sequence[bytes], validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
+def assigned(identities: Iterable[bytes], validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
     """Return the positions of the examples of each split, int64 and rising.
 
     Args:
-        identities: of the examples.
+        identities: of the examples; those of a large set are better made one by one than kept in a list.
         validation: the share to hold out for validation, in expectation.
         test: the share to hold out for the test, in expectation.
         seed: of the choice.
