@@ -1,14 +1,16 @@
 """Splits of sources that people have: stray files beside them, wrapped folders, hub sets of several parts."""
 
+import os
 import shutil
 import tracemalloc
 
 import datasets
 import numpy as np
 import pytest
+import soundfile
 from PIL import Image
 
-from narrows.data import ImageSettings, open_images
+from narrows.data import ImageSettings, SoundSettings, open_images, open_sounds
 from narrows.data.hub import load_hub
 from narrows.data.undecoded import Found, Undecoded
 
@@ -100,3 +102,29 @@ def test_the_bytes_of_a_set_are_never_held_at_once(monkeypatch):
     tracemalloc.stop()
     assert len(data.all) == 50
     assert peak < 10_000_000
+
+
+def test_file_names_that_are_no_unicode(tmp_path):
+    odd = os.fsdecode(b"\xe9")
+    write_images(tmp_path, ["a/1.png", "a/2.png", "b/3.png"])
+    (tmp_path / "a" / "1.png").rename(tmp_path / "a" / f"{odd}.png")
+    images = images_of(tmp_path, validation=0, test=0)
+    assert images.digest["train"]["examples"] == 3
+    (tmp_path / "sound").mkdir()
+    for name in ("1.wav", "2.wav"):
+        soundfile.write(tmp_path / "sound" / name, np.full(40, 0.1), 2000)
+    (tmp_path / "sound" / "1.wav").rename(tmp_path / "sound" / f"{odd}.wav")
+    sounds = open_sounds(SoundSettings(source=str(tmp_path / "sound"), sample_rate=2000, validation=0, test=0))
+    # libsndfile's Python package cannot open such a name.
+    assert (sounds.train.names, len(sounds.skipped)) == ([str(tmp_path / "sound" / "2.wav")], 1)
+
+
+def test_classes_of_rows_that_training_never_sees_are_said(tmp_path, caplog):
+    write_images(tmp_path, ["0.png", "1.png"])
+    cells = [{"bytes": (tmp_path / f"{index}.png").read_bytes(), "path": None} for index in range(2)]
+    features = datasets.Features({"image": datasets.Image(), "label": datasets.ClassLabel(names=["cat", "dog", "emu"])})
+    for split, labels in {"train": [0, 0], "test": [1, 0]}.items():
+        rows = datasets.Dataset.from_dict({"image": cells, "label": labels}, features=features)
+        rows.to_parquet(tmp_path / "set" / f"{split}-00000-of-00001.parquet")
+    assert images_of(tmp_path / "set", validation=0).classes == ["cat", "dog", "emu"]
+    assert "classes without a training image, only in test: dog" in caplog.text

@@ -93,7 +93,7 @@ def find_folder(root: Path, files: list[str]) -> Found:
         labels = {split: [] for split in labels}
     classes = sorted({label for group in labels.values() for label in group if label is not None})
     found = {split: _undecoded(root, group, labels[split], classes) for split, group in grouped.items()}
-    return Found(found, classes, foreign, _only_elsewhere(labels))
+    return Found(found, classes, foreign)
 
 
 def _depth_of_splits(images: list[str]) -> int | None:
@@ -130,18 +130,6 @@ def _labels(grouped: dict[str, list[str]], below: int) -> Callable[[str], str | 
     return label_of
 
 
-def _only_elsewhere(labels: dict[str, list[str | None]]) -> list[str]:
-    trained = set(labels.get("train", []))
-    others = {split: sorted({str(label) for label in group} - trained) for split, group in labels.items()}
-    if not trained:
-        return []
-    return [
-        f"classes without a training image, only in {split}: {', '.join(names)}"
-        for split, names in others.items()
-        if names
-    ]
-
-
 def _undecoded(root: Path, group: list[str], labels: list[str | None], classes: list[str]) -> Undecoded:
     paths = [root / file for file in group]
     codes: dict[str | None, int] = {name: index for index, name in enumerate(classes)}
@@ -150,7 +138,7 @@ def _undecoded(root: Path, group: list[str], labels: list[str | None], classes: 
         labels=np.array([codes[label] for label in labels], np.int64) if labels else None,
         open=lambda row: Image.open(paths[row]),
         name=lambda row: str(paths[row]),
-        identity=lambda row: group[row].encode(),
-        mark=lambda row: f"{group[row]}\t{paths[row].stat().st_size}".encode(),
+        identity=lambda row: os.fsencode(group[row]),
+        mark=lambda row: os.fsencode(f"{group[row]}\t{paths[row].stat().st_size}"),
         stamp=lambda: stamp_of(paths),
     )

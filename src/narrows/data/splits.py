@@ -34,7 +34,7 @@ NAMES: dict[str, tuple[str, ...]] = {
     "test": ("test", "testing", "t10k"),
 }
 """The words that the name of a split is, or begins with."""
-_NAMED = {split: re.compile(rf"(?:{'|'.join(words)})(?![a-z])", re.IGNORECASE) for split, words in NAMES.items()}
+_NAMED = {split: re.compile(rf"(?:{'|'.join(words)})(?![^\W\d_])", re.IGNORECASE) for split, words in NAMES.items()}
 
 Digest = Mapping[str, Mapping[str, Any]]
 """Of each split the number of `examples`, and the `sha256` of what they are, in any order."""
