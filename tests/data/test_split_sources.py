@@ -15,6 +15,11 @@ from narrows.data.hub import load_hub
 from narrows.data.undecoded import Found, Undecoded
 
 
+@pytest.fixture(autouse=True)
+def hub_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path_factory.mktemp("hub"))
+
+
 def write_images(folder, names):
     rng = np.random.default_rng(0)
     for name in names:

@@ -157,8 +157,8 @@ def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, 
         train.flip = settings.flip
     _require_images(splits, readable, settings, skipped)
     digest = {split: digest_of(map(items.mark, items.rows.tolist())) for split, items in readable.items()}
-    if settings.streaming:
-        digest["train"] = {"examples": None, "sha256": None}
+    if isinstance(train, StreamedImages):
+        digest["train"] = train.digest
     summary = _summary(settings, digest, classes, skipped)
     if not quiet:
         logger.info(summary)

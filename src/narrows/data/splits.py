@@ -95,11 +95,12 @@ def differences(before: Digest, now: Digest) -> str | None:
         if old == new:
             continue
         counts = old.get("examples", 0), new.get("examples", 0)
-        told.append(
-            f"{split}: as many examples ({counts[0]:,}), but not the same"
-            if counts[0] == counts[1] and counts[0] is not None
-            else f"{split}: {_number(counts[0])} then, {_number(counts[1])} now"
-        )
+        if counts == (None, None):
+            told.append(f"{split}: another stream")
+        elif counts[0] == counts[1]:
+            told.append(f"{split}: as many examples ({counts[0]:,}), but not the same")
+        else:
+            told.append(f"{split}: {_number(counts[0])} then, {_number(counts[1])} now")
     return "; ".join(told) or None
 
 
