@@ -1,6 +1,8 @@
 import io
 import itertools
+import json
 import os
+import shutil
 from pathlib import Path
 
 import datasets
@@ -9,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from narrows.data import DataError, ImageSettings, StreamedImages, open_images
+from narrows.data import DataError, ImageSettings, StreamedImages, differences, open_images
 from narrows.data import stream as stream_module
 
 NAMES = ["cat", "dog", "eel"]
@@ -307,6 +309,16 @@ def test_a_stream_with_splits_of_its_own(hub):
     data = streamed(hub, validation=0.3, test=0.2)
     assert rows_of(data.test) == [100, 101, 102]
     assert rows_of(data.validation) == rows_of(opened(hub, validation=0.3).validation)
+
+
+def test_a_stream_is_told_from_another(hub, tmp_path_factory):
+    before, folder = streamed(hub), tmp_path_factory.mktemp("copies")
+    shutil.copytree(hub, folder / hub.name)
+    assert differences(before.digest, streamed(folder / hub.name).digest) is None
+    shutil.copytree(hub, folder / "other")
+    assert differences(before.digest, streamed(folder / "other").digest) == "train: another stream"
+    assert "train: another stream" in (differences(before.digest, streamed(hub, test=0.5).digest) or "")
+    assert json.dumps(before.digest)
 
 
 def test_bad_rows_of_a_stream_are_replaced(hub, caplog):

@@ -154,6 +154,7 @@ def test_what_has_changed_is_said_split_by_split(tmp_path):
         ("valley", None),
         ("trainer", None),
         ("testudo", None),
+        ("valérie", None),
         ("my-train", None),
     ],
 )

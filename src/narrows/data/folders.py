@@ -50,8 +50,8 @@ def find_folder(root: Path, files: list[str]) -> Found:
 
     - Folders are splits where their names say so (see `narrows.data.splits.has_splits`), be they at the top or below a
       chain of single folders, as ILSVRC/Data/CLS-LOC/{train,val}; any other folder is one split.
-    - An image's class is the first folder above it within its split. Where every image lies equally deep and more
-      than one level of folders varies, it is their whole path, as animals/cat.
+    - An image's class is the first folder above it within its split, below any that all images share. Where every
+      image lies equally deep and more than one level of folders varies, it is their whole path, as animals/cat.
     - A split without class folders has no labels. A few images beside class folders are passed over.
 
     Args:
@@ -93,17 +93,17 @@ def find_folder(root: Path, files: list[str]) -> Found:
         labels = {split: [] for split in labels}
     classes = sorted({label for group in labels.values() for label in group if label is not None})
     found = {split: _undecoded(root, group, labels[split], classes) for split, group in grouped.items()}
-    return Found(found, classes, foreign, _only_elsewhere(labels))
+    return Found(found, classes, foreign)
 
 
 def _depth_of_splits(images: list[str]) -> int | None:
     """How many folders lie above the splits; None if the source has no splits."""
     folders = [file.split("/")[:-1] for file in images]
-    for depth in range(min(map(len, folders), default=0) + 1):
+    for depth in range(max(map(len, folders), default=0)):
         level = {names[depth] for names in folders if len(names) > depth}
         if has_splits(level):
             return depth
-        if len(level) != 1 or any(len(names) <= depth for names in folders):
+        if len(level) != 1:
             return None
     return None
 
@@ -115,29 +115,19 @@ def _split_at(file: str, depth: int) -> str | None:
 
 def _labels(grouped: dict[str, list[str]], below: int) -> Callable[[str], str | None]:
     """What tells the class of a file, whose folders from number `below` on are those within its split."""
-    folders = [file.split("/")[below:-1] for group in grouped.values() for file in group]
-    levels = [level for level in zip(*folders, strict=False) if len(set(level)) > 1]
-    whole = len(set(map(len, folders))) == 1 and len(levels) > 1
+    every = [file.split("/")[below:-1] for group in grouped.values() for file in group]
+    folders = [names for names in every if names]  # strays above the classes say nothing of them
+    varied = [depth for depth, level in enumerate(zip(*folders, strict=False)) if len(set(level)) > 1]
+    whole = len(set(map(len, folders))) == 1 and len(varied) > 1
+    first = varied[0] if varied else 0
 
     def label_of(file: str) -> str | None:
         own = file.split("/")[below:-1]
         if not own:
             return None
-        return "/".join(own) if whole else own[0]
+        return "/".join(own) if whole else own[first]
 
     return label_of
-
-
-def _only_elsewhere(labels: dict[str, list[str | None]]) -> list[str]:
-    trained = set(labels.get("train", []))
-    others = {split: sorted({str(label) for label in group} - trained) for split, group in labels.items()}
-    if not trained:
-        return []
-    return [
-        f"classes without a training image, only in {split}: {', '.join(names)}"
-        for split, names in others.items()
-        if names
-    ]
 
 
 def _undecoded(root: Path, group: list[str], labels: list[str | None], classes: list[str]) -> Undecoded:
@@ -148,7 +138,7 @@ def _undecoded(root: Path, group: list[str], labels: list[str | None], classes: 
         labels=np.array([codes[label] for label in labels], np.int64) if labels else None,
         open=lambda row: Image.open(paths[row]),
         name=lambda row: str(paths[row]),
-        identity=lambda row: group[row].encode(),
-        mark=lambda row: f"{group[row]}\t{paths[row].stat().st_size}".encode(),
+        identity=lambda row: os.fsencode(group[row]),
+        mark=lambda row: os.fsencode(f"{group[row]}\t{paths[row].stat().st_size}"),
         stamp=lambda: stamp_of(paths),
     )

@@ -15,7 +15,7 @@ from PIL import Image
 
 from narrows.data.errors import DataError
 from narrows.data.settings import ImageSettings
-from narrows.data.splits import split_of
+from narrows.data.splits import NAMES, SPLITS, split_of
 from narrows.data.undecoded import Found, Undecoded
 
 if TYPE_CHECKING:
@@ -35,7 +35,8 @@ class Columns(NamedTuple):
 def load_hub(settings: ImageSettings) -> dict[str, Any]:
     """The splits of a hub set or a local folder or file: `datasets.Dataset`, or `IterableDataset` if streamed.
 
-    A set of a single split is all for training, whatever that is called.
+    A set of a single split is all for training, whatever that is called. Of several whose names tell the same split,
+    the one of just that name is read (`train`, not `train_small`), or else all (`train.100` and `train.360`).
 
     Raises:
         DataError: if it cannot be had, with the reason `datasets` gives, or none of its splits has a usual name.
@@ -53,10 +54,20 @@ def load_hub(settings: ImageSettings) -> dict[str, Any]:
         raise DataError(f"data.source {settings.source} cannot be loaded: {reason}") from error
     if len(loaded) == 1:
         return {"train": next(iter(loaded.values()))}
-    named = {split: part for name, part in loaded.items() if (split := split_of(name)) is not None}
+    named = {split: part for split in SPLITS if (part := _part(loaded, split)) is not None}
     if not named:
         raise DataError(f"data.source {settings.source} has no split to train or test on, only {', '.join(loaded)}")
     return named
+
+
+def _part(loaded: Mapping[str, Any], split: str) -> Any | None:
+    """Return what a set holds of a split, or None."""
+    import datasets
+
+    parts = {name: part for name, part in loaded.items() if split_of(name) == split}
+    plain = [part for name, part in parts.items() if name.lower() in NAMES[split]]
+    found = plain or list(parts.values())
+    return datasets.concatenate_datasets(found) if len(found) > 1 else next(iter(found), None)
 
 
 def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> Columns:
@@ -94,8 +105,13 @@ def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> C
 
 
 def bytes_of(cell: Any) -> bytes:
-    """Return what tells the image or sound of a row from any other: its bytes, or else its path."""
+    """Return what tells the image or sound of a row from any other: its bytes, be they in the row or in a file.
+
+    A row whose bytes cannot be had, which is skipped later, has its path instead.
+    """
     content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if content is None and path is not None and Path(path).is_file():
+        return Path(path).read_bytes()
     return content if isinstance(content, bytes) else repr(path or cell).encode()
 
 

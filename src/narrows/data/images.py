@@ -145,19 +145,20 @@ def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, 
         found = _find(settings)
         for file, reason in found.foreign:
             skipped.add(file, reason)
-        notes, classes = found.notes, found.classes
+        classes = found.classes
         splits = readable = _hold_out(found.splits, settings)
         if chosen := shape or settings.shape:
             size = chosen
         else:
             readable, size = _choose_shape(splits, settings, skipped, quiet)
         images, readable = _decode(readable, size, settings, skipped, quiet)
+        notes = _only_elsewhere(readable, classes)
         train = images.pop("train")
         train.flip = settings.flip
     _require_images(splits, readable, settings, skipped)
     digest = {split: digest_of(map(items.mark, items.rows.tolist())) for split, items in readable.items()}
-    if settings.streaming:
-        digest["train"] = {"examples": None, "sha256": None}
+    if isinstance(train, StreamedImages):
+        digest["train"] = train.digest
     summary = _summary(settings, digest, classes, skipped)
     if not quiet:
         logger.info(summary)
@@ -215,13 +216,26 @@ def _hold_out(splits: dict[str, Undecoded], settings: ImageSettings) -> dict[str
     some = next(iter(splits.values()))
     train = splits.get("train", some.take([]))
     shares = {split: 0.0 if split in splits else getattr(settings, split) for split in ("validation", "test")}
-    held = assigned([train.identity(row) for row in train.rows.tolist()], **shares, seed=settings.split_seed)
+    held = assigned(map(train.identity, train.rows.tolist()), **shares, seed=settings.split_seed)
     if len(train) and not len(held["train"]):
         raise DataError(
             f"data.source {settings.source} holds {len(train)} training images: none is left once data.validation and "
             "data.test are held out; set them to 0, or give more images"
         )
     return {split: splits[split] if split in shares and split in splits else train.take(held[split]) for split in held}
+
+
+def _only_elsewhere(splits: dict[str, Undecoded], classes: list[str]) -> list[str]:
+    """A note for each split with images of classes that training never sees."""
+    labels = {split: set(items.labels.tolist()) for split, items in splits.items() if items.labels is not None}
+    if not (trained := labels.pop("train", set())):
+        return []
+    others = {split: [classes[label] for label in sorted(found - trained)] for split, found in labels.items()}
+    return [
+        f"classes without a training image, only in {split}: {', '.join(names)}"
+        for split, names in others.items()
+        if names
+    ]
 
 
 def _choose_shape(

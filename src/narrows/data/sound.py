@@ -171,7 +171,7 @@ def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings)
     """
     train = splits.get("train", [])
     shares = {split: 0.0 if splits.get(split) else getattr(settings, split) for split in ("validation", "test")}
-    places = assigned([one.identity for one in train], **shares, seed=settings.split_seed)
+    places = assigned((one.identity for one in train), **shares, seed=settings.split_seed)
     if (train or settings.held_out_speakers) and not len(places["train"]):
         raise DataError(
             f"data.source {settings.source} holds {len(train)} training clips: none is left once data.validation, "

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -122,8 +123,8 @@ def _sort(root: Path, files: list[str], settings: SoundSettings, found: FoundSou
             found.foreign.append((str(root / file), f"not in the table of speakers {settings.speaker}"))
         else:
             # Either microphone's recording of the same words.
-            identity = file.replace("_mic2.", "_mic1.").encode() if VCTK.fullmatch(file) else file.encode()
-            recording = Recording(str(root / file), speaker, identity, partial(root.joinpath, file))
+            identity = file.replace("_mic2.", "_mic1.") if VCTK.fullmatch(file) else file
+            recording = Recording(str(root / file), speaker, os.fsencode(identity), partial(root.joinpath, file))
             found.splits.setdefault(split, []).append(recording)
     missing = [root / file for file in table or () if not (root / file).exists()]
     found.foreign += [(str(path), f"in the table {settings.speaker}, but not there") for path in missing]

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 __all__ = [
+    "NAMES",
     "SPLITS",
     "Digest",
     "assigned",
@@ -27,12 +28,13 @@ __all__ = [
 
 SPLITS = ("train", "validation", "test")
 """The splits of every kind of data, in order."""
-NAMES = {
+NAMES: dict[str, tuple[str, ...]] = {
     "train": ("train", "training"),
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "t10k"),
 }
-_NAMED = {split: re.compile(rf"(?:{'|'.join(words)})(?![a-z])", re.IGNORECASE) for split, words in NAMES.items()}
+"""The words that the name of a split is, or begins with."""
+_NAMED = {split: re.compile(rf"(?:{'|'.join(words)})(?![^\W\d_])", re.IGNORECASE) for split, words in NAMES.items()}
 
 Digest = Mapping[str, Mapping[str, Any]]
 """Of each split the number of `examples`, and the `sha256` of what they are, in any order."""
@@ -62,11 +64,11 @@ def uniform_of(identity: bytes, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-def assigned(identities: Sequence[bytes], validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
+def assigned(identities: Iterable[bytes], validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
     """Return the positions of the examples of each split, int64 and rising.
 
     Args:
-        identities: of the examples.
+        identities: of the examples; those of a large set are better made one by one than kept in a list.
         validation: the share to hold out for validation, in expectation.
         test: the share to hold out for the test, in expectation.
         seed: of the choice.
@@ -93,11 +95,12 @@ def differences(before: Digest, now: Digest) -> str | None:
         if old == new:
             continue
         counts = old.get("examples", 0), new.get("examples", 0)
-        told.append(
-            f"{split}: as many examples ({counts[0]:,}), but not the same"
-            if counts[0] == counts[1] and counts[0] is not None
-            else f"{split}: {_number(counts[0])} then, {_number(counts[1])} now"
-        )
+        if counts == (None, None):
+            told.append(f"{split}: another stream")
+        elif counts[0] == counts[1]:
+            told.append(f"{split}: as many examples ({counts[0]:,}), but not the same")
+        else:
+            told.append(f"{split}: {_number(counts[0])} then, {_number(counts[1])} now")
     return "; ".join(told) or None
 
 

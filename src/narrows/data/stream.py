@@ -8,6 +8,7 @@ own part of each batch, so their number changes nothing.
 from __future__ import annotations
 
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Generator, Iterator
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from itertools import islice
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -67,6 +69,14 @@ class StreamedImages:
         """(C, H, W)."""
         assert self.settings.shape is not None
         return self.settings.shape
+
+    @property
+    def digest(self) -> dict[str, Any]:
+        """What is known of the rows without reading them: the set, its columns, and which rows are left out."""
+        local = Path(self.settings.name).expanduser()
+        name = local.name if local.exists() else self.settings.name
+        known = [name, self.settings.config, self.columns, self.length, self.held_out, self.settings.split_seed]
+        return {"examples": None, "sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest()}
 
     def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
         """Training batches from step `start` on, as those of `Images`.

@@ -69,13 +69,11 @@ class Found:
         splits: the images of each split that it has.
         classes: the names of labels 0, 1, ...
         foreign: (file, reason) of what cannot be used.
-        notes: what the user should know of it, a sentence each.
     """
 
     splits: dict[str, Undecoded]
     classes: list[str]
     foreign: list[tuple[str, str]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
 
 
 class Refused(NamedTuple):
