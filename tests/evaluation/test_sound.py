@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from narrows.bottlenecks import Bottleneck, Gaussian, VectorQuantizer
+from narrows.bottlenecks import Bottleneck, Categorical, Gaussian, VectorQuantizer
 from narrows.data import Clips, SoundSpec
 from narrows.errors import NarrowsError
 from narrows.evaluation import in_random_order, log_mel_distance, measure_reconstructions, measure_sound, speakers_of
@@ -181,3 +181,26 @@ def test_reconstructions_are_held_to_the_clips_of_speakers_that_are_known() -> N
     )
     with pytest.raises(NarrowsError, match="no clips of speakers that the model knows"):
         measure_reconstructions(model("strided", quantizer(), ("di",)).eval(), part)
+
+
+def test_the_bits_under_a_learned_prior_are_those_of_the_codes_that_it_is_given() -> None:
+    """Of a categorical posterior the codes are its mode, so the distortion must be the mode's and not a draw's."""
+    measured = model("strided", Categorical(dim=3, codebook_size=CODES)).eval()
+    with torch.no_grad():
+        for parameter in measured.decoder.parameters():
+            parameter.mul_(3)  # so that a latent matters to what is decoded
+    measured.prior = WaveNetPrior(measured.codes_of(2), channels=4, skip_channels=4, stacks=1, layers=2)
+    part = clips(*LENGTHS)
+    log_likelihood = 0.0
+    for number, speaker in enumerate((1, -1)):
+        x = part.clip(number).view(1, 1, -1)
+        z = measured.bottleneck.embed(measured.encode(x))
+        logits = measured.decoder(z, torch.tensor([speaker]))[0].double().log_softmax(0)
+        levels = mu_law_encode(x.view(-1), LEVELS)
+        log_likelihood += sum(logits[levels[t], t].item() for t in range(x.shape[2]))
+    figures = measure_sound(measured, part).figures
+    expected = figures["prior_rate_bits_per_dim"] - log_likelihood / (60 * math.log(2))
+    assert figures["prior_bits_per_dim"] == pytest.approx(expected, rel=1e-5)
+    assert figures["prior_bits_per_dim"] != pytest.approx(
+        figures["prior_rate_bits_per_dim"] + figures["distortion_bits_per_dim"], rel=1e-4
+    )

@@ -8,6 +8,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 
+from narrows.bottlenecks import CodePosterior, Posterior
+from narrows.bottlenecks.posterior import Draw
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.data import Clips
 from narrows.errors import NarrowsError
@@ -64,6 +66,10 @@ def measure_sound(
             totals["distortion_bits_per_dim"] -= evidence.log_likelihood.sum().item()
             if posterior.codes is not None and model.prior is not None:
                 totals["prior_rate_bits_per_dim"] += _prior_rate(model, model.prior, posterior.codes[0], int(speaker))
+                if not isinstance(posterior, CodePosterior):
+                    # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
+                    _, evidence = model.evidence(x, _at_the_mode, speaker.view(1))
+                totals["prior_bits_per_dim"] -= evidence.log_likelihood.sum().item()
             if posterior.codes is not None:
                 codes = posterior.codes.reshape(-1, model.codes.codebooks)
                 clip_counts = count(codes, model.codes.codebook_size).double()
@@ -71,14 +77,17 @@ def measure_sound(
             advance(1)
     model.train(training)
     parts = {name: nats / (clips.lengths.sum().item() * math.log(2)) for name, nats in totals.items()}
-    distortion = parts["distortion_bits_per_dim"]
-    figures = {"bits_per_dim": parts["rate_bits_per_dim"] + distortion, **parts}
+    figures = {"bits_per_dim": parts["rate_bits_per_dim"] + parts["distortion_bits_per_dim"], **parts}
     if "prior_rate_bits_per_dim" in parts:
-        figures["prior_bits_per_dim"] = parts["prior_rate_bits_per_dim"] + distortion
+        figures["prior_bits_per_dim"] += parts["prior_rate_bits_per_dim"]
     figures["bits_per_second"] = parts["rate_bits_per_dim"] * model.sample_rate
     if counts is not None:
         figures |= {name: value.item() for name, value in usage_statistics(counts).items()}
     return Measurement(figures, counts, {})
+
+
+def _at_the_mode(posterior: Posterior) -> Draw:
+    return posterior.draw()._replace(z=posterior.mode.unsqueeze(0))
 
 
 def _prior_rate(model: SoundAutoencoder, prior: Prior, codes: torch.Tensor, speaker: int) -> float:

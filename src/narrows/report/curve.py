@@ -135,8 +135,8 @@ def _text(
         return f"{text} There is no Fréchet distance: it takes labels to learn features from, and more test images."
     return (
         f"{text} The Fréchet distances are of {compared:,} images to as many of the test split, in the features of a "
-        f"small classifier of these data ({accuracy:.1%} of the test images told right): they compare these models "
-        "with each other alone."
+        f"small classifier of these data ({accuracy:.1%} of the test images told right): they compare these "
+        "models with each other alone."
     )
 
 
