@@ -33,7 +33,6 @@ import random
 import shutil
 import sys
 import tempfile
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
