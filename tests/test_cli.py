@@ -30,7 +30,16 @@ def size_of(path: Path) -> tuple[int, int]:
 
 def test_a_run_leaves_what_it_promises(trained: Path) -> None:
     names = {entry.name for entry in trained.iterdir()}
-    assert names == {"recipe.yaml", "metrics.jsonl", "tensorboard", "checkpoints", "model", "report.html", "prior"}
+    assert names == {
+        "recipe.yaml",
+        "data.json",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "model",
+        "report.html",
+        "prior",
+    }
     rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] == "train"] == list(range(1, 13))
     assert {row["step"] for row in rows if row["split"] == "validation"} == {6, 12}
@@ -179,12 +188,12 @@ def test_a_corrupt_file_is_skipped_by_name_or_with_strict_stops_the_run(
     for index, pixels in enumerate(open_images(ImageSettings()).train.pixels[:50]):
         Image.fromarray(pixels[0]).save(folder / f"{index:02}.png")
     (folder / "broken.png").write_bytes((folder / "00.png").read_bytes()[:60])
-    command = ["train", str(tiny), "--data", str(folder)]
+    command = ["train", str(tiny), "--data", str(folder), "--data.validation=0.1"]
     assert main([*command, "--out", str(tmp_path / "strict"), "--strict"]) == 1
     assert "broken.png" in capsys.readouterr().err
     assert not (tmp_path / "strict").exists()
     assert main([*command, "--out", str(tmp_path / "run")]) == 0
-    assert "1 files of" in caplog.text
+    assert "files skipped: 1" in caplog.text
     assert "broken.png" in caplog.text
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
     if overrides and not options.overridable:
         options.parser.error(f"unrecognised arguments: {' '.join(overrides)}")
     try:
-        with trusted_code(options.trust_code):
+        with trusted_code(options.trust_code), _messages():
             options.run(options, overrides)
     except NarrowsError as error:
         return _fail(str(error), 1)
@@ -42,6 +44,20 @@ def main(arguments: list[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("interrupted; continue a training run with --resume", 130)
     return 0
+
+
+@contextmanager
+def _messages() -> Iterator[None]:
+    """Show what the package logs, such as how data were read, on standard error."""
+    logger, handler = logging.getLogger("narrows"), logging.StreamHandler()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _fail(message: str, status: int) -> int:
@@ -82,8 +98,8 @@ def _prior(options: argparse.Namespace, overrides: list[str]) -> None:
     _say(f"[bold]{run.prior.path}[/]: {run.report}")
 
 
-def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
-    figures = commands.evaluate(
+def _evaluate(options: argparse.Namespace, overrides: list[str]) -> None:
+    done = commands.evaluate(
         options.folder,
         options.data,
         options.split,
@@ -91,12 +107,17 @@ def _evaluate(options: argparse.Namespace, _: list[str]) -> None:
         options.limit,
         options.phonemes,
         options.reconstruct,
+        overrides,
     )
+    _say(f"[bold]{escape(done.measured_on)}[/]")
+    if done.changed is not None:
+        _say(f"[bold yellow]The data are not those of the training:[/] {escape(done.changed)}")
     table = Table("figure", "value", box=None, header_style="bold")
     table.columns[1].justify = "right"
-    for name, value in figures.items():
+    for name, value in done.figures.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value))
     _say(table)
+    _say(f"written to {escape(str(done.path))}")
 
 
 def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
@@ -350,14 +371,18 @@ def _parser() -> argparse.ArgumentParser:
     interpolate.add_argument("--steps", type=_positive, default=9, help="how many images, the ends included (9)")
     picture(interpolate, "interpolation")
 
-    evaluate = command("evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data")
+    evaluate = command(
+        "evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data", overridable=True
+    )
     folder(evaluate)
     evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
     evaluate.add_argument(
-        "--split", choices=["train", "validation", "test", "unheard"], default="test", help="unheard: of sound (test)"
+        "--split",
+        choices=["train", "validation", "test", "unheard", "all"],
+        help="unheard: sound only (the test split of the run's own data, all of a SOURCE)",
     )
     evaluate.add_argument("--samples", type=_positive, help="of images: S of the importance-weighted bound (64)")
-    evaluate.add_argument("--limit", type=_positive, help="measure the first LIMIT examples only")
+    evaluate.add_argument("--limit", type=_positive, help="measure a random LIMIT of the examples")
     evaluate.add_argument(
         "--phonemes", type=Path, metavar="TABLE", help="of sound: also tell which phonemes the codes stand for"
     )

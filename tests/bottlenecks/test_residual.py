@@ -140,7 +140,7 @@ def test_losses_and_their_gradients_by_hand() -> None:
     # First stage (1 + 9) / 2, second (0 + 1) / 2.
     assert {name: loss.item() for name, loss in posterior.losses.items()} == {"codebook": 5.5, "commitment": 2.75}
     assert {name: figure.item() for name, figure in posterior.statistics.items()} == pytest.approx(
-        {"perplexity": 2, "usage": 1}
+        {"perplexity": 2, "usage": 1, "nonfinite": 0}
     )
 
     _, _, loss = posterior

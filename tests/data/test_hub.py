@@ -188,8 +188,13 @@ def test_a_folder_of_images_by_way_of_datasets(tmp_path):
 def test_splits_without_training(tmp_path):
     table(tmp_path / "test-0.parquet")
     table(tmp_path / "validation-0.parquet")
-    with pytest.raises(DataError, match="has no split 'train'; its splits are validation, test"):
-        opened(tmp_path)
+    data = opened(tmp_path)
+    assert (len(data.train), len(data.validation), len(data.test)) == (0, 10, 10)
+    assert len(data.all) == 20
+    with pytest.raises(DataError, match="only 0 examples to train on"):
+        data.train.batches(1, seed=0)
+    with pytest.raises(DataError, match="has no training split to stream, only validation, test"):
+        opened(f"hf:{tmp_path}", streaming=True, size=4, channels=1)
 
 
 # Streams
@@ -263,27 +268,45 @@ def test_the_processes_share_the_batch_of_a_stream(hub):
 
 
 @pytest.mark.parametrize("length", [20, None])
-def test_the_first_rows_of_a_stream_are_held_out(length, hub, monkeypatch):
-    validation = 2 if length else 3
+def test_a_stream_holds_rows_out_by_their_bytes(length, hub):
     if length is not None:
         describe(hub, length)
-    else:
-        monkeypatch.setattr(stream_module, "HELD_OUT", 3)
-    data = streamed(hub, validation=0.1, test=0.2)
-    assert rows_of(data.validation) == list(range(validation))
-    assert rows_of(data.test) == list(range(validation, 6))
-    assert data.test.labels.tolist() == [row % 3 for row in range(validation, 6)]
-    assert data.train.length == (length and 14)
-    rows = torch.cat([pixels[:, 0, 0, 0] for pixels, _ in first(data.train, 7, batch_size=2)])
-    assert sorted(rows.tolist()) == list(range(6, 20))
+    settings = {"validation": 0.2, "test": 0.3}
+    data, whole = streamed(hub, **settings), opened(hub, **settings)
+    held = [*rows_of(data.validation), *rows_of(data.test)]
+    assert rows_of(data.validation) == rows_of(whole.validation)
+    assert rows_of(data.test) == rows_of(whole.test)
+    assert data.test.labels.tolist() == [row % 12 % 3 for row in rows_of(data.test)]
+    assert 0 < len(held) < 20
+    rows = torch.cat([pixels[:, 0, 0, 0] for pixels, _ in first(data.train, 20 - len(held), batch_size=1)])
+    assert sorted([*rows.tolist(), *held]) == list(range(20))
+    following = first(data.train, 3 * (20 - len(held)), batch_size=1)
+    for start in (1, len(following) // 2, len(following) - 1):
+        assert same(first(data.train, len(following) - start, batch_size=1, start=start), following[start:])
+
+
+def test_rows_added_before_others_move_none_of_a_streams_splits(hub):
+    settings = {"validation": 0.2, "test": 0.3}
+    before = streamed(hub, **settings)
+    table(hub / "train-00000-of-00003.parquet", 9, first=100)
+    after = streamed(hub, **settings)
+    for part in ("validation", "test"):
+        kept = [row for row in rows_of(getattr(after, part)) if row < 100]
+        assert kept == rows_of(getattr(before, part))
+
+
+def test_only_so_many_rows_of_a_stream_are_searched_and_held_out(hub, monkeypatch):
+    monkeypatch.setattr(stream_module, "HELD_OUT", 2)
+    assert len(streamed(hub, validation=0.5).validation) == 2
+    monkeypatch.setattr(stream_module, "SEARCHED", 1)
+    assert len(streamed(hub, validation=0.98).validation) == 1
 
 
 def test_a_stream_with_splits_of_its_own(hub):
     table(hub / "test-00000-of-00001.parquet", 3, first=100)
-    describe(hub, 20)
-    data = streamed(hub, validation=0.1, test=0.2)
+    data = streamed(hub, validation=0.3, test=0.2)
     assert rows_of(data.test) == [100, 101, 102]
-    assert rows_of(data.validation) == [0, 1]
+    assert rows_of(data.validation) == rows_of(opened(hub, validation=0.3).validation)
 
 
 def test_bad_rows_of_a_stream_are_replaced(hub, caplog):
@@ -310,15 +333,17 @@ def test_a_stream_shorter_than_described(hub):
     with pytest.raises(DataError, match="streamed 20 rows, but its description says 25"):
         first(data.train, 10)
     (hub / "README.md").unlink()
-    with pytest.raises(DataError, match=r"streams no row to train on: data\.validation and data.test hold out"):
-        first(streamed(hub, validation=0.1).train, 1)
+    with pytest.raises(DataError, match="streams no row to train on, of 20 rows"):
+        first(streamed(hub, validation=0.6, test=0.6).train, 1)
 
 
 @pytest.mark.skipif("NARROWS_DATA" not in os.environ, reason="NARROWS_DATA does not name the folder of real sets")
 def test_cifar10():
     source = Path(os.environ["NARROWS_DATA"]) / "cifar10"
     data = opened(source, validation=0.05, size=32, channels=3)
-    assert (len(data.train), len(data.validation), len(data.test)) == (47500, 2500, 5000)
+    assert len(data.train) + len(data.validation) == 50000
+    assert abs(len(data.validation) - 2500) < 200
+    assert len(data.test) == 5000
     counts = np.bincount(np.concatenate([data.train.labels, data.validation.labels]))
     assert counts.tolist() == [5000] * 10
     assert data.classes[:2] == ["airplane", "automobile"]

@@ -36,7 +36,7 @@ def by_bytes(images):
 def test_digits_are_those_of_scikit_learn():
     data = open_images(ImageSettings())
     parts = [data.train, data.validation, data.test]
-    assert [len(part) for part in parts] == [1617, 90, 90]
+    assert [len(part) for part in parts] == [1612, 92, 93]
     assert data.shape == (1, 8, 8)
     assert data.classes == list("0123456789")
     ours = {(pixels.tobytes(), label) for part in parts for pixels, label in zip(part.pixels, part.labels, strict=True)}
@@ -58,7 +58,6 @@ def test_held_out_shares(write, folder):
     train, validation, test = parts()
     assert sorted(train + validation + test) == list(range(20))
     assert train == sorted(train)
-    assert (len(validation), len(test)) == (2, 5)
     assert parts(size=4) == [train, validation, test]
     assert parts(split_seed=1)[2] != test
 
@@ -98,7 +97,8 @@ def test_images_outside_classes_leave_a_split_unlabelled(write, folder):
     write("1.png")
     assert (opened(folder).train.labels, opened(folder).classes) == (None, [])
     write("a/2.png")
-    assert opened(folder).train.labels is None
+    data = opened(folder)
+    assert (data.train.labels, data.classes, len(data.train)) == (None, [], 2)
 
 
 def test_a_single_image(write, folder):
@@ -185,7 +185,7 @@ def test_bad_files_are_named_and_skipped(settings, damaged, folder, caplog):
     reasons = dict(data.skipped)
     assert set(reasons) == {str(folder / file) for file in damaged}
     assert all(reason in reasons[str(folder / file)] for file, reason in damaged.items())
-    assert "3 files of" in caplog.text
+    assert "files skipped: 3" in caplog.text
     assert str(folder / "b/junk.jpg") in caplog.text
 
 
@@ -236,7 +236,7 @@ def test_a_missing_or_empty_source(folder):
 def test_nothing_left_to_train_on(write, folder):
     write("1.png")
     with pytest.raises(DataError, match=r"holds 1 training images: none is left once data\.validation and data\.test"):
-        opened(folder, validation=0.05)
+        opened(folder, validation=0.99)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from narrows.networks.mlp import MLPDecoder, MLPEncoder
 
 @pytest.fixture(scope="module")
 def images() -> Images:
-    return open_images(ImageSettings()).test.first(30)
+    return open_images(ImageSettings()).test.subset(30)
 
 
 def test_the_figures_are_those_of_each_image_alone(trained: Path, images: Images) -> None:
@@ -63,4 +63,4 @@ def test_sampled_codes_have_an_importance_weighted_bound_and_others_none(trained
 
 def test_no_images_are_an_error(trained: Path, images: Images) -> None:
     with pytest.raises(NarrowsError, match="split of the data is empty"):
-        measure(narrows.load(trained), images.first(0))
+        measure(narrows.load(trained), images.subset(0))

@@ -112,7 +112,7 @@ def test_colour_images_of_any_size_have_features(size: tuple[int, int]) -> None:
 def test_measuring_leaves_the_network_alone(data: ImageData) -> None:
     network = FeatureNetwork(1, 10).train()
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    frechet_distance(network, data.test, data.train.first(100))
+    frechet_distance(network, data.test, data.train.subset(100))
     accuracy(network, data.test)
     assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
 
@@ -123,12 +123,12 @@ def test_what_cannot_be_measured_is_an_error(network: FeatureNetwork, data: Imag
         train_features(unlabelled, 0)
     with pytest.raises(NarrowsError, match="at least two classes"):
         train_features(data.train, 1)
-    for images in (unlabelled, data.test.first(0)):
+    for images in (unlabelled, data.test.subset(0)):
         with pytest.raises(NarrowsError, match="labelled images"):
             accuracy(network, images)
     with pytest.raises(NarrowsError, match=r"64 real images.* at least 65"):
-        frechet_distance(network, data.train.first(64), data.train)
+        frechet_distance(network, data.train.subset(64), data.train)
     with pytest.raises(NarrowsError, match=r"64 samples.* at least 65"):
-        frechet_distance(network, data.train, data.train.first(64))
+        frechet_distance(network, data.train, data.train.subset(64))
     with pytest.raises(NarrowsError, match="not finite"):
-        frechet_distance(network, data.train.first(65), torch.full((65, 1, 8, 8), torch.nan))
+        frechet_distance(network, data.train.subset(65), torch.full((65, 1, 8, 8), torch.nan))

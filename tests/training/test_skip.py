@@ -99,7 +99,7 @@ def test_a_few_infinite_losses_are_skipped_and_many_end_the_run(tmp_path: Path, 
     run = RunFolder(tmp_path)
     run.write_recipe("")
     task = Infinite(10, count)
-    arguments = (lambda step: Nothing(), dict, lambda: None, settings, run, "test")
+    arguments = (lambda step: Nothing(), dict, lambda: None, lambda: None, settings, run, "test")
     if diverges:
         with pytest.raises(DivergedError):
             train(make_accelerator(settings), task, *arguments)

@@ -25,6 +25,7 @@ __all__ = [
     "KMeansStart",
     "LearntCodebook",
     "RestartUnused",
+    "is_finite",
     "lookup",
     "nearest",
 ]
@@ -73,17 +74,22 @@ def nearest(tokens: Tensor, points: Tensor) -> Tensor:
     return codes.clamp_max_(size - 1)  # a token that is not finite may have met the padding
 
 
+def is_finite(tokens: Tensor) -> Tensor:
+    """Return which tokens [n, M, dim] are finite, bool [n, M]; one whose sum overflows counts as one that is not."""
+    return tokens.sum(2).isfinite()
+
+
 def lookup(points: Tensor, codes: Tensor) -> Tensor:
     """The points [n, M, dim] of codes [n, M] in M codebooks [M, K, dim]."""
     return F.embedding(_rows(codes, points.shape[1]), points.flatten(0, 1))
 
 
 def _sums(tokens: Tensor, codes: Tensor, size: int) -> Tensor:
-    """The sum of the tokens of each code over the global batch, [M, K, dim]."""
+    """The sum of the tokens of each code over the global batch, [M, K, dim]; tokens of code K are left out."""
     codebooks, dim = tokens.shape[1:]
-    sums = tokens.new_zeros(codebooks * size, dim)
-    sums.index_add_(0, _rows(codes, size).flatten(), tokens.flatten(0, 1))
-    return global_sum(sums).view(codebooks, size, dim)
+    sums = tokens.new_zeros(codebooks * (size + 1), dim)
+    sums.index_add_(0, _rows(codes, size + 1).flatten(), tokens.flatten(0, 1))
+    return global_sum(sums).view(codebooks, size + 1, dim)[:, :size]
 
 
 def _rows(codes: Tensor, size: int) -> Tensor:
@@ -127,12 +133,23 @@ class Codebook(nn.Module):
         return tokens
 
     def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """What the optimiser has to minimise for the vectors to be learnt, by name."""
+        """Return what the optimiser has to minimise for the vectors to be learned, by name.
+
+        Args:
+            tokens: [n, M, dim].
+            codes: [n, M]; K stands for a token that is not finite.
+        """
         return {}
 
     @torch.no_grad()
     def observe(self, tokens: Tensor, codes: Tensor, counts: Tensor) -> None:
-        """Take in a training batch: this process's tokens [n, M, dim] and codes [n, M], the global counts [M, K]."""
+        """Learn from a training batch.
+
+        Args:
+            tokens: of this process, [n, M, dim].
+            codes: of this process, [n, M]; K stands for a token that is not finite, of which nothing is learned.
+            counts: of the global batch, [M, K].
+        """
         self.steps += 1
         self.idle.add_(1).masked_fill_(counts > 0, 0)
 
@@ -143,11 +160,13 @@ class Codebook(nn.Module):
         self.idle[book, codes] = 0
 
     def place_at_tokens(self, chosen: Tensor, tokens: Tensor) -> None:
-        """Place the codes `chosen` [M, K] at distinct tokens drawn from the global batch, as far as these go round."""
+        """Place the codes `chosen` [M, K] at distinct finite tokens of the global batch, as far as these go round."""
         for book, row in enumerate(chosen):
             codes = row.nonzero().squeeze(1)
             if len(codes):
-                drawn = global_rows(tokens[:, book], len(codes), seed=int(self.steps) * len(chosen) + book)
+                rows = tokens[:, book]
+                rows = rows[is_finite(tokens)[:, book]]
+                drawn = global_rows(rows, len(codes), seed=int(self.steps) * len(chosen) + book)
                 self.place(book, codes[: len(drawn)], drawn)
 
 
@@ -167,8 +186,12 @@ class LearntCodebook(Codebook):
         self.vectors = nn.Parameter(vectors)
 
     def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """The codebook loss, the mean over latents of the squared distance."""
-        return {"codebook": (lookup(self.points, codes) - tokens.detach()).square().sum() / max(codes.numel(), 1)}
+        """The codebook loss, the mean over latents of the squared distance; those of tokens not finite are 0."""
+        counted = (codes < self.size).unsqueeze(2)
+        found = lookup(self.points, codes.clamp_max(self.size - 1))
+        # The difference must be 0, and not only its square: the gradient of NaN times 0 is NaN.
+        targets = torch.where(counted, tokens.detach(), found.detach())
+        return {"codebook": (found - targets).square().sum() / max(codes.numel(), 1)}
 
 
 class EMACodebook(Codebook):
@@ -269,8 +292,9 @@ class KMeansStart(CodebookCare):
         if codebook.steps >= self.batches:
             return
         codebook.place_at_tokens(codebook.idle == codebook.steps, tokens)
+        finite = is_finite(tokens)
         for _ in range(self.iterations):
-            codes = nearest(tokens, codebook.points)
+            codes = nearest(tokens, codebook.points).masked_fill(~finite, codebook.size)
             counts = global_sum(count(codes, codebook.size))
             means = _sums(tokens, codes, codebook.size) / counts.unsqueeze(2)
             for book, used in enumerate(counts > 0):

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping
 from math import log
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import register_pytree_node
 
 from narrows.errors import NarrowsError
 
@@ -56,34 +56,80 @@ class Posterior(ABC):
         """Draw `samples` latents (S) of each example; gradients flow through z wherever the pathwise one exists."""
 
 
-@dataclass(kw_only=True)
-class CodePosterior(Posterior):
-    """A posterior with all its mass on one code per latent; unpacks as (z, codes, total of the losses).
+class _Quantised(NamedTuple):
+    z: Tensor
+    codes: Tensor
+    loss: Tensor
+
+
+class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
+    """A posterior with all its mass on one code per latent: the tuple (z, codes, loss), and what it is made of.
+
+    It is a pytree, and a named tuple to whoever does not know it, so that parallel wrappers and hooks see its tensors.
 
     Attributes:
         z: the latents, [B, C, *grid], with the straight-through gradient to the features.
         codes: [B, *grid], or [B, *grid, M] with M > 1 codebooks.
+        loss: the total of the losses, a scalar.
         losses: "commitment", and "codebook" if the codebook is learnt by its loss.
         statistics: "perplexity" and "usage" (share of codes in use) of the batch, averaged over the codebooks; of the
-            global batch while the codebook learns, else of this process's own.
+            global batch while the codebook learns, else of this process's own; "nonfinite", how many of its tokens are
+            NaN or infinite.
         codebook_size: K.
+
+    Args:
+        z: the latents.
+        codes: their codes.
+        loss: the total of the losses; None sums them.
+        losses: by name; None where only their total is known.
+        statistics: by name.
+        codebook_size: K; 0 where it is not known, as in a copy that a wrapper made of the tuple alone.
     """
 
-    z: Tensor
-    codes: Tensor
-    losses: dict[str, Tensor]
-    statistics: dict[str, Tensor]
+    def __new__(
+        cls,
+        z: Tensor,
+        codes: Tensor,
+        loss: Tensor | None = None,
+        losses: dict[str, Tensor] | None = None,
+        statistics: dict[str, Tensor] | None = None,
+        codebook_size: int = 0,
+    ) -> CodePosterior:
+        """Make the tuple; the rest are its attributes."""
+        if loss is None:
+            loss = sum((losses or {}).values(), start=torch.zeros((), device=z.device))
+        posterior = super().__new__(cls, z, codes, loss)
+        posterior.losses = {"loss": loss} if losses is None else losses
+        posterior.statistics = statistics or {}
+        posterior.codebook_size = codebook_size
+        return posterior
+
     codebook_size: int
 
-    def __iter__(self) -> Iterator[Tensor]:
-        yield self.z
-        yield self.codes
-        yield sum(self.losses.values(), start=torch.zeros((), device=self.z.device))
+    # DataParallel looks for a named tuple's fields; PyTorch's pytree would take a tuple of them for the whole of it.
+    _fields: ClassVar[list[str]] = ["z", "codes", "loss"]  # type: ignore[assignment,misc]
+
+    @classmethod
+    def _make(cls, parts: Iterable[Tensor]) -> CodePosterior:  # type: ignore[override]
+        """Return the posterior of a tuple (z, codes, loss) alone."""
+        z, codes, loss = parts
+        return cls(z, codes, loss)
+
+    def _replace(self, **changes: Any) -> CodePosterior:
+        """Return a copy with other elements of the tuple."""
+        return CodePosterior(
+            **{**self._asdict(), **changes},
+            losses=self.losses,
+            statistics=self.statistics,
+            codebook_size=self.codebook_size,
+        )
 
     @property
     def rate(self) -> Tensor:
         """N log K of each example in nats under the uniform prior, [B]."""
         batch, *latents = self.codes.shape
+        if not self.codebook_size:
+            raise NarrowsError("a copy of the tuple (z, codes, loss) alone does not know its codebook_size: no rate")
         return self.z.new_full((batch,), torch.Size(latents).numel() * log(self.codebook_size), dtype=torch.float32)
 
     @property
@@ -95,6 +141,19 @@ class CodePosterior(Posterior):
         """The one latent `samples` times over: log q = 0, log p = -N log K."""
         log_p = -self.rate.expand(samples, -1)
         return Draw(self.z.expand(samples, *self.z.shape), torch.zeros_like(log_p), log_p, self.rate)
+
+
+def _flattened(posterior: CodePosterior) -> tuple[list[Any], int]:
+    z, codes, loss = posterior
+    return [z, codes, loss, posterior.losses, posterior.statistics], posterior.codebook_size
+
+
+def _unflattened(parts: Iterable[Any], codebook_size: int) -> CodePosterior:
+    z, codes, loss, losses, statistics = parts
+    return CodePosterior(z, codes, loss, losses, statistics, codebook_size)
+
+
+register_pytree_node(CodePosterior, _flattened, _unflattened, serialized_type_name="narrows.bottlenecks.CodePosterior")
 
 
 class SampledPosterior(Posterior):

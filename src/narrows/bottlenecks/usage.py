@@ -9,9 +9,18 @@ __all__ = ["count", "perplexity", "usage_statistics"]
 
 
 def count(codes: Tensor, size: int) -> Tensor:
-    """How many tokens of this process have each code: [n, M] codes in [0, K = `size`) -> [M, K], float32."""
+    """Count the tokens of this process by their codes.
+
+    Args:
+        codes: [n, M], in [0, K); K stands for a token that does not count.
+        size: K.
+
+    Returns:
+        [M, K], float32.
+    """
     ones = torch.ones((), device=codes.device).expand(codes.T.shape)
-    return torch.zeros(codes.shape[1], size, device=codes.device).scatter_add_(1, codes.T, ones)
+    counts = torch.zeros(codes.shape[1], size + 1, device=codes.device).scatter_add_(1, codes.T, ones)
+    return counts[:, :size].contiguous()  # as sums over processes need it
 
 
 def perplexity(counts: Tensor) -> Tensor:

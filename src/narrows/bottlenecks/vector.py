@@ -6,15 +6,14 @@ A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Lea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 
-from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, lookup, nearest
+from narrows.bottlenecks.codebook import Codebook, CodebookCare, EMACodebook, is_finite, lookup, nearest
 from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck
+from narrows.bottlenecks.recomputation import PointsInUse, is_recomputation
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
@@ -25,21 +24,30 @@ __all__ = ["FactorizedQuantizer", "VectorQuantizer"]
 class _Quantise(torch.autograd.Function):
     """Points e in place of tokens z, and the sum of ||z - sg[e]||^2, with both gradients in one pass over the tokens.
 
-    It is the residual z - e that is kept for the backward pass, so that the result may be changed in place.
+    The residual z - e is kept for the backward pass, so that the result may be changed in place. It is an output too,
+    whose gradient is that of z: so the backward pass can be differentiated again.
     """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, points: Tensor, codes: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, tokens: Tensor, points: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         quantised = lookup(points, codes)
         residual = tokens - quantised
         ctx.save_for_backward(residual)
-        return quantised, torch.dot(residual.flatten(), residual.flatten())
+        ctx.set_materialize_grads(False)
+        return quantised, torch.dot(residual.flatten(), residual.flatten()), residual
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, d_quantised: Tensor, d_error: Tensor) -> tuple[Tensor, None, None]:
+    def backward(
+        ctx: Any, d_quantised: Tensor | None, d_error: Tensor | None, d_residual: Tensor | None
+    ) -> tuple[Tensor | None, None, None]:
         (residual,) = ctx.saved_tensors
-        return torch.addcmul(d_quantised, residual, d_error, value=2), None, None
+        gradient = d_quantised
+        if d_error is not None:
+            twice = 2 * d_error * residual if gradient is None else None
+            gradient = twice if gradient is None else torch.addcmul(gradient, residual, d_error, value=2)
+        if d_residual is not None:
+            gradient = d_residual if gradient is None else gradient + d_residual
+        return gradient, None, None
 
 
 class VectorQuantizer(DiscreteBottleneck):
@@ -85,6 +93,7 @@ class VectorQuantizer(DiscreteBottleneck):
         self.codebook = codebook(codebooks, codebook_size, dim)
         self.care = tuple(care)
         self.frozen = False
+        self._in_use = PointsInUse()
 
     def freeze(self) -> None:
         """Stop the codebook from learning for good, in training mode too."""
@@ -101,6 +110,20 @@ class VectorQuantizer(DiscreteBottleneck):
             )
         with torch.autocast(features.device.type, enabled=False):
             return self._quantise(features)
+
+    def get_extra_state(self) -> Tensor:
+        """Return whether the codebook is frozen, as part of the saved state."""
+        return torch.tensor(self.frozen)
+
+    def set_extra_state(self, state: Tensor) -> None:
+        """Freeze the codebook if it was frozen when the state was saved."""
+        if state:
+            self.freeze()
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        # States saved before freezing was part of them.
+        state_dict.setdefault(f"{prefix}_extra_state", torch.tensor(False))
+        super()._load_from_state_dict(state_dict, prefix, *others)
 
     def embed(self, codes: Tensor) -> Tensor:
         """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
@@ -122,18 +145,23 @@ class VectorQuantizer(DiscreteBottleneck):
         tokens = channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float()
         tokens = self.codebook.project(tokens)
         data = tokens.detach()
-        learning = self.training and not self.frozen
+        learning = self.training and not self.frozen and not is_recomputation()
         if learning:
             for care in self.care:
                 care(self.codebook, data)
-        points = self.codebook.points.detach()
+        points = self._points(data, learning)
         codes = nearest(data, points)
-        counts = count(codes, self.codebook_size)
-        quantised, error = _Quantise.apply(tokens, points, codes)
-        losses = self.codebook.losses(data, codes)
+        finite = is_finite(data)
+        # Nothing is learned of a token that is not finite: it has a code of its own, one beyond the last.
+        counted = codes.masked_fill(~finite, self.codebook_size)
+        counts = count(counted, self.codebook_size)
+        quantised, error, _ = _Quantise.apply(tokens, points, codes)
+        losses = self.codebook.losses(data, counted)
         losses["commitment"] = error * (self.commitment / max(codes.numel(), 1))
         if learning:
-            self.codebook.observe(data, codes, global_sum(counts))
+            counts = global_sum(counts)
+            self.codebook.observe(data, counted, counts)
+        statistics = {**usage_statistics(counts), "nonfinite": (~finite).float().sum()}
 
         z = quantised.view(channels_last.shape).movedim(-1, 1).to(features.dtype)
         if features.is_contiguous():  # else channels last, as the tokens are: either way z is laid out as the features
@@ -141,9 +169,15 @@ class VectorQuantizer(DiscreteBottleneck):
         if self.codebooks == 1:
             codes = codes.squeeze(1)
         codes = codes.view(*channels_last.shape[:-1], *codes.shape[1:])
-        return CodePosterior(
-            z=z, codes=codes, losses=losses, statistics=usage_statistics(counts), codebook_size=self.codebook_size
-        )
+        return CodePosterior(z, codes, losses=losses, statistics=statistics, codebook_size=self.codebook_size)
+
+    def _points(self, tokens: Tensor, learning: bool) -> Tensor:
+        """The points to quantise `tokens` with: in a recomputation those of the pass that it repeats."""
+        recalled = self._in_use.recall(tokens) if self.training and is_recomputation() else None
+        points = self.codebook.points.detach() if recalled is None else recalled
+        if learning:
+            self._in_use.remember(tokens, points)
+        return points
 
 
 class FactorizedQuantizer(DiscreteBottleneck):
@@ -169,7 +203,7 @@ class FactorizedQuantizer(DiscreteBottleneck):
     def forward(self, features: Tensor) -> CodePosterior:
         """Quantise features [B, `features`, *grid]."""
         posterior = self.quantizer(_channelwise(self.down, features))
-        return replace(posterior, z=_channelwise(self.up, posterior.z))
+        return posterior._replace(z=_channelwise(self.up, posterior.z))
 
     def embed(self, codes: Tensor) -> Tensor:
         """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""

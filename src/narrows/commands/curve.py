@@ -89,7 +89,7 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
         raise NarrowsError(f"every run in {out} diverged: set a lower --training.learning_rate, or training.clip_norm")
 
     measure_trials(list(kept.values()), examples, 1, sweep.limit, out, at_once)
-    test = data.test.first(min(examples, SAMPLED))
+    test = data.test.subset(min(examples, SAMPLED))
     features = _features(data, len(test))
     with progress("sample", len(kept), "models") as meter:
         points = []

@@ -96,7 +96,7 @@ class _OfImages(Modality):
     ) -> dict[str, float]:
         figures = measure(model, part).figures
         if settings.gradient_draws:
-            pixels = torch.from_numpy(part.pixels[: settings.batch_size].copy())
+            pixels = torch.from_numpy(part.subset(settings.batch_size).pixels)
             x = to_unit(pixels.to(next(model.parameters()).device))
             figures |= gradient_noise(model, estimator, x, settings.gradient_draws)
         return figures

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
 from narrows.commands.generate import refuse_steering
-from narrows.commands.source import open_run, open_run_data
+from narrows.commands.source import open_run, open_run_data, what_changed
 from narrows.data import SoundData, write_sound
 from narrows.data.sound import CLIPPED
 from narrows.data.sound_files import decode_sound
@@ -68,10 +68,12 @@ def reconstruct_sounds(
         originals = [_heard(file, model.sample_rate) for file in files]
         speakers = [speaker_number(model, speaker)] * len(files)
     else:
-        data = open_run_data(open_run(folder))
+        run = open_run(folder)
+        data = open_run_data(run, model)
+        what_changed(run, data)
         if not isinstance(data, SoundData):
             raise NarrowsError(f"the data of {folder} are not sound any more")
-        clips = data.test.first(SHOWN)
+        clips = data.test.subset(SHOWN)
         files = [Path(name) for name in clips.names]
         originals = [clips.clip(index) for index in range(len(clips))]
         speakers = (

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
 
+from narrows.atomic import whole_file
 from narrows.config import resolve_training
-from narrows.data import ImageData, SoundData, open_data
+from narrows.data import ImageData, SoundData, differences, open_data
+from narrows.errors import NarrowsError
+from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import fetch, is_on_hub
 from narrows.training.run import RunFolder
 
-__all__ = ["open_run", "open_run_data", "placed", "source_override"]
+__all__ = ["open_run", "open_run_data", "placed", "record_data", "source_override", "what_changed"]
+
+logger = logging.getLogger(__name__)
 
 
 def open_run(folder: str) -> RunFolder:
@@ -23,16 +31,61 @@ def open_run(folder: str) -> RunFolder:
     return RunFolder(fetch(folder), Path("runs") / folder.replace("/", "--") if is_on_hub(folder) else None)
 
 
-def open_run_data(run: RunFolder, source: str | None = None) -> ImageData | SoundData:
-    """Open the data of a run with its own settings; `source` replaces the place they come from.
+def open_run_data(
+    run: RunFolder, model: Autoencoder, source: str | None = None, overrides: Sequence[str] = ()
+) -> ImageData | SoundData:
+    """Open the data of a run, or another source in the same way, as its model reads them.
+
+    Args:
+        run: whose settings of the data are used.
+        model: the run's; images are scaled and cropped to its size and channels.
+        source: another source; None for the run's.
+        overrides: of settings of the data, such as `--data.image_column=picture`.
 
     Raises:
-        NarrowsError: if the data cannot be read, or are not of the model's shape and classes.
+        NarrowsError: if the data cannot be read, or an override is of anything else.
     """
-    settings, overrides = yaml.safe_load(run.reopen()), source_override(source)
+    settings = yaml.safe_load(run.reopen())
+    if other := [text for text in overrides if text.startswith("--") and not text.startswith("--data.")]:
+        raise NarrowsError(f"{other[0]}: a trained model is as it is; only settings of the data (--data.*) can be set")
+    changes = source_override(source)
     if source is not None and settings["data"].get("held_out_speakers"):
-        overrides.append("--data.held_out_speakers=[]")  # who are speakers of the run's own data
-    return open_data(resolve_training(settings, overrides, str(run.recipe)).build().data)
+        changes.append("--data.held_out_speakers=[]")  # who are speakers of the run's own data
+    opened = resolve_training(settings, [*changes, *overrides], str(run.recipe)).build().data
+    if isinstance(model, SoundAutoencoder):
+        return open_data(opened)
+    channels, height, width = model.shape
+    if source is not None:
+        logger.info(
+            "%s: images are scaled and cropped to the model's %dx%d pixels of %s",
+            *(source, height, width, "grey" if channels == 1 else "RGB"),
+        )
+    return open_data(opened, shape=(channels, height, width))
+
+
+def record_data(run: RunFolder, source: str, data: ImageData | SoundData) -> None:
+    """Write down in `data.json` what a run is trained on."""
+    record = {"source": source, "summary": data.summary, "splits": data.digest}
+    with whole_file(run.data) as aside:
+        aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
+
+
+def what_changed(run: RunFolder, data: ImageData | SoundData) -> str | None:
+    """Return, and log as a warning, how the data of a run differ from those it was trained on; None if they do not."""
+    try:
+        changed = differences(json.loads(run.data.read_text(encoding="utf-8"))["splits"], data.digest)
+    except FileNotFoundError:
+        changed = (
+            "an older version trained this run, and held examples out by their position: those of any split may have "
+            "been trained on"
+        )
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise NarrowsError(
+            f"{run.data} cannot be read ({error!r}): delete it to go on without knowing what the run was trained on"
+        ) from error
+    if changed is not None:
+        logger.warning("%s: the data are not those of the training: %s", run.path, changed)
+    return changed
 
 
 def source_override(source: str | None) -> list[str]:

@@ -12,7 +12,7 @@ import yaml
 
 from narrows.commands.modality import modality_of
 from narrows.commands.resume import require_resumable
-from narrows.commands.source import open_run_data, source_override
+from narrows.commands.source import open_run_data, record_data, source_override, what_changed
 from narrows.config import PriorRecipe, Recipe, find_recipe, resolve, resolve_training
 from narrows.data import Clips, ImageData, Images, batches, open_data
 from narrows.errors import NarrowsError
@@ -58,10 +58,15 @@ def train(
     accelerator = make_accelerator(built.training)
     with accelerator.main_process_first():
         data = open_data(built.data, quiet=not accelerator.is_main_process)
-    validation = data.validation.first(built.training.validation_examples)
+    if resume:
+        what_changed(run, data)
+    if data.digest["train"]["examples"] == 0:
+        raise NarrowsError(f"there is nothing to train on: {data.summary}")
+    validation = data.validation.subset(built.training.validation_examples)
     if not len(validation):
         raise NarrowsError(
-            "data.validation holds out nothing: raise it, since a run is watched and reported by such examples"
+            f"data.validation holds out nothing (its share is {built.data.validation:g}): raise it, since a run is "
+            f"watched and reported by such examples ({data.summary})"
         )
     model = built.model(data.spec)
     model.classes = data.classes
@@ -86,6 +91,8 @@ def train(
         if on is not None and on != run.first:
             copy_model(on, run.first)
         run.write_recipe(resolved.yaml)
+        if not resume:
+            record_data(run, built.data.source, data)
 
     run_loop(
         accelerator,
@@ -192,7 +199,9 @@ def fit_prior(
     spec = modality.code_spec(model, built.window)
     prior = built.prior(spec)
     with accelerator.main_process_first():
-        data = open_run_data(run, source)
+        data = open_run_data(run, model, source)
+    if source is None:
+        what_changed(run, data)
     if data.classes != model.classes:
         raise NarrowsError(
             f"the data at {source or run.recipe} have not the classes of the model: "
@@ -205,7 +214,7 @@ def fit_prior(
         )
     quiet = not accelerator.is_main_process
     codes, labels = modality.codes(model, data.train, spec, quiet)
-    held_out = data.validation.first(built.training.validation_examples)
+    held_out = data.validation.subset(built.training.validation_examples)
     held_out_codes, held_out_labels = modality.codes(model, held_out, spec, quiet)
     # Of the data behind the codes of an example.
     dimensions = model.dimensions * math.prod(spec.grid) // math.prod(model.grid)

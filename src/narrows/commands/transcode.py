@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
-from narrows.commands.source import open_run, open_run_data
+from narrows.commands.source import open_run, open_run_data, what_changed
 from narrows.data import ImageData, image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
 from narrows.models import Autoencoder
@@ -41,7 +41,7 @@ def decode_images(folder: str, model: Autoencoder, file: Path, out: Path) -> lis
 
 def reconstruct_images(folder: str, model: Autoencoder, files: Sequence[Path], scale: int, out: Path) -> None:
     """Write a PNG of images above their reconstructions; without files, of the first images of the run's test split."""
-    levels = read_images(files, model.shape) if files else _test_images(folder, 16)
+    levels = read_images(files, model.shape) if files else _test_images(folder, model, 16)
     originals = to_unit(levels)
     rows: list[Tensor] = []
     for start in range(0, len(originals), 8):
@@ -51,8 +51,12 @@ def reconstruct_images(folder: str, model: Autoencoder, files: Sequence[Path], s
     save_image(out, image_grid(torch.cat(rows), columns=8, scale=scale))
 
 
-def _test_images(folder: str, n: int) -> Tensor:
-    data = open_run_data(open_run(folder))
+def _test_images(folder: str, model: Autoencoder, n: int) -> Tensor:
+    run = open_run(folder)
+    data = open_run_data(run, model)
+    what_changed(run, data)
     if not isinstance(data, ImageData):
         raise NarrowsError(f"the data of {folder} are not images any more")
-    return torch.from_numpy(data.test.pixels[:n].copy())
+    if not len(data.test):
+        raise NarrowsError(f"the test split of {folder} is empty: name image files")
+    return torch.from_numpy(data.test.subset(n).pixels)

@@ -11,6 +11,7 @@ from narrows.data.settings import ImageSettings
 from narrows.data.sound import SoundData, SoundSpec, open_sounds
 from narrows.data.sound_files import read_sound, to_waveform, write_sound
 from narrows.data.sound_settings import SoundSettings
+from narrows.data.splits import differences
 from narrows.data.stream import StreamedImages
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "SoundSpec",
     "StreamedImages",
     "batches",
+    "differences",
     "image_grid",
     "open_data",
     "open_images",

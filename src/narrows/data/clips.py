@@ -8,7 +8,7 @@ in its inside, less within W of its ends, where fewer windows reach).
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,11 +16,13 @@ import torch
 from torch import Tensor
 
 from narrows.data.errors import DataError
-from narrows.data.loader import Loader, part_of_batch
+from narrows.data.loader import Loader, part_of_batch, permutation
 from narrows.data.sound_files import to_waveform
 
 __all__ = ["Clips"]
 
+SUBSETS = 0
+"""The seed of all subsets: which clips they are does not change from run to run."""
 WINDOWS = 2
 """What these random streams are for, beside those of `narrows.data.loader`."""
 
@@ -58,18 +60,34 @@ class Clips:
 
     def clip(self, index: int) -> Tensor:
         """The waveform of a clip, float32 [T] in [-1, 1)."""
-        index = range(len(self))[index]
-        return to_waveform(torch.from_numpy(self.samples[self.offsets[index] : self.offsets[index + 1]]))
+        return to_waveform(torch.from_numpy(self._of(range(len(self))[index])))
 
-    def first(self, count: int) -> Clips:
-        """The first clips, `count` of them or as many as there are."""
-        offsets = self.offsets[: count + 1]
+    def _of(self, index: int) -> np.ndarray:
+        return self.samples[self.offsets[index] : self.offsets[index + 1]]
+
+    def subset(self, count: int) -> Clips:
+        """Return `count` clips drawn at random, always the same ones, or all of them if there are fewer.
+
+        They come in the order they were drawn in: the first of them are the smaller subsets.
+        """
+        which = permutation(len(self), SUBSETS)[:count]
         return replace(
             self,
-            samples=self.samples[: offsets[-1]],
-            offsets=offsets,
-            names=self.names[:count],
-            speakers=self.speakers[:count],
+            samples=np.concatenate([self.samples[:0], *(self._of(index) for index in which)]),
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[which])]),
+            names=[self.names[index] for index in which],
+            speakers=self.speakers[which],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Clips]) -> Clips:
+        """Return the clips of several splits of one set, one split after another."""
+        return replace(
+            parts[0],
+            samples=np.concatenate([part.samples for part in parts]),
+            offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
+            names=[name for part in parts for name in part.names],
+            speakers=np.concatenate([part.speakers for part in parts]),
         )
 
     def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:

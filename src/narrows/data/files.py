@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Sequence
 from functools import partial
@@ -13,11 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from narrows.atomic import whole_file
-from narrows.data.decode import decode
+from narrows.data.decode import decode, look
 from narrows.data.errors import DataError
 from narrows.data.undecoded import Refused, attempt
 
 __all__ = ["image_grid", "read_images", "save_image", "to_uint8", "to_unit"]
+
+logger = logging.getLogger(__name__)
 
 
 def to_unit(levels: Tensor) -> Tensor:
@@ -81,6 +84,8 @@ def save_image(path: str | Path, image: Tensor | np.ndarray) -> None:
 def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> Tensor:
     """Read image files into what a model of images of `shape` takes, scaled and cropped as in training.
 
+    How many are not of that size, or not grey or colour as the model's are, is logged in a line.
+
     Args:
         paths: the files.
         shape: (C, H, W).
@@ -91,10 +96,25 @@ def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> Tensor:
     Raises:
         DataError: naming the first file that cannot be read.
     """
+    channels, height, width = shape
     images = np.empty((len(paths), *shape), np.uint8)
+    scaled = recoloured = 0
+
+    def read(image: Image.Image) -> np.ndarray:
+        nonlocal scaled, recoloured
+        seen = look(image)
+        scaled += (seen.height, seen.width) != (height, width)
+        recoloured += seen.grey != (channels == 1)
+        return decode(image, shape)
+
     for index, path in enumerate(paths):
-        pixels = attempt(partial(Image.open, path), partial(decode, shape=shape))
+        pixels = attempt(partial(Image.open, path), read)
         if isinstance(pixels, Refused):
             raise DataError(f"{path}: {pixels.reason}")
         images[index] = pixels
+    if scaled:
+        logger.info("%d of %d images scaled and cropped to the model's %dx%d", scaled, len(paths), height, width)
+    if recoloured:
+        kind = "grey" if channels == 1 else "RGB"
+        logger.info("%d of %d images converted to the model's %s", recoloured, len(paths), kind)
     return torch.from_numpy(images)

@@ -15,12 +15,13 @@ from PIL import Image
 
 from narrows.data.errors import DataError
 from narrows.data.settings import ImageSettings
-from narrows.data.undecoded import Found, Undecoded, split_of
+from narrows.data.splits import split_of
+from narrows.data.undecoded import Found, Undecoded
 
 if TYPE_CHECKING:
     import datasets
 
-__all__ = ["Columns", "columns_of", "find_hub", "labels_of", "load_hub", "open_cell"]
+__all__ = ["Columns", "bytes_of", "columns_of", "find_hub", "labels_of", "load_hub", "open_cell"]
 
 
 class Columns(NamedTuple):
@@ -37,7 +38,7 @@ def load_hub(settings: ImageSettings) -> dict[str, Any]:
     A set of a single split is all for training, whatever that is called.
 
     Raises:
-        DataError: if it cannot be had, with the reason `datasets` gives, or has no training split.
+        DataError: if it cannot be had, with the reason `datasets` gives, or none of its splits has a usual name.
     """
     import datasets  # it takes a second to import, which other sources need not wait for
 
@@ -53,8 +54,8 @@ def load_hub(settings: ImageSettings) -> dict[str, Any]:
     if len(loaded) == 1:
         return {"train": next(iter(loaded.values()))}
     named = {split: part for name, part in loaded.items() if (split := split_of(name)) is not None}
-    if "train" not in named:
-        raise DataError(f"data.source {settings.source} has no split 'train'; its splits are {', '.join(loaded)}")
+    if not named:
+        raise DataError(f"data.source {settings.source} has no split to train or test on, only {', '.join(loaded)}")
     return named
 
 
@@ -92,6 +93,12 @@ def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> C
     return Columns(image, label, None)
 
 
+def bytes_of(cell: Any) -> bytes:
+    """Return what tells the image or sound of a row from any other: its bytes, or else its path."""
+    content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    return content if isinstance(content, bytes) else repr(path or cell).encode()
+
+
 def open_cell(cell: Any) -> Image.Image:
     """Open the image of a row.
 
@@ -113,7 +120,7 @@ def find_hub(settings: ImageSettings) -> Found:
         DataError: if it cannot be loaded, has no image column, or labels beyond its classes.
     """
     loaded = load_hub(settings)
-    columns = columns_of(loaded["train"].features, settings)
+    columns = columns_of(next(iter(loaded.values())).features, settings)
     raw: dict[str, list[Any]] = {}
     if columns.label is not None:
         raw = {split: part[columns.label][:] for split, part in loaded.items()}
@@ -138,6 +145,8 @@ def _split(name: str, part: datasets.Dataset, column: str, labels: np.ndarray | 
         labels=labels,
         open=lambda row: open_cell(cells[row].as_py()),
         name=lambda row: f"{name} row {row}",
+        identity=lambda row: bytes_of(cells[row].as_py()),
+        mark=lambda row: bytes_of(cells[row].as_py()),
         stamp=lambda: "\n".join(file["filename"] for file in part.cache_files),
     )
 

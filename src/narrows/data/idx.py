@@ -17,7 +17,8 @@ from PIL import Image
 from narrows.data.decode import Look
 from narrows.data.errors import DataError
 from narrows.data.folders import stamp_of
-from narrows.data.undecoded import Found, Undecoded, split_of
+from narrows.data.splits import split_of
+from narrows.data.undecoded import Found, Undecoded
 
 __all__ = ["find_idx", "is_idx_images", "read_idx"]
 
@@ -73,8 +74,6 @@ def find_idx(root: Path, files: list[str]) -> Found:
         if split is None or split in splits:
             raise DataError(f"{root} holds several IDX sets ({', '.join(plain)}): give one file as data.source")
         splits[split] = root / file
-    if "train" not in splits:
-        raise DataError(f"{root} holds no training images among {', '.join(plain)}: give one file as data.source")
     found = {split: _split(path) for split, path in splits.items()}
     highest = max(
         (int(items.labels.max(initial=-1)) for items in found.values() if items.labels is not None), default=-1
@@ -95,6 +94,8 @@ def _split(path: Path) -> Undecoded:
         labels=labels,
         open=lambda row: Image.fromarray(pixels[row]),
         name=lambda row: f"{path} image {row}",
+        identity=lambda row: pixels[row].tobytes(),
+        mark=lambda row: pixels[row].tobytes(),
         stamp=lambda: stamp_of([path]),
         look=Look(pixels.shape[1], pixels.shape[2], grey=True),
     )

@@ -21,12 +21,15 @@ from narrows.data.hub import find_hub
 from narrows.data.idx import find_idx, is_idx_images
 from narrows.data.loader import Loader, batches, permutation
 from narrows.data.settings import ImageSettings
+from narrows.data.splits import SPLITS, Digest, assigned, count_of, digest_of
 from narrows.data.stream import StreamedImages, find_stream
-from narrows.data.undecoded import Found, Refused, Skipped, Undecoded, each
+from narrows.data.undecoded import Found, Refused, Skipped, Undecoded, each, listed
 from narrows.progress import Meter, progress
 
 __all__ = ["ImageData", "Images", "open_images"]
 
+SUBSETS = 0
+"""The seed of all subsets: which images they are does not change from run to run."""
 LARGEST_GUESS = 128
 """The largest size chosen for images of mixed sizes."""
 
@@ -50,9 +53,13 @@ class Images:
     def __len__(self) -> int:
         return len(self.pixels)
 
-    def first(self, count: int) -> Images:
-        """The first images, `count` of them or as many as there are."""
-        return Images(self.pixels[:count], None if self.labels is None else self.labels[:count])
+    def subset(self, count: int) -> Images:
+        """Return `count` images drawn at random, always the same ones, or all of them if there are fewer.
+
+        They come in the order they were drawn in: the first of them are the smaller subsets, and of all classes.
+        """
+        which = permutation(len(self), SUBSETS)[:count]
+        return Images(self.pixels[which], None if self.labels is None else self.labels[which])
 
     def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
         """Endless training batches from step `start` on; see `narrows.data.loader.batches`."""
@@ -79,6 +86,8 @@ class ImageData:
         classes: the names of labels 0, 1, ...; empty if there are no labels.
         shape: (C, H, W).
         skipped: (file, reason) of every file passed over.
+        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
+        summary: how the source was read, in a line: its splits, classes, and what was passed over.
     """
 
     train: Images | StreamedImages
@@ -87,6 +96,26 @@ class ImageData:
     classes: list[str]
     shape: tuple[int, int, int]
     skipped: list[tuple[str, str]]
+    digest: Digest
+    summary: str
+
+    @property
+    def all(self) -> Images:
+        """The images of all splits, one after another.
+
+        Raises:
+            DataError: if they are streamed.
+        """
+        if not isinstance(self.train, Images):
+            raise DataError("a stream is never seen as a whole: fetch the data with data.streaming=false")
+        parts = [part for part in (self.train, self.validation, self.test) if len(part)]
+        if len(parts) == 1:
+            return Images(parts[0].pixels, parts[0].labels)
+        labels = [part.labels for part in parts if part.labels is not None]
+        return Images(
+            np.concatenate([part.pixels for part in parts]),
+            np.concatenate(labels) if len(labels) == len(parts) else None,
+        )
 
     @property
     def spec(self) -> tuple[int, int, int]:
@@ -94,38 +123,53 @@ class ImageData:
         return self.shape
 
 
-def open_images(settings: ImageSettings, quiet: bool = False) -> ImageData:
+def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, int, int] | None = None) -> ImageData:
     """Find, split and decode the images that `settings` describe.
 
     Args:
         settings: which, and how.
         quiet: show no progress and announce nothing (the other processes of a run).
+        shape: (C, H, W) of a model, to which they are scaled and cropped whatever the settings say.
 
     Raises:
         DataError: if there are none, or not as described.
     """
-    skipped = Skipped(settings.strict)
+    skipped, notes = Skipped(settings.strict), list[str]()
     if settings.streaming:
         stream, splits = find_stream(settings, skipped)
-        images = _decode(splits, stream.shape, settings, skipped, quiet)
-        data = ImageData(stream, **images, classes=stream.columns.classes or [], shape=stream.shape, skipped=skipped)
+        size = stream.shape
+        images, readable = _decode(splits, size, settings, skipped, quiet)
+        train: Images | StreamedImages = stream
+        classes = stream.columns.classes or []
     else:
         found = _find(settings)
         for file, reason in found.foreign:
             skipped.add(file, reason)
+        notes, classes = found.notes, found.classes
         splits = readable = _hold_out(found.splits, settings)
-        shape = settings.shape
-        if shape is None:
-            readable, shape = _choose_shape(splits, settings, skipped, quiet)
-        images = _decode(readable, shape, settings, skipped, quiet)
-        images["train"].flip = settings.flip
-        data = ImageData(**images, classes=found.classes, shape=shape, skipped=skipped)
-    _require_images(splits, images, settings, skipped)
-    if skipped and not quiet:
-        listed = "\n".join(f"  {file}: {reason}" for file, reason in skipped[:10])
-        more = f"\n  and {len(skipped) - 10} more" if len(skipped) > 10 else ""
-        logger.warning("%d files of %s are skipped:\n%s%s", len(skipped), settings.source, listed, more)
-    return data
+        if chosen := shape or settings.shape:
+            size = chosen
+        else:
+            readable, size = _choose_shape(splits, settings, skipped, quiet)
+        images, readable = _decode(readable, size, settings, skipped, quiet)
+        train = images.pop("train")
+        train.flip = settings.flip
+    _require_images(splits, readable, settings, skipped)
+    digest = {split: digest_of(map(items.mark, items.rows.tolist())) for split, items in readable.items()}
+    if settings.streaming:
+        digest["train"] = {"examples": None, "sha256": None}
+    summary = _summary(settings, digest, classes, skipped)
+    if not quiet:
+        logger.info(summary)
+        for note in [*notes, *listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])]:
+            logger.warning("%s: %s", settings.source, note)
+    return ImageData(train, **images, classes=classes, shape=size, skipped=skipped, digest=digest, summary=summary)
+
+
+def _summary(settings: ImageSettings, digest: Digest, classes: list[str], skipped: Skipped) -> str:
+    parts = [f"{count_of(digest.get(split, {}))} {split}" for split in SPLITS]
+    kinds = f"{len(classes)} classes" if classes else "no classes"
+    return f"{settings.source}: {', '.join(parts)} images; {kinds}; {len(skipped)} files skipped"
 
 
 def _find(settings: ImageSettings) -> Found:
@@ -158,6 +202,8 @@ def _digits() -> Found:
         labels=bunch.target.astype(np.int64),
         open=lambda row: Image.fromarray(pixels[row]),
         name=lambda row: f"digits image {row}",
+        identity=lambda row: pixels[row].tobytes(),
+        mark=lambda row: pixels[row].tobytes(),
         stamp=lambda: "digits",
         look=Look(8, 8, grey=True),
     )
@@ -166,21 +212,16 @@ def _digits() -> Found:
 
 def _hold_out(splits: dict[str, Undecoded], settings: ImageSettings) -> dict[str, Undecoded]:
     """The splits train, validation and test; the latter two are taken from the first where they are missing."""
-    train = splits["train"]
-    order = permutation(len(train), settings.split_seed)
-    held = {}
-    for split, share in (("validation", settings.validation), ("test", settings.test)):
-        if split in splits:
-            held[split] = splits[split]
-        else:
-            count = math.ceil(share * len(train))
-            held[split], order = train.take(np.sort(order[:count])), order[count:]
-    if not len(order):
+    some = next(iter(splits.values()))
+    train = splits.get("train", some.take([]))
+    shares = {split: 0.0 if split in splits else getattr(settings, split) for split in ("validation", "test")}
+    held = assigned([train.identity(row) for row in train.rows.tolist()], **shares, seed=settings.split_seed)
+    if len(train) and not len(held["train"]):
         raise DataError(
             f"data.source {settings.source} holds {len(train)} training images: none is left once data.validation and "
             "data.test are held out; set them to 0, or give more images"
         )
-    return {"train": train.take(np.sort(order)), **held}
+    return {split: splits[split] if split in shares and split in splits else train.take(held[split]) for split in held}
 
 
 def _choose_shape(
@@ -223,16 +264,18 @@ def _choose_shape(
 
 def _decode(
     splits: dict[str, Undecoded], shape: tuple[int, int, int], settings: ImageSettings, skipped: Skipped, quiet: bool
-) -> dict[str, Images]:
+) -> tuple[dict[str, Images], dict[str, Undecoded]]:
+    """The images of the splits, and where those that could be decoded came from."""
     count = sum(map(len, splits.values()))
     large = count * math.prod(shape) > settings.memory_limit_gb * 1e9
-    images = {}
+    images, readable = {}, {}
     with _patient("decoding images", count, quiet) as advance:
         for split, items in splits.items():
             decode_all = decode_into_file if large and len(items) else decode_into_memory
             pixels, kept = decode_all(items, shape, settings.binary, skipped, advance)
-            images[split] = Images(pixels, items.take(kept).labels)
-    return images
+            readable[split] = items.take(kept)
+            images[split] = Images(pixels, readable[split].labels)
+    return images, readable
 
 
 def _require_images(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import math
 import os
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -21,7 +20,8 @@ from narrows.data.loader import permutation
 from narrows.data.sound_files import Sound, decode_sound, to_int16
 from narrows.data.sound_settings import SoundSettings
 from narrows.data.sound_sources import FoundSound, Recording, find_sound
-from narrows.data.undecoded import Refused, Skipped
+from narrows.data.splits import Digest, assigned, count_of, digest_of
+from narrows.data.undecoded import Refused, Skipped, listed
 from narrows.progress import Meter, progress
 
 __all__ = ["SoundData", "SoundSpec", "open_sounds"]
@@ -73,6 +73,8 @@ class SoundData:
         skipped: (file, reason) of every file passed over.
         silent: the files whose every sample is 0 in 16 bits; they are kept.
         clipped: the files with more than 0.1% of their samples at full scale; they are kept.
+        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
+        summary: how the source was read, in a line: its splits, speakers, and what was passed over.
     """
 
     train: Clips
@@ -84,11 +86,18 @@ class SoundData:
     skipped: list[tuple[str, str]]
     silent: list[str]
     clipped: list[str]
+    digest: Digest
+    summary: str
 
     @property
     def classes(self) -> list[str]:
         """The speakers heard in training."""
-        return self.speakers[: self.train.speakers.max() + 1]
+        return self.speakers[: self.train.speakers.max(initial=-1) + 1]
+
+    @property
+    def all(self) -> Clips:
+        """The clips of all splits, and of voices never heard, one after another."""
+        return Clips.joined([self.train, self.validation, self.test, self.unheard])
 
     @property
     def spec(self) -> SoundSpec:
@@ -122,7 +131,15 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
                 f"data.source {settings.source}: none of the {len(part)} {split} clips can be read; the last: "
                 f"{file}: {reason}"
             )
+    digest = {
+        split: digest_of(one.mark for one in part if one.name in names)
+        for split, part in splits.items()
+        for names in [set(clips[split].names)]
+    }
+    counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
+    summary = f"{settings.source}: {counts} clips; {len(speakers)} speakers; {len(skipped)} files skipped"
     if not quiet:
+        logger.info(summary)
         _announce(settings, found, tally, skipped)
     return SoundData(
         **_heard_first(clips),
@@ -130,6 +147,8 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
         skipped=skipped,
         silent=tally.silent,
         clipped=tally.clipped,
+        digest=digest,
+        summary=summary,
     )
 
 
@@ -140,7 +159,7 @@ def _kept_apart(splits: Splits, settings: SoundSettings) -> tuple[Splits, list[R
         raise DataError(
             f"data.held_out_speakers names {', '.join(unknown)}; the speakers are {', '.join(sorted(speakers))}"
         )
-    heard = {recording.speaker for recording in splits["train"]}.difference(settings.held_out_speakers)
+    heard = {recording.speaker for recording in splits.get("train", [])}.difference(settings.held_out_speakers)
     rest = {split: [one for one in part if one.speaker in heard] for split, part in splits.items()}
     return rest, [one for part in splits.values() for one in part if one.speaker not in heard]
 
@@ -150,25 +169,20 @@ def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings)
 
     What is held out is in a random order, the same every time, so that the first clips are of all speakers.
     """
-    train = splits["train"]
-    order = permutation(len(train), settings.split_seed)
-    held = {}
-    for split, share in (("validation", settings.validation), ("test", settings.test)):
-        if splits.get(split):
-            held[split] = splits[split]
-        else:
-            count = math.ceil(share * len(train))
-            held[split], order = [train[place] for place in np.sort(order[:count])], order[count:]
-    if not len(order):
+    train = splits.get("train", [])
+    shares = {split: 0.0 if splits.get(split) else getattr(settings, split) for split in ("validation", "test")}
+    places = assigned([one.identity for one in train], **shares, seed=settings.split_seed)
+    if (train or settings.held_out_speakers) and not len(places["train"]):
         raise DataError(
             f"data.source {settings.source} holds {len(train)} training clips: none is left once data.validation, "
             "data.test and data.held_out_speakers are held out; hold out less, or give more clips"
         )
+    held = {split: splits.get(split) or [train[place] for place in places[split]] for split in shares}
     mixed = {
         split: [part[place] for place in permutation(len(part), settings.split_seed)]
         for split, part in {**held, "unheard": unheard}.items()
     }
-    return {"train": [train[place] for place in np.sort(order)], **mixed}
+    return {"train": [train[place] for place in places["train"]], **mixed}
 
 
 def _heard_first(clips: dict[str, Clips]) -> dict[str, Any]:
@@ -247,14 +261,8 @@ def _announce(settings: SoundSettings, found: FoundSound, tally: Tally, skipped:
             notes.append(f"files resampled from {rate:,} Hz to {settings.sample_rate:,} Hz: {count}")
     if tally.mixed:
         notes.append(f"files of several channels, mixed down to one: {tally.mixed}")
-    notes += _listed("silent files, kept", tally.silent)
-    notes += _listed("clipped files (over 0.1% of their samples at full scale), kept", tally.clipped)
-    notes += _listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
+    notes += listed("silent files, kept", tally.silent)
+    notes += listed("clipped files (over 0.1% of their samples at full scale), kept", tally.clipped)
+    notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
     for note in notes:
         logger.warning("%s: %s", settings.source, note)
-
-
-def _listed(what: str, lines: list[str]) -> list[str]:
-    """One note of how many there are and which, or none if there are none."""
-    more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
-    return ["\n  ".join([f"{what}: {len(lines)}", *lines[:10], *more])] if lines else []

@@ -7,6 +7,7 @@ LibriSpeech (Panayotov et al., 2015) is SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-N
 from __future__ import annotations
 
 import csv
+import hashlib
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -17,10 +18,10 @@ from typing import Any, NamedTuple
 
 from narrows.data.errors import DataError
 from narrows.data.folders import walk
-from narrows.data.hub import load_hub
+from narrows.data.hub import bytes_of, load_hub
 from narrows.data.settings import ImageSettings
 from narrows.data.sound_settings import SoundSettings
-from narrows.data.undecoded import split_of
+from narrows.data.splits import has_splits, split_of
 
 __all__ = ["FoundSound", "Recording", "find_sound"]
 
@@ -33,11 +34,25 @@ SPEAKER_COLUMNS = ("speaker_id", "speaker", "client_id")
 
 
 class Recording(NamedTuple):
-    """A clip before it is decoded: its name in messages, its speaker, and what gives its file or its bytes."""
+    """A clip before it is decoded.
+
+    Args:
+        name: of the clip in messages.
+        speaker: who speaks.
+        identity: what decides its split: the path of its file below the source, or its bytes.
+        content: gives its file or its bytes.
+    """
 
     name: str
     speaker: str
+    identity: bytes
     content: Callable[[], Path | bytes]
+
+    @property
+    def mark(self) -> bytes:
+        """What tells it from another version of it: its identity, and of a file the size."""
+        content = self.content()
+        return self.identity + (b"\t%d" % content.stat().st_size if isinstance(content, Path) else b"")
 
 
 @dataclass
@@ -45,7 +60,7 @@ class FoundSound:
     """What a source holds.
 
     Args:
-        splits: the recordings of 'train' at least, in an order that is the same on every machine.
+        splits: the recordings of each split it has, in an order that is the same on every machine.
         foreign: (file, reason) of what cannot be used.
         notes: what the user should know of it, a sentence each.
     """
@@ -96,33 +111,37 @@ def _one_microphone(files: list[str], found: FoundSound) -> list[str]:
 
 def _sort(root: Path, files: list[str], settings: SoundSettings, found: FoundSound) -> None:
     """Sort sound files into splits, and tell their speakers."""
-    has_splits = any(_split_of(file) == "train" for file in files)
+    split_folders = has_splits(filter(None, map(_split_folder, files)))
     table = None if settings.speaker == "folder" else _read_table(root, settings.speaker)
     for file in files:
-        split = _split_of(file) if has_splits else "train"
-        speaker = _speaker_of(file, root, has_splits) if table is None else table.pop(file, None)
+        split = split_of(_split_folder(file) or "") if split_folders else "train"
+        speaker = _speaker_of(file, root, split_folders) if table is None else table.pop(file, None)
         if split is None:
             found.foreign.append((str(root / file), "outside the folders train, validation and test"))
         elif speaker is None:
             found.foreign.append((str(root / file), f"not in the table of speakers {settings.speaker}"))
         else:
-            recording = Recording(str(root / file), speaker, partial(root.joinpath, file))
+            # Either microphone's recording of the same words.
+            identity = file.replace("_mic2.", "_mic1.").encode() if VCTK.fullmatch(file) else file.encode()
+            recording = Recording(str(root / file), speaker, identity, partial(root.joinpath, file))
             found.splits.setdefault(split, []).append(recording)
     missing = [root / file for file in table or () if not (root / file).exists()]
     found.foreign += [(str(path), f"in the table {settings.speaker}, but not there") for path in missing]
-    if "train" not in found.splits:
+    if len(found.splits) == 1:  # a source of one split is all for training, whatever that is called
+        found.splits = {"train": next(iter(found.splits.values()))}
+    if not found.splits:
         raise DataError(
             f"no sound of {root} to train on is in the table {settings.speaker}: its column `file` is relative to the "
             f"source, such as {files[0]}"
         )
 
 
-def _split_of(file: str) -> str | None:
-    """The split that a file's folders name; in LibriSpeech the subset does, such as `train-clean-100`."""
+def _split_folder(file: str) -> str | None:
+    """The folder of a file that may name its split: the first; in LibriSpeech the subset, such as `train-clean-100`."""
     libri = LIBRISPEECH.fullmatch(file)
     if libri and libri["subset"]:
-        return split_of(libri["subset"].split("-")[0])
-    return split_of(file.split("/")[0]) if "/" in file else None
+        return libri["subset"]
+    return file.split("/")[0] if "/" in file else None
 
 
 def _speaker_of(file: str, root: Path, has_splits: bool) -> str:
@@ -164,7 +183,7 @@ def _find_hub(settings: SoundSettings) -> FoundSound:
         )
     name = settings.source.removeprefix("hf:")
     loaded = load_hub(ImageSettings(source=settings.source, config=settings.config))
-    features = loaded["train"].features
+    features = next(iter(loaded.values())).features
     listed = f"the columns of {name} are {', '.join(features)}"
     audio, speaker = settings.audio_column, settings.speaker_column
     if audio is None:
@@ -188,7 +207,9 @@ def _find_hub(settings: SoundSettings) -> FoundSound:
                 found.foreign.append((f"{name} {split} row {row}", "it names no speaker"))
             else:
                 speaks = name if speaker is None else name_of(value)
-                recordings.append(Recording(f"{name} {split} row {row}", speaks, partial(_content, cells, row)))
+                identity = hashlib.sha256(bytes_of(cells[row].as_py())).digest()
+                content = partial(_content, cells, row)
+                recordings.append(Recording(f"{name} {split} row {row}", speaks, identity, content))
     return found
 
 

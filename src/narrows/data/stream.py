@@ -1,14 +1,14 @@
 """Hub sets too large to keep: read from the hub while training, shuffled through a buffer, decoded as they come.
 
-Epoch e is `datasets`' buffered shuffle seeded by (seed, e). A resumed run reads the stream again up to its step, so it
-is exact; every process reads the whole stream and decodes its own part of each batch, so their number changes nothing.
+Epoch e is `datasets`' buffered shuffle seeded by (seed, e), without the rows held out, which their bytes decide. A
+resumed run reads the stream again up to its step, so it is exact; every process reads the whole stream and decodes its
+own part of each batch, so their number changes nothing.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
-import math
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,9 +21,10 @@ import numpy as np
 
 from narrows.data.decode import decode
 from narrows.data.errors import DataError
-from narrows.data.hub import Columns, columns_of, labels_of, load_hub, open_cell
+from narrows.data.hub import Columns, bytes_of, columns_of, labels_of, load_hub, open_cell
 from narrows.data.loader import Loader, coins, part_of_batch
 from narrows.data.settings import ImageSettings
+from narrows.data.splits import uniform_of
 from narrows.data.undecoded import Refused, Skipped, Undecoded, attempt
 
 if TYPE_CHECKING:
@@ -33,6 +34,8 @@ __all__ = ["StreamedImages", "find_stream"]
 
 HELD_OUT = 1000
 """The most examples of a stream that are kept for validation, and for the test."""
+SEARCHED = 4096
+"""The first rows of a stream, among which those are looked for; no more, so that training begins soon."""
 BUFFER = 4096
 """Undecoded examples among which the shuffle draws the next one."""
 
@@ -47,6 +50,7 @@ class StreamedImages:
         settings: which images, and how they are read.
         rows: the stream, its images undecoded.
         columns: where a row keeps its image and label.
+        held_out: the share of the rows that training leaves out.
         length: the rows of the stream; None if the hub does not say.
         skipped: where rows that cannot be read are noted.
     """
@@ -54,6 +58,7 @@ class StreamedImages:
     settings: ImageSettings
     rows: datasets.IterableDataset
     columns: Columns
+    held_out: float
     length: int | None
     skipped: Skipped
 
@@ -89,26 +94,31 @@ class StreamedImages:
         return Loader(generate())
 
     def _rows(self, seed: int, passed: int) -> Iterator[Row]:
-        """The rows of shuffled epochs laid end to end, without the first `passed`."""
-        epoch, passed = divmod(passed, self.length) if self.length else (0, passed)
+        """The rows of shuffled epochs laid end to end, without those held out and without the first `passed`."""
+        epoch = 0
         while True:
             epoch_seed = int(np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1)[0])
-            count = 0
-            for count, row in enumerate(self.rows.shuffle(seed=epoch_seed, buffer_size=BUFFER), 1):
-                if count > passed:
+            count = kept = 0
+            for row in self.rows.shuffle(seed=epoch_seed, buffer_size=BUFFER):
+                count += 1
+                if _uniform(row, self.columns, self.settings) < self.held_out:
+                    continue
+                kept += 1
+                if kept > passed:
                     yield row
-            if count == 0:
+            if kept == 0:
                 raise DataError(
-                    f"data.source {self.settings.source} streams no row to train on: data.validation and data.test "
-                    f"hold out up to {HELD_OUT} each; set them to 0"
+                    f"data.source {self.settings.source} streams no row to train on, of {count} rows: data.validation "
+                    "and data.test hold them out; set them to 0"
                 )
             if self.length not in (None, count):
                 raise DataError(
                     f"data.source {self.settings.source} streamed {count} rows, but its description says "
                     f"{self.length}: fetch it with data.streaming=false"
                 )
-            passed = max(0, passed - count)
-            epoch += 1
+            # Every epoch has as many rows: those wholly passed need not be read.
+            epochs, passed = divmod(max(0, passed - kept), kept)
+            epoch += 1 + epochs
 
     def _decode(self, rows: list[Row], pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[int]]:
         """Pixels [B, C, H, W] of rows, and which row each is of."""
@@ -138,7 +148,8 @@ class StreamedImages:
 def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImages, dict[str, Undecoded]]:
     """Open a stream for training, and read the first rows of its splits 'validation' and 'test'.
 
-    Where it has no such split they are the first rows of the stream, which training then leaves out.
+    Where it has no such split they are looked for among the first rows of the stream: the bytes of a row decide whether
+    it is held out, and training leaves out all that are. With fewer than 4,096 rows these are all of them.
 
     Raises:
         DataError: if it cannot be loaded, has no image column, or labels without names.
@@ -146,6 +157,8 @@ def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImag
     import datasets
 
     loaded = load_hub(settings)
+    if "train" not in loaded:
+        raise DataError(f"data.source {settings.source} has no training split to stream, only {', '.join(loaded)}")
     features, info = loaded["train"].features, loaded["train"].info
     columns = columns_of(features, settings)
     if columns.classes is None:
@@ -162,17 +175,21 @@ def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImag
     train = loaded["train"]
     described = (info.splits or {}).get(str(train.split))
     length = None if described is None else described.num_examples
-    held: dict[str, Undecoded] = {}
-    for split, share in (("validation", settings.validation), ("test", settings.test)):
-        rows: list[Row] = []
-        if split in loaded:
-            rows = list(loaded[split].take(HELD_OUT))
-        elif share > 0:
-            count = HELD_OUT if length is None else min(HELD_OUT, math.ceil(share * length))
-            rows = list(train.take(count))
-            train, length = train.skip(count), None if length is None else length - count
+    shares = {split: 0.0 if split in loaded else getattr(settings, split) for split in ("validation", "test")}
+    head = list(train.take(SEARCHED)) if any(shares.values()) else []
+    drawn = np.array([_uniform(row, columns, settings) for row in head])
+    held, low = dict[str, Undecoded](), 0.0
+    for split, share in shares.items():
+        which = np.flatnonzero((drawn >= low) & (drawn < low + share))
+        rows = list(loaded[split].take(HELD_OUT)) if split in loaded else [head[row] for row in which[:HELD_OUT]]
         held[split] = _undecoded(rows, columns, f"{settings.name} {split}")
-    return StreamedImages(settings, train, columns, length, skipped), held
+        low += share
+    return StreamedImages(settings, train, columns, low, length, skipped), held
+
+
+def _uniform(row: Row, columns: Columns, settings: ImageSettings) -> float:
+    """What decides the split of a row."""
+    return uniform_of(bytes_of(row[columns.image]), settings.split_seed)
 
 
 def _undecoded(rows: list[Row], columns: Columns, name: str) -> Undecoded:
@@ -184,5 +201,7 @@ def _undecoded(rows: list[Row], columns: Columns, name: str) -> Undecoded:
         labels=labels,
         open=lambda row: open_cell(rows[row][columns.image]),
         name=lambda row: f"{name} row {row}",
+        identity=lambda row: bytes_of(rows[row][columns.image]),
+        mark=lambda row: bytes_of(rows[row][columns.image]),
         stamp=lambda: "\n".join(hashlib.sha256(repr(row).encode()).hexdigest() for row in rows),
     )

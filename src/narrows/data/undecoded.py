@@ -20,22 +20,12 @@ from PIL import Image, UnidentifiedImageError
 from narrows.data.decode import Look
 from narrows.data.errors import DataError
 
-__all__ = ["Found", "Refused", "Skipped", "Undecoded", "attempt", "each", "split_of"]
+__all__ = ["Found", "Refused", "Skipped", "Undecoded", "attempt", "each", "listed"]
 
 Result = TypeVar("Result")
 
-SPLITS = {
-    **dict.fromkeys(("train", "training"), "train"),
-    **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
-    **dict.fromkeys(("test", "testing", "t10k"), "test"),
-}
 CHUNK = 32
 """Images a thread takes at once: one at a time, small images would cost more to hand over than to decode."""
-
-
-def split_of(name: str) -> str | None:
-    """The split ('train', 'validation' or 'test') that a folder or split of this name holds; None if it names none."""
-    return SPLITS.get(name.lower())
 
 
 @dataclass(frozen=True)
@@ -47,6 +37,8 @@ class Undecoded:
         labels: their classes, int64 [N], or None.
         open: opens the image of a row, as Pillow does.
         name: names the image of a row in messages.
+        identity: what decides the split of a row: the path of its file below the source, or its bytes.
+        mark: what tells a row from another version of it: its identity, and of a file the size.
         stamp: text that changes when the source's content does.
         look: what looking at any of them would show, where that is known beforehand.
     """
@@ -55,6 +47,8 @@ class Undecoded:
     labels: np.ndarray | None
     open: Callable[[int], Image.Image]
     name: Callable[[int], str]
+    identity: Callable[[int], bytes]
+    mark: Callable[[int], bytes]
     stamp: Callable[[], str]
     look: Look | None = None
 
@@ -69,11 +63,19 @@ class Undecoded:
 
 @dataclass
 class Found:
-    """What a source holds: its splits ('train' at least), its classes, and (file, reason) of what is no image."""
+    """What a source holds.
+
+    Args:
+        splits: the images of each split that it has.
+        classes: the names of labels 0, 1, ...
+        foreign: (file, reason) of what cannot be used.
+        notes: what the user should know of it, a sentence each.
+    """
 
     splits: dict[str, Undecoded]
     classes: list[str]
     foreign: list[tuple[str, str]] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
 
 class Refused(NamedTuple):
@@ -125,3 +127,9 @@ def each(items: Undecoded, work: Callable[[Image.Image], Result]) -> Iterator[Re
         while pending:
             yield from pending.popleft().result()
             pending.extend(pool.submit(chunk, start) for start in islice(starts, 1))
+
+
+def listed(what: str, lines: list[str]) -> list[str]:
+    """One note of how many there are and which, or none if there are none."""
+    more = [f"and {len(lines) - 10} more"] if len(lines) > 10 else []
+    return ["\n  ".join([f"{what}: {len(lines)}", *lines[:10], *more])] if lines else []

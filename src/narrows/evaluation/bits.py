@@ -36,9 +36,10 @@ class Measurement:
     Attributes:
         figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`, and
             that again as `log_likelihood`, E_q[log p(x|z)] in nats; `importance_weighted_bits_per_dim` where S > 1;
-            `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a prior is fitted; `squared_error`,
-            E_q||x - E[x|z]||^2 summed over an image; `mse` over pixels in [0, 1], `psnr` (dB) and `ssim` of the
-            reconstructions, averaged over images; `perplexity` and `usage` (the share of codes in use) of the codes.
+            `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a prior is fitted, and the images have the labels
+            that it is conditioned on; `squared_error`, E_q||x - E[x|z]||^2 summed over an image; `mse` over pixels in
+            [0, 1], `psnr` (dB) and `ssim` of the reconstructions, averaged over images; `perplexity` and `usage` (the
+            share of codes in use) of the codes.
         counts: how often each code was used, [M, K]; None if the latents are continuous.
         layer_rates: the parts of the rate by group and number, in nats per example, from the first latents to the last;
             {} if it has none.
@@ -163,7 +164,8 @@ def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int)
         figures["ssim"] = structural_similarity_index_measure(mean, x, reduction="none", data_range=1.0)
     if samples > 1:
         figures["importance_weighted_bits_per_dim"] = -importance_weighted_bound(evidence) * bits
-    if model.prior is not None and posterior.codes is not None:
+    told = model.prior is not None and (labels is not None or not model.prior.classes)
+    if model.prior is not None and told and posterior.codes is not None:
         figures["prior_rate_bits_per_dim"] = -model.prior.log_prob(posterior.codes, labels) * bits
         # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
         figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] - reconstruction.log_prob(x) * bits

@@ -171,7 +171,7 @@ def _validated(run: RunFolder, name: str) -> list[tuple[float, float]]:
 
 
 def _pictures(found: Mapping[str, Sequence[RunFolder]], data: ImageData) -> Picture:
-    originals = to_unit(torch.from_numpy(data.test.first(SHOWN).pixels.copy()))
+    originals = to_unit(torch.from_numpy(data.test.subset(SHOWN).pixels.copy()))
     rows = [originals, *(load(runs[0].path).reconstruct(originals) for runs in found.values())]
     return grid(torch.cat(rows), len(originals), ["original", *found], "Seed 0 of every method.")
 

@@ -16,7 +16,7 @@ from narrows.pretrained import load
 from narrows.report.figures import COLLAPSED, layer_bars
 from narrows.report.page import Cell, Page, Section, Table, write_page
 from narrows.report.pictures import grid, interpolation, pairs
-from narrows.report.sections import bits, codes_in_use, training_and_settings
+from narrows.report.sections import bits, codes_in_use, counted, training_and_settings
 from narrows.training.run import RunFolder
 
 __all__ = ["report_run"]
@@ -24,6 +24,8 @@ __all__ = ["report_run"]
 MEASURED = 1000
 CLASSES_SHOWN = 10
 COLUMNS = 8
+WALKS = 4
+NOTHING_HELD_OUT = "The validation split holds no image, so that nothing is measured, reconstructed or interpolated."
 
 
 def report_run(run: RunFolder, data: ImageData, device: str | torch.device = "cpu") -> None:
@@ -32,9 +34,26 @@ def report_run(run: RunFolder, data: ImageData, device: str | torch.device = "cp
     The figures are measured on `device`, the pictures made on the CPU.
     """
     model = load(run.path, device)
-    validation = data.validation.first(MEASURED)
-    measured = measure(model, validation)
+    validation = data.validation.subset(MEASURED)
+    measured = measure(model, validation) if len(validation) else None
     model.cpu()
+    facts: dict[str, str] = {}
+    if measured is None:
+        sections = [Section("Validation", NOTHING_HELD_OUT), *_samples(model), *_refinement(model)]
+    else:
+        facts = _facts(model, measured) | _held(run, measured)
+        sections = _of_validation(run, model, validation, len(data.validation), measured)
+    sections += training_and_settings(run, model)
+    size = "×".join(map(str, model.shape[1:]))
+    count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
+    subtitle = f"{count}training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
+    write_page(run.report, Page(run.path.resolve().name, subtitle, facts, sections))
+
+
+def _of_validation(
+    run: RunFolder, model: Autoencoder, validation: Images, total: int, measured: Measurement
+) -> list[Section]:
+    """The sections of a run that holds out images: `validation`, of `total`, as they were measured."""
     originals = to_unit(torch.from_numpy(validation.pixels[:16].copy()))
     sections = [
         Section(
@@ -43,22 +62,23 @@ def report_run(run: RunFolder, data: ImageData, device: str | torch.device = "cp
             [pairs(originals, model.reconstruct(originals))],
         ),
         *_samples(model),
-        Section("Between two images", blocks=[interpolation(_walks(model, originals))]),
-        bits(run, model, measured, _bits_text(model, len(validation)), "images"),
+        *_between(model, originals),
+        bits(
+            run,
+            model,
+            measured,
+            _bits_text(model, len(validation)),
+            "images",
+            counted("validation", len(validation), total),
+        ),
     ]
     if measured.layer_rates:
         sections.append(_layers(measured.layer_rates))
     if isinstance(model.bottleneck, Hierarchy) and not isinstance(model, TwoStage):
         sections.append(_from_coarse_to_fine(model, originals[:COLUMNS]))
-    if isinstance(model, TwoStage) and not model.lacks_prior:
-        sections.append(_refinement(model))
+    sections += _refinement(model)
     sections += codes_in_use(measured, f"On {len(validation)} validation images.")
-    sections += training_and_settings(run, model)
-    size = "×".join(map(str, model.shape[1:]))
-    count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
-    subtitle = f"{count}training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
-    facts = _facts(model, measured) | _held(run, measured)
-    write_page(run.report, Page(run.path.resolve().name, subtitle, facts, sections))
+    return sections
 
 
 def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
@@ -112,8 +132,10 @@ def _from_coarse_to_fine(model: Autoencoder, originals: torch.Tensor) -> Section
 
 
 @torch.no_grad()
-def _refinement(model: TwoStage) -> Section:
-    """What the second stage makes of samples of the first."""
+def _refinement(model: Autoencoder) -> Iterator[Section]:
+    """What the second stage makes of samples of the first; nothing of a model of one stage."""
+    if not isinstance(model, TwoStage) or model.lacks_prior:
+        return
     torch.manual_seed(0)
     known = model.first.sample(8 * COLUMNS)
     refined = model.refine(known).mean
@@ -122,7 +144,7 @@ def _refinement(model: TwoStage) -> Section:
         f"Samples of the first stage, each above what the second makes of it. Over {len(known)} samples a pixel "
         f"changes by {change:.4f} on average, of a range of 1."
     )
-    return Section("What the second stage adds", text, [pairs(known[:16], refined[:16], "First, then both.")])
+    yield Section("What the second stage adds", text, [pairs(known[:16], refined[:16], "First, then both.")])
 
 
 def _samples(model: Autoencoder) -> Iterator[Section]:
@@ -135,13 +157,21 @@ def _samples(model: Autoencoder) -> Iterator[Section]:
         return
     shown = model.classes[:CLASSES_SHOWN]
     labels = torch.arange(len(shown)).repeat_interleave(COLUMNS)
-    pictures = grid(model.sample(len(labels), labels), COLUMNS, shown, "A row for each class.")
+    pictures = grid(model.sample(len(labels), labels), COLUMNS, shown, _classes_shown(len(shown), len(model.classes)))
     yield Section("Samples", "Codes drawn from the learned prior given a class, then decoded.", [pictures])
 
 
-def _walks(model: Autoencoder, originals: torch.Tensor) -> torch.Tensor:
+def _classes_shown(shown: int, classes: int) -> str:
+    return "A row for each class." if shown == classes else f"A row for each of the first {shown} of {classes} classes."
+
+
+def _between(model: Autoencoder, originals: torch.Tensor) -> Iterator[Section]:
+    """Interpolations between as many pairs of the images as there are, at most `WALKS`; none of a single image."""
     half = len(originals) // 2
-    return model.interpolate(originals[:half][:4], originals[half:][:4], steps=COLUMNS)
+    count = min(WALKS, half)
+    if count:
+        walks = model.interpolate(originals[:count], originals[half : half + count], steps=COLUMNS)
+        yield Section("Between two images", blocks=[interpolation(walks)])
 
 
 def _bits_text(model: Autoencoder, images: int) -> str:

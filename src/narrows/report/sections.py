@@ -3,21 +3,55 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from narrows.evaluation import Measurement
+from narrows.evaluation.units import unit_of
 from narrows.models import Autoencoder
 from narrows.report.figures import bits_bar, codebook_use, learning_curves
 from narrows.report.metrics import read_metrics
-from narrows.report.page import Block, Section, Settings, Table
+from narrows.report.page import Block, Cell, Section, Settings, Table
 from narrows.training.run import RunFolder
 
-__all__ = ["bits", "codes_in_use", "training_and_settings"]
+__all__ = ["bits", "codes_in_use", "counted", "evaluated_on", "training_and_settings"]
 
 
-def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, unit: str) -> Section:
-    """Rate and distortion, and all figures beside those of the test split; `unit` is what they are means over."""
+def counted(split: str, count: int, total: int | None) -> str:
+    """A split and how much of it was measured, as the head of a column: "test, 100 of 5,000".
+
+    Args:
+        split: its name.
+        count: how many examples were measured.
+        total: how many it holds; None where that was not kept.
+    """
+    if total is None:
+        return f"{split}, {count:,}"
+    return f"{split}, all {total:,}" if count == total else f"{split}, {count:,} of {total:,}"
+
+
+def evaluated_on(evaluated: Mapping[str, Any]) -> str:
+    """The split that an `evaluation.json` is of, with how much of it, and of which source where that is not the run's.
+
+    Files of earlier versions keep neither the total nor the source, which was always the run's own.
+    """
+    count = next(evaluated[unit] for unit in ("images", "clips") if unit in evaluated)
+    of = counted(evaluated["split"], count, evaluated.get("of"))
+    source = evaluated.get("source")
+    return of if source is None else f"{of}, {source}"
+
+
+def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, unit: str, measured_on: str) -> Section:
+    """Rate and distortion, and all figures with their units beside those of `narrows evaluate`.
+
+    Args:
+        run: the run.
+        model: its model.
+        measured: the figures of the validation split.
+        text: says what the bits are.
+        unit: what the figures are means over.
+        measured_on: the split and count behind `measured`; see `counted`.
+    """
     if model.lacks_prior:
         text += " The learned prior is not fitted yet: `narrows prior`."
     figures = measured.figures
@@ -28,12 +62,16 @@ def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, u
     if "prior_rate_bits_per_dim" in figures:
         rate = figures["prior_rate_bits_per_dim"]
         bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
-    evaluated: dict[str, Any] = json.loads(run.evaluation.read_text()) if run.evaluation.exists() else {}
-    tested = evaluated.get("figures", {})
-    rows = [[name, value, tested.get(name)] for name, value in figures.items()]
-    rows += [[name, None, value] for name, value in tested.items() if name not in figures]
-    columns = ["figure", "validation", evaluated.get("split", "test")]
-    caption = f"Means over the {unit}; `narrows evaluate` fills in the last column."
+    columns, tested = ["figure", "unit", measured_on], {}
+    if run.evaluation.exists():
+        evaluated: dict[str, Any] = json.loads(run.evaluation.read_text())
+        columns.append(evaluated_on(evaluated))
+        tested = evaluated["figures"]
+    caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column of the test split.")
+    rows: list[list[Cell]] = [
+        [name, unit_of(name), figures.get(name), *([tested.get(name)] if tested else [])]
+        for name in dict.fromkeys([*figures, *tested])
+    ]
     return Section("Bits per dimension", text, [bits_bar(bars), Table(caption, columns, rows)])
 
 

@@ -23,7 +23,7 @@ from narrows.pretrained import load
 from narrows.progress import sound_progress
 from narrows.report.page import Cell, Page, Section, Table, write_page
 from narrows.report.phonemes import code_phoneme_map
-from narrows.report.sections import bits, codes_in_use, training_and_settings
+from narrows.report.sections import bits, codes_in_use, counted, training_and_settings
 from narrows.report.sounds import Clip, Sounds
 from narrows.training.run import RunFolder
 
@@ -33,6 +33,7 @@ MEASURED = 50
 SHOWN, CONVERTED, VOICES = 6, 3, 3
 """Clips reconstructed, clips converted, and the voices each is converted to."""
 SAMPLES = 6
+NOTHING_HELD_OUT = "The validation split holds no clip, so that nothing is measured or reconstructed."
 
 
 def report_sound_run(run: RunFolder, data: SoundData, device: str | torch.device = "cpu") -> None:
@@ -44,22 +45,28 @@ def report_sound_run(run: RunFolder, data: SoundData, device: str | torch.device
     model = load(run.path, device)
     if not isinstance(model, SoundAutoencoder):
         raise NarrowsError(f"{run.path} holds no model of sound")
-    validation = data.validation.first(MEASURED)
-    measured = measure_sound(model, validation)
-    sections = [
-        *_spoken(model, validation),
-        *_samples(model),
-        bits(run, model, measured, _bits_text(model, len(validation)), "samples"),
-        *_phonemes(run),
-        *codes_in_use(measured, f"On {len(validation)} validation clips."),
-        *training_and_settings(run, model),
-    ]
+    validation = data.validation.subset(MEASURED)
+    facts: dict[str, str] = {}
+    if len(validation):
+        measured = measure_sound(model, validation)
+        facts = _facts(model, measured)
+        measured_on = counted("validation", len(validation), len(data.validation))
+        sections = [
+            *_spoken(model, validation),
+            *_samples(model),
+            bits(run, model, measured, _bits_text(model, len(validation)), "samples", measured_on),
+            *_phonemes(run),
+            *codes_in_use(measured, f"On {len(validation)} validation clips."),
+        ]
+    else:
+        sections = [Section("Validation", NOTHING_HELD_OUT), *_samples(model), *_phonemes(run)]
+    sections += training_and_settings(run, model)
     seconds = data.train.lengths.sum() / data.sample_rate
     subtitle = (
         f"{len(data.train):,} training clips, {seconds / 60:,.0f} minutes at {data.sample_rate:,} Hz, "
         f"{len(model.classes)} speaker{'s' * (len(model.classes) > 1)}"
     )
-    write_page(run.report, Page(run.path.resolve().name, subtitle, _facts(model, measured), sections))
+    write_page(run.report, Page(run.path.resolve().name, subtitle, facts, sections))
 
 
 def _spoken(model: SoundAutoencoder, clips: Clips) -> Iterator[Section]:

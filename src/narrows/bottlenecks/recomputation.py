@@ -1,0 +1,66 @@
+"""Activation checkpointing runs a forward pass twice: the second must use the codebook of the first, and not change it.
+
+`torch.utils.checkpoint` drops the activations of a forward pass and, during the backward pass, runs it again for them.
+By then the codebook has learned from the first, and other forward passes may lie between. So the points that a pass
+under checkpointing quantised with are kept until the pass that repeats it, which is recognised by its tokens.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+__all__ = ["PointsInUse", "is_recomputation"]
+
+KEPT = 64
+"""The most passes that may wait for their recomputation; older ones are forgotten."""
+
+
+class _Pass(NamedTuple):
+    moments: Tensor
+    points: Tensor
+
+
+class PointsInUse:
+    """The points [M, K, dim] of the forward passes that may be run again, the newest last."""
+
+    def __init__(self) -> None:
+        self._passes: deque[_Pass] = deque(maxlen=KEPT)
+
+    def remember(self, tokens: Tensor, points: Tensor) -> None:
+        """Keep the points that a pass quantises `tokens` with, if it is one that is run again."""
+        if _is_checkpointed():
+            self._passes.append(_Pass(_moments(tokens), points.clone()))
+
+    def recall(self, tokens: Tensor) -> Tensor | None:
+        """Return the points of the newest pass with these tokens, and forget it; None if there is none."""
+        moments = _moments(tokens)
+        for index in reversed(range(len(self._passes))):
+            found = self._passes[index]
+            if found.moments.device == moments.device and torch.equal(found.moments, moments):
+                del self._passes[index]
+                return found.points
+        return None
+
+
+def is_recomputation() -> bool:
+    """Return whether a forward pass is called by a backward pass."""
+    return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
+
+
+def _is_checkpointed() -> bool:
+    """Whether the activations of this pass are not simply kept: by hooks on saved tensors, or without any gradient."""
+    if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
+        return False
+    return not torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
+
+
+def _moments(tokens: Tensor) -> Tensor:
+    """What tells tokens [n, M, dim] from others: their number and sums in double precision; NaN is like any number."""
+    flat = tokens.flatten().double()
+    ramp = torch.arange(len(flat), device=flat.device, dtype=flat.dtype)
+    sums = torch.stack([flat.sum(), flat.square().sum(), flat.dot(ramp)]).nan_to_num()
+    return torch.cat([sums, sums.new_tensor([len(flat)])])
