@@ -28,13 +28,12 @@ import hashlib
 import io
 import json
 import logging
-import os
 import random
 import shutil
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ from narrows.cli import main as narrows
 from narrows.pretrained import load
 from narrows.progress import progress
 
-__all__ = ["FAILURES", "Case", "Outcome", "Workshop", "tally"]
+__all__ = ["FAILURES", "READERS", "Case", "Outcome", "Workshop", "tally"]
 
 FAILURES = ("SILENT", "TRACEBACK", "EXECUTED")
 OUTCOMES = ("right", "harmless", "told", "setting", "error", "VAGUE", *FAILURES)
@@ -95,11 +94,17 @@ class Reader:
         name: what it is called in the table.
         run: takes the run, the folder of the copy and a folder to write into, and returns what came out.
         reads: patterns of the files that it reads.
+        kinds: of the runs that have it.
     """
 
     name: str
     run: Callable[[TinyRun, Path, Path], Output]
     reads: tuple[str, ...]
+    kinds: tuple[str, ...] = ("images", "sound")
+
+    def uses(self, file: Path) -> bool:
+        """Return whether it reads the file of this path below the run."""
+        return any(len(file.parts) == pattern.count("/") + 1 and file.match(pattern) for pattern in self.reads)
 
 
 def _narrows(*arguments: object) -> None:
@@ -184,8 +189,8 @@ READERS = [
     Reader("evaluate", _evaluate, (*WHOLE, *REPORT)),
     Reader("train --resume", _train_resume, (*REPORT, *WHOLE, "checkpoints/*/*")),
     Reader("prior --resume", _prior_resume, (*WHOLE, *REPORT, "prior/recipe.yaml", "prior/checkpoints/*/*")),
+    Reader("evaluate --phonemes", _evaluate_phonemes, (*WHOLE, *REPORT), ("sound",)),
 ]
-OF_SOUND = Reader("evaluate --phonemes", _evaluate_phonemes, (*WHOLE, *REPORT))
 
 
 @dataclass(frozen=True)
@@ -414,19 +419,19 @@ class Workshop:
 
     Args:
         folder: an empty folder to work in.
+        readers: what reads the spoilt runs.
     """
 
     folder: Path
+    readers: Sequence[Reader] = tuple(READERS)
     runs: list[TinyRun] = field(init=False)
-    readers: dict[str, list[Reader]] = field(init=False)
     expected: dict[tuple[str, str], Output] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         self.runs = tiny_runs(self.folder / "runs", STEPS, EVERY)
-        self.readers = {"images": READERS, "sound": [*READERS, OF_SOUND]}
         (self.folder / f"{SENTINEL}.py").write_text(
-            "import os, pathlib\n"
-            "mark = lambda *a, **k: pathlib.Path(os.environ['MUTATION_MARK']).touch()\n"
+            "import pathlib\n"
+            f"mark = lambda *a, **k: pathlib.Path({str(self.folder / 'work' / 'EXECUTED')!r}).touch()\n"
             "class Marking:\n    def __init__(self, *a, **k): mark()\nmark()\n"
         )
 
@@ -442,7 +447,7 @@ class Workshop:
                 if run.kind == "sound":
                     _evaluate_phonemes(run, whole, self.folder)
             advance()
-            for reader in self.readers[run.kind]:
+            for reader in self._readers(run):
                 copy, out = self._copy(run, reader)
                 with _captured():
                     self.expected[run.kind, reader.name] = reader.run(run, copy, out)
@@ -452,7 +457,7 @@ class Workshop:
         """Spoil a random file of a copy and run a reader on it; return the outcome and the spoilt copy."""
         while True:
             run = dice.choice(self.runs)
-            reader = dice.choice(self.readers[run.kind])
+            reader = dice.choice(self._readers(run))
             copy, out = self._copy(run, reader)
             file = self._choose(copy, reader, dice)
             mutation = dice.choice(MUTATIONS)
@@ -462,7 +467,6 @@ class Workshop:
         name = str(file.relative_to(copy))
         case = Case(run.kind, reader.name, name, mutation.kind, done, number)
         mark = copy.parent / "EXECUTED"
-        os.environ["MUTATION_MARK"] = str(mark)
         sys.modules.pop(SENTINEL, None)
         spoilt = self.folder / "spoilt"
         shutil.rmtree(spoilt, ignore_errors=True)
@@ -490,8 +494,7 @@ class Workshop:
                 inner = f"; {Path(ours[-1].filename).name}:{ours[-1].lineno}" if ours else ""
                 return "TRACEBACK", f"{type(error).__name__}: {str(error)[:200]} @ {where}{inner}"
         if found == self.expected[run.kind, reader.name]:
-            used = any(Path(case.file).match(pattern) for pattern in reader.reads)
-            return ("right" if used else "harmless"), ""
+            return ("right" if reader.uses(Path(case.file)) else "harmless"), ""
         if mutation.honest or Path(case.file).name in BY_HAND:
             return "setting", ""
         text = said.getvalue()
@@ -509,6 +512,9 @@ class Workshop:
         ]
         named = any(part in message for part in [*parts, str(Path(case.file).parent)] if part != ".")
         return ("error" if named else "VAGUE"), message[:400]
+
+    def _readers(self, run: TinyRun) -> list[Reader]:
+        return [reader for reader in self.readers if run.kind in reader.kinds]
 
     def _whole(self, run: TinyRun) -> Path:
         return self.folder / f"whole-{run.kind}"
@@ -530,7 +536,7 @@ class Workshop:
     def _choose(copy: Path, reader: Reader, dice: random.Random) -> Path:
         files = [file for file in sorted(copy.rglob("*")) if file.is_file() and not file.is_symlink()]
         kept = [file for file in files if not any(part in str(file.relative_to(copy)) for part in SELDOM)]
-        read = [file for file in kept if any(file.relative_to(copy).match(pattern) for pattern in reader.reads)]
+        read = [file for file in kept if reader.uses(file.relative_to(copy))]
         return dice.choice(read if dice.random() < 0.9 else files)
 
 
@@ -581,7 +587,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as scratch:
         workshop = Workshop(Path(scratch))
         sys.path.insert(0, scratch)
-        with progress("prepare", 2 + len(READERS) * 2 + 1) as meter:
+        with progress("prepare", sum(len(reader.kinds) for reader in READERS) + 2) as meter:
             workshop.prepare(meter.advance)
         with progress("mutate", settings.count, "mutations") as meter:
             for number in range(settings.count):

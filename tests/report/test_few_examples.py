@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 import yaml
-from tests.conftest import TINY_MODEL, TINY_PRIOR
 
 from narrows.config import PriorRecipe, resolve, resolve_training
 from narrows.data import Clips, ImageData, Images, SoundData, SoundSpec
@@ -15,6 +14,7 @@ from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.report.run import report_run
 from narrows.report.sound_run import report_sound_run
 from narrows.training.run import RunFolder
+from tests.conftest import TINY_MODEL, TINY_PRIOR
 
 ROW = {"step": 1, "split": "validation", "bits_per_dim": 5.0, "loss": 1.0}
 HIERARCHY = """
