@@ -320,7 +320,7 @@ def _edit(run: Path, file: Path, dice: random.Random) -> str | None:
     return done
 
 
-CALLABLES = (
+CALLABLES: tuple[tuple[str, dict[str, Any]], ...] = (
     ("os.system", {"command": "touch {mark}"}),
     ("subprocess.Popen", {"args": ["touch", "{mark}"]}),
     ("subprocess.run", {"args": ["touch", "{mark}"]}),
