@@ -1,8 +1,8 @@
-# make demo | test | check | bench: each installs what it needs into .venv first.
+# make demo | test | check | bench | trust: each installs what it needs into .venv first.
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench trust clean
 
 .venv/installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
@@ -36,6 +36,10 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.hierarchy
 	$(BIN)/python -m benchmarks.wavenet
 	$(BIN)/python -m benchmarks.loader
+
+trust: .venv/installed-dev
+	$(BIN)/python -m benchmarks.kill
+	$(BIN)/python -m benchmarks.mutate
 
 clean:
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache
