@@ -328,7 +328,7 @@ def test_every_quantiser_has_one_line() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("name", ["ema", "cared for", "residual"])
 def test_a_converted_codebook_refuses_to_learn_in_words(name: str, dtype: torch.dtype) -> None:
-    with pytest.raises(NarrowsError, match="cannot learn in .*: keep it in float32"):
+    with pytest.raises(NarrowsError, match=r"cannot learn in .*: keep it in float32"):
         QUANTISERS[name]().to(dtype)(torch.randn(5, 4, dtype=dtype))
 
 
@@ -337,7 +337,7 @@ def test_features_of_any_precision_are_read_and_no_integers(name: str) -> None:
     quantiser = QUANTISERS[name]().eval()
     for dtype in (torch.float16, torch.bfloat16, torch.float64):
         assert quantiser(torch.randn(5, 4, 3).to(dtype)).z.dtype == dtype
-    with pytest.raises(NarrowsError, match="features must be floating point, not torch.int64"):
+    with pytest.raises(NarrowsError, match=r"features must be floating point, not torch\.int64"):
         quantiser(torch.zeros(5, 4, 3, dtype=torch.long))
     with pytest.raises(NarrowsError, match="features must be"):
         quantiser(torch.randn(5, 7, 3))

@@ -129,7 +129,7 @@ def test_the_features_receive_the_latents_gradient_once_and_every_stages_commitm
 def test_losses_and_their_gradients_by_hand() -> None:
     # 9 -> 10, left over -1 -> -1, left over 0; 3 -> 0, left over 3 -> 2, left over 1.
     quantizer = ResidualQuantizer(
-        partial(VectorQuantizer, dim=1, codebook_size=2, commitment=0.5, codebook=LearntCodebook), depth=2
+        partial(VectorQuantizer, dim=1, codebook_size=2, commitment=0.5, codebook=LearntCodebook, care=[]), depth=2
     )
     for stage, vectors in zip(quantizer.stages, ([0.0, 10], [-1.0, 2]), strict=True):
         stage.codebook.vectors.data.copy_(torch.tensor(vectors).view(1, 2, 1))

@@ -72,7 +72,7 @@ def test_tokens_that_are_not_finite_still_get_a_code(value: float) -> None:
 @pytest.mark.parametrize("grid", [(), (7,), (3, 5), (2, 3, 4)])
 @pytest.mark.parametrize("books", [1, 3])
 def test_one_line_gives_latents_codes_and_loss_on_any_grid(grid: tuple[int, ...], books: int) -> None:
-    quantizer = scattered(VectorQuantizer(dim=4, codebook_size=11, codebooks=books))
+    quantizer = scattered(VectorQuantizer(dim=4, codebook_size=11, codebooks=books, care=[]))
     vectors = quantizer.codebook.vectors.clone()
     features = torch.randn(6, quantizer.features, *grid)
     quantized, codes, loss = quantizer(features)
@@ -89,7 +89,7 @@ def test_one_line_gives_latents_codes_and_loss_on_any_grid(grid: tuple[int, ...]
 
 @pytest.mark.parametrize("books", [1, 3])
 def test_codes_and_latents_are_a_round_trip(books: int) -> None:
-    quantizer = scattered(VectorQuantizer(dim=4, codebook_size=11, codebooks=books)).eval()
+    quantizer = scattered(VectorQuantizer(dim=4, codebook_size=11, codebooks=books, care=[])).eval()
     posterior = quantizer(torch.randn(6, quantizer.features, 3, 5))
     assert torch.equal(quantizer.embed(posterior.codes), posterior.mode)
     drawn = quantizer.sample_prior(2, (3, 5))
@@ -147,7 +147,7 @@ def test_latents_may_be_changed_in_place_before_the_backward_pass() -> None:
 def test_moving_averages_follow_equations_6_to_8() -> None:
     size, decay, smoothing = 5, 0.8, 0.1
     quantizer = VectorQuantizer(
-        dim=2, codebook_size=size, codebook=partial(EMACodebook, decay=decay, smoothing=smoothing)
+        dim=2, codebook_size=size, codebook=partial(EMACodebook, decay=decay, smoothing=smoothing), care=[]
     )
     e = quantizer.codebook.vectors[0].double()
     big_n, m = torch.ones(size).double(), e.clone()
@@ -339,7 +339,7 @@ def test_under_autocast_all_is_computed_in_float32() -> None:
 
 
 def test_large_half_precision_features_have_a_finite_loss() -> None:
-    quantizer = VectorQuantizer(dim=8, codebook_size=16)
+    quantizer = VectorQuantizer(dim=8, codebook_size=16, care=[])
     _, _, loss = quantizer(torch.full((4, 8), 6e4, dtype=torch.float16))
     assert loss.item() == pytest.approx(0.25 * 8 * 6e4**2, rel=1e-2)
 
