@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from narrows.atomic import whole_file, whole_folder
+from narrows.atomic import remove_leftovers, whole_file, whole_folder
 
 
 def test_a_file_appears_whole(tmp_path: Path) -> None:
@@ -50,3 +50,16 @@ def test_a_folder_left_by_a_kill_is_cleared_and_an_error_leaves_none(tmp_path: P
     with pytest.raises(RuntimeError, match="stop"):
         stop_in_an_empty_folder(target)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_killed_writer_left_is_removed(tmp_path: Path) -> None:
+    for name in (".file.txt.123.tmp", ".hidden", "file.tmp"):
+        (tmp_path / name).touch()
+    remove_leftovers(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {".hidden", "file.tmp"}
+
+
+def test_a_folder_in_the_place_of_a_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(IsADirectoryError) as error, whole_file(tmp_path):
+        pass
+    assert error.value.filename == str(tmp_path)

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-__all__ = ["flush", "whole_file", "whole_folder"]
+__all__ = ["flush", "remove_leftovers", "whole_file", "whole_folder"]
 
 
 @contextmanager
@@ -55,6 +55,13 @@ def whole_folder(path: Path, primary: bool = True) -> Iterator[Path]:
     finally:
         if primary:
             shutil.rmtree(aside, ignore_errors=True)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove what writers of files in `folder` left behind that were killed, where no other writer is at work."""
+    for file in folder.glob(".*.tmp"):
+        if file.is_file():
+            file.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:

@@ -135,8 +135,8 @@ class Resolved(Generic[Kind]):
         yaml: all of them as text, defaults included.
     """
 
-    def __init__(self, parser: ArgumentParser, values: Namespace, kind: type[Kind]) -> None:
-        self.parser, self.values, self.kind = parser, values, kind
+    def __init__(self, parser: ArgumentParser, values: Namespace, kind: type[Kind], origin: str) -> None:
+        self.parser, self.values, self.kind, self.origin = parser, values, kind, origin
 
     @property
     def yaml(self) -> str:
@@ -147,8 +147,10 @@ class Resolved(Generic[Kind]):
         """Make the objects that the settings describe; weights are drawn from torch's global generator."""
         try:
             return self.kind(**vars(self.parser.instantiate(self.values)))
-        except (ValueError, TypeError, RuntimeError) as error:
+        except ValueError as error:
             raise RecipeError(str(error)) from error
+        except (TypeError, RuntimeError) as error:  # such as null for a number, which the parser lets pass
+            raise RecipeError(f"{self.origin}: a setting cannot have its value: {error}") from error
 
 
 def resolve(
@@ -172,7 +174,7 @@ def resolve(
     except (ArgumentError, TypeError, ValueError) as error:
         raise RecipeError(f"{origin}: {error}") from error
     require_public_classes(values.as_dict(), origin)
-    return Resolved(parser, values, kind)
+    return Resolved(parser, values, kind, origin)
 
 
 def resolve_training(

@@ -6,21 +6,27 @@ import shutil
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+import yaml
 from safetensors.torch import load_file
 
 from narrows.cli import main
 from narrows.commands.resume import CHANGEABLE
+from narrows.errors import NarrowsError
+from narrows.pretrained import load
 from narrows.training.run import RunFolder
 
 KILL_AT_STEP = """
 import os, signal, sys, torch
 from narrows.cli import main
 from narrows.commands.resume import CHANGEABLE
+from narrows.errors import NarrowsError
+from narrows.pretrained import load
 from narrows.training.run import RunFolder
 torch.set_num_threads(2)
 log = RunFolder.log
@@ -242,3 +248,44 @@ def test_a_refused_prior_can_be_fitted_afterwards(
     assert "training.batch_size is 5000" in capsys.readouterr().err
     assert content(run) == before
     assert main(command) == 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda manifest: manifest.pop("step"),
+        lambda manifest: manifest.update(step=8),
+        lambda manifest: manifest["sha256"].pop("model.safetensors"),
+        lambda manifest: manifest.update(sha256=[]),
+        lambda manifest: manifest.update(processes="many"),
+    ],
+)
+def test_a_manifest_that_is_not_of_its_checkpoint_is_named(
+    trained: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], change: Callable[[Any], None]
+) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    file = run / "checkpoints" / "step-00000012" / "manifest.json"
+    manifest = json.loads(file.read_text())
+    change(manifest)
+    file.write_text(json.dumps(manifest))
+    before = content(run)
+    assert main(["train", str(tiny), "--out", str(run), "--resume", "--training.steps=14"]) == 1
+    assert f"{file} cannot be used" in capsys.readouterr().err
+    assert content(run) == before
+
+
+def test_a_damaged_prior_is_fitted_on(trained: Path, tiny_prior: Path, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    (run / "prior" / "model" / "config.json").unlink()
+    with pytest.raises(NarrowsError, match=r"config\.json is missing or damaged"):
+        load(run)
+    assert main(["prior", str(run), "--recipe", str(tiny_prior), "--resume", "--training.steps=7"]) == 0
+    assert load(run).prior is not None
+
+
+def test_null_for_a_number_is_refused_in_words(tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = yaml.safe_load(tiny.read_text())
+    settings["training"]["epsilon"] = None
+    tiny.write_text(yaml.safe_dump(settings))
+    assert main(["train", str(tiny), "--out", str(tmp_path / "run")]) == 1
+    assert f"{tiny}: a setting cannot have its value" in capsys.readouterr().err

@@ -116,7 +116,7 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     # Decoded once, into a file that every trial maps.
     shared = ["--data.memory_limit_gb=0", *source_override(comparison.source), *comparison.overrides]
     data, fitted = _fit(comparison, shared)
-    budgets = _budgets(comparison, fitted, out / "pace", at_once)
+    budgets = _budgets(comparison, fitted, data, out / "pace", at_once)
 
     def run(trials: Sequence[Trial]) -> list[Outcome]:
         plans = {}
@@ -124,7 +124,7 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
             own = [f"--training.learning_rate={trial.learning_rate}", f"--training.seed={trial.seed}"]
             overrides = [*fitted[trial.method], *budgets[trial.method], *own]
             plans[out / "trials" / trial.name] = Plan(trial.method, overrides)
-        train_trials("compare", comparison.recipe, plans, at_once)
+        train_trials("compare", comparison.recipe, plans, data, at_once)
         return [_outcome(trial, out / "trials" / trial.name) for trial in trials]
 
     methods = comparison.methods
@@ -202,14 +202,14 @@ def _fit(comparison: Comparison, shared: Sequence[str]) -> tuple[ImageData, dict
 
 
 def _budgets(
-    comparison: Comparison, fitted: Mapping[str, Sequence[str]], folder: Path, at_once: int
+    comparison: Comparison, fitted: Mapping[str, Sequence[str]], data: ImageData, folder: Path, at_once: int
 ) -> dict[str, list[str]]:
     """Of each method the overrides that make it train as long as it shall."""
     steps = dict.fromkeys(comparison.methods, comparison.budget.steps)
     if comparison.budget.minutes is not None:
         pace = [f"--training.steps={PACE_STEPS}", f"--training.log_every={PACE_LOGGED}"]
         plans = {folder / method: Plan(method, [*given, *pace]) for method, given in fitted.items()}
-        train_trials("compare", comparison.recipe, plans, at_once)
+        train_trials("compare", comparison.recipe, plans, data, at_once)
         for method in comparison.methods:
             rows = [row for row in read_metrics(RunFolder(folder / method).metrics) if row["split"] == "train"]
             # The first row has all that is done once in it.

@@ -84,7 +84,7 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
     if not examples:
         raise NarrowsError("data.test holds out no image: raise it, since a curve is measured on such images")
     plans = {out / f"gamma-{gamma:g}": Plan(sweep.variant, [*shared, f"--estimator.gamma={gamma}"]) for gamma in gammas}
-    train_trials("curve", sweep.recipe, plans, at_once)
+    train_trials("curve", sweep.recipe, plans, data, at_once)
     kept = {gamma: folder for gamma, folder in zip(gammas, plans, strict=True) if not diverged(folder)}
     if not kept:
         raise NarrowsError(f"every run in {out} diverged: set a lower --training.learning_rate, or training.clip_norm")

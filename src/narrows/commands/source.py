@@ -16,7 +16,7 @@ from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import fetch, is_on_hub
 from narrows.training.run import RunFolder
 
-__all__ = ["open_run", "open_run_data", "placed", "record_data", "source_override", "what_changed"]
+__all__ = ["changes_since", "open_run", "open_run_data", "placed", "record_data", "source_override", "what_changed"]
 
 UNKNOWN = (
     "an older version trained this run, and held examples out by their position: those of any split may have been "
@@ -76,20 +76,24 @@ def record_data(run: RunFolder, source: str, data: ImageData | SoundData) -> Non
 
 def what_changed(run: RunFolder, data: ImageData | SoundData) -> str | None:
     """Return, and log as a warning, how the data of a run differ from those it was trained on; None if they do not."""
+    changed = changes_since(run, data) if run.data.exists() else UNKNOWN
+    if changed is not None:
+        logger.warning("%s: the data are not those of the training: %s", run.path, changed)
+    return changed
+
+
+def changes_since(run: RunFolder, data: ImageData | SoundData) -> str | None:
+    """Return how the data of a run differ from those that its `data.json` tells of; None if they do not.
+
+    Raises:
+        NarrowsError: if the file cannot be used.
+    """
     try:
-        if not run.data.exists():
-            return _said(run, UNKNOWN)
-        changed = differences(read_json(run.data)["splits"], data.digest)
+        return differences(read_json(run.data)["splits"], data.digest)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NarrowsError(
             f"{run.data} cannot be used ({error}): delete it to go on without knowing what the run was trained on"
         ) from error
-    return changed if changed is None else _said(run, changed)
-
-
-def _said(run: RunFolder, changed: str) -> str:
-    logger.warning("%s: the data are not those of the training: %s", run.path, changed)
-    return changed
 
 
 def source_override(source: str | None) -> list[str]:

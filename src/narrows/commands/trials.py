@@ -13,10 +13,12 @@ from typing import Any, NamedTuple
 from narrows.atomic import whole_file
 from narrows.commands.apart import run_apart
 from narrows.commands.measure import evaluate
+from narrows.commands.source import changes_since
 from narrows.commands.train import train
 from narrows.config import Recipe, resolve_training
+from narrows.data import ImageData
 from narrows.errors import NarrowsError
-from narrows.files import read_json
+from narrows.files import read_json, read_text
 from narrows.progress import progress
 from narrows.report.metrics import read_metrics
 from narrows.training.loop import DivergedError
@@ -32,11 +34,12 @@ class Plan(NamedTuple):
     overrides: Sequence[str]
 
 
-def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], at_once: int) -> None:
-    """Train what is planned of each folder, unless it is done, with a progress bar called `title`.
+def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], data: ImageData, at_once: int) -> None:
+    """Train what is planned of each folder on `data`, unless it is done, with a progress bar called `title`.
 
     Raises:
-        NarrowsError: if a folder holds a run with other settings, or a run fails otherwise than by diverging.
+        NarrowsError: if a folder holds a run with other settings or of other data, or a run fails otherwise than by
+            diverging.
     """
     steps, work = {}, {}
     for folder, (variant, overrides) in plans.items():
@@ -44,10 +47,15 @@ def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], at_once
         resolved = resolve_training(recipe.variant(variant), overrides, f"{recipe.name}, {variant}")
         steps[folder] = resolved.values.training.steps
         begun = run.recipe.exists()
-        if begun and run.reopen() != resolved.yaml:
+        if begun and read_text(run.recipe) != resolved.yaml:
             raise NarrowsError(
                 f"{run.recipe} is not what `narrows {title}` would train there now: give it the settings that it was "
                 "begun with, or use another folder"
+            )
+        if begun and run.data.exists() and (changed := changes_since(run, data)) is not None:
+            raise NarrowsError(
+                f"{run.path} was trained on other data than there are now ({changed}), and runs of different data "
+                "cannot be compared: restore the data, or use another folder"
             )
         # The report is the last thing that a run writes.
         if not run.report.exists() and not _word(folder).exists():

@@ -25,7 +25,7 @@ class CheckpointError(NarrowsError):
 
 def save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
     """Write the checkpoint of `step` into `folder` and remove all but the newest `keep`; every process calls it."""
-    path = folder / f"step-{step:08d}"
+    path = folder / _name(step)
     with whole_folder(path, primary=accelerator.is_main_process) as aside:
         accelerator.wait_for_everyone()
         accelerator.save_state(str(aside))
@@ -69,18 +69,24 @@ def verify(accelerator: Accelerator, path: Path) -> int:
     remedy = f"remove the folder {path} to resume from the checkpoint before it, or start again"
     try:
         manifest = json.loads((path / "manifest.json").read_text())
-        expected = manifest["sha256"].items()
-        damaged = [name for name, digest in expected if not (path / name).is_file() or sha256_of(path / name) != digest]
-    except (OSError, ValueError, KeyError, AttributeError) as error:
-        raise CheckpointError(f"{path}/manifest.json cannot be read ({error}): {remedy}") from error
+        expected, processes, step = manifest["sha256"], int(manifest["processes"]), int(manifest["step"])
+        if path.name != _name(step) or not set(expected) >= {file.name for file in path.iterdir()} - {"manifest.json"}:
+            raise ValueError("it is of other files")
+        damaged = [name for name, digest in expected.items() if sha256_of(path / name) != digest]
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise CheckpointError(f"{path}/manifest.json cannot be used ({error}): {remedy}") from error
     if damaged:
         raise CheckpointError(f"{path}/{damaged[0]} is truncated, changed or missing: {remedy}")
-    if manifest["processes"] != accelerator.num_processes:
+    if processes != accelerator.num_processes:
         raise CheckpointError(
-            f"{path} was written by {manifest['processes']} processes and this run has {accelerator.num_processes}: "
+            f"{path} was written by {processes} processes and this run has {accelerator.num_processes}: "
             "resume it with as many processes"
         )
-    return manifest["step"]
+    return step
+
+
+def _name(step: int) -> str:
+    return f"step-{step:08d}"
 
 
 def _checkpoints(folder: Path) -> list[Path]:

@@ -18,7 +18,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from narrows.atomic import whole_file
+from narrows.atomic import remove_leftovers, whole_file
 from narrows.errors import NarrowsError
 from narrows.files import read_yaml
 
@@ -66,7 +66,8 @@ class RunFolder:
             raise NarrowsError(f"{self.path} holds a run already: continue it with --resume, or use another folder")
 
     def write_recipe(self, recipe: str) -> None:
-        """Write `recipe.yaml`."""
+        """Write `recipe.yaml`, the first of a run's files, and remove what a killed process left behind."""
+        remove_leftovers(self.path)
         with whole_file(self.recipe) as aside:
             aside.write_text(recipe)
 
