@@ -15,8 +15,9 @@ from torch import Tensor
 
 __all__ = ["PointsInUse", "is_recomputation"]
 
-KEPT = 64
-"""The most passes that may wait for their recomputation; older ones are forgotten."""
+KEPT = 16
+"""The most passes that may wait for their recomputation. Older ones are forgotten: a pass without gradients may never
+be run again, and each holds a copy of the points."""
 
 
 class _Pass(NamedTuple):

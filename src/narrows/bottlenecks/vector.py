@@ -70,7 +70,12 @@ class VectorQuantizer(DiscreteBottleneck):
     Gradients of z pass to the features as they are, and the commitment loss b ||z_e - sg[e]||^2 (equation 3) keeps the
     features near their vectors. Losses are means over the batch and the N latents of an example. In training mode the
     codebook learns in the forward pass, with gradients or without, and every process has to take part; in eval mode,
-    or after `freeze()`, no forward pass changes it. All is computed in float32 under any autocast.
+    or after `freeze()`, no forward pass changes it; a saved state remembers that. All is computed in float32 under any
+    autocast.
+
+    Tokens that are NaN or infinite change no codebook; "nonfinite" among the statistics counts them, and the losses of
+    their batch are not finite. A forward pass that activation checkpointing runs again uses the points that the first
+    used, and does not learn; up to 16 passes may wait for that. The backward pass can be differentiated again.
 
     Args:
         dim: length of a codebook vector; the features have `codebooks` * `dim` channels.
