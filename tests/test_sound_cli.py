@@ -216,11 +216,15 @@ def test_clips_of_another_source_are_measured_by_the_map_of_the_training_clips(
     assert main(["evaluate", str(run), "--phonemes", str(home)]) == 0
     kept = (run / "phonemes.json").read_bytes()
     own = Phonemes(**json.loads(kept))
-    assert own.training == {"clips": len(open_run_data(RunFolder(run)).train), "frames": int(np.sum(own.counts))}
+    assert own.training == {
+        "clips": len(open_run_data(RunFolder(run), load(run)).train),
+        "frames": int(np.sum(own.counts)),
+    }
 
     assert main(asked) == 0
     assert (run / "phonemes.json").read_bytes() == kept
-    model, clips = load(run), open_run_data(RunFolder(run), str(other)).train
+    model, whole = load(run), ["--data.validation=0", "--data.test=0"]
+    clips = open_run_data(RunFolder(run), model, str(other), whole).train
     found = measure_foreign_phonemes(model, str(run), clips, other)
     (figures,) = found.figures.values()
     right, frames, stands_for = 0, 0, np.array(own.counts).argmax(1)
@@ -237,7 +241,7 @@ def test_clips_of_another_source_are_measured_by_the_map_of_the_training_clips(
 def test_the_same_clips_have_the_same_figures_as_another_source(place: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(place / "run", run)
-    model, data = load(run), open_run_data(RunFolder(run))
+    model, data = load(run), open_run_data(RunFolder(run), load(run))
     own = learn_phonemes(model, str(run), data, place / "speech")
     own.write(run / "phonemes.json")
     (again,) = measure_foreign_phonemes(model, str(run), data.test, place / "speech").figures.values()

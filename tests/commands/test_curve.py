@@ -97,7 +97,7 @@ def test_a_curve_is_measured_sampled_drawn_and_extended(
     assert float(rows[1]["log_likelihood_nats"]) == pytest.approx(figures["log_likelihood"], rel=1e-4)
     bits = float(rows[1]["rate_bits_per_dim"]) * 64
     assert f"4: {bits:.0f} bits" in page
-    assert "test, 80 of 90" in page
+    assert "test, 80 of 93" in page
     assert main([*command, "--gammas", "8", "--resume", "--training.steps=14"]) == 1
     assert "not what `narrows curve` would train there" in capsys.readouterr().err
 

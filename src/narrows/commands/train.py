@@ -12,7 +12,7 @@ import torch
 from narrows.commands.modality import modality_of
 from narrows.commands.resume import require_resumable
 from narrows.commands.source import open_run_data, record_data, source_override, what_changed
-from narrows.config import PriorRecipe, Recipe, find_recipe, resolve, resolve_training
+from narrows.config import Kind, PriorRecipe, Recipe, Resolved, find_recipe, resolve, resolve_training
 from narrows.data import Clips, ImageData, Images, batches, open_data
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
@@ -22,6 +22,7 @@ from narrows.pretrained import copy_model, is_on_hub, load, load_without_prior, 
 from narrows.training.loop import Batches, make_accelerator
 from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
+from narrows.training.settings import TrainingSettings
 from narrows.training.tasks import PriorTask
 
 PRIORS = {"images": "pixelcnn", "sound": "wavenet"}
@@ -53,8 +54,7 @@ def train(
     resolved = resolve_training(settings, [*source_override(source), *overrides], origin)
     if resume:
         require_resumable(run, resolve_training(settings, origin=str(run.recipe)), resolved)
-    torch.manual_seed(resolved.values.training.seed)
-    built = resolved.build()
+    built = _built(resolved)
     accelerator = make_accelerator(built.training)
     with accelerator.main_process_first():
         data = open_data(built.data, quiet=not accelerator.is_main_process)
@@ -194,8 +194,7 @@ def fit_prior(
     resolved = resolve(PriorRecipe, settings, overrides, str(run.prior.recipe) if resume else recipe.name)
     if resume:
         require_resumable(run.prior, resolve(PriorRecipe, settings, origin=str(run.prior.recipe)), resolved)
-    torch.manual_seed(resolved.values.training.seed)
-    built = resolved.build()
+    built = _built(resolved)
     accelerator = make_accelerator(built.training)
     model = load_without_prior(folder, accelerator.device)
     modality = modality_of(model)
@@ -249,6 +248,13 @@ def fit_prior(
         modality.report(run, data, accelerator.device)
     accelerator.end_training()
     return run
+
+
+def _built(resolved: Resolved[Kind]) -> Kind:
+    """The recipe's objects, with weights of its seed, once the settings of the training are found right."""
+    training = TrainingSettings(**resolved.values.training.as_dict())
+    torch.manual_seed(training.seed)
+    return resolved.build()
 
 
 def _settings(run: RunFolder, recipe: Recipe, variant: str | None, resume: bool) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.networks.pixelcnn import PixelCNN, gate
-from narrows.priors.prior import CodeSpec, Prior, require_dropout
+from narrows.priors.prior import CodeSpec, Prior
 
 __all__ = ["GatedPixelCNN", "PixelCNNState"]
 
@@ -43,7 +43,8 @@ class GatedPixelCNN(Prior):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(spec)
-        require_dropout(dropout)
+        if not 0 <= dropout < 1:
+            raise NarrowsError(f"dropout must be at least 0 and below 1, not {dropout}")
         if len(spec.grid) != 2:
             raise NarrowsError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use another prior")
         if min(layers, width, head_width) < 1:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 
-__all__ = ["CodeSpec", "Prior", "require_dropout"]
+__all__ = ["CodeSpec", "Prior"]
 
 
 @dataclass(frozen=True)
@@ -116,16 +116,6 @@ class Prior(nn.Module, ABC):
             raise NarrowsError(f"labels must have the shape [{batch}], one for each example, got {list(labels.shape)}")
         _check_range(labels, self.classes, "labels")
         return labels.long()
-
-
-def require_dropout(dropout: float) -> None:
-    """Refuse what is no probability, or drops everything.
-
-    Raises:
-        NarrowsError: if it is outside [0, 1).
-    """
-    if not 0 <= dropout < 1:
-        raise NarrowsError(f"dropout is {dropout}: it must be at least 0 and below 1")
 
 
 def _check_range(values: Tensor, end: int, name: str) -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.networks.codes import CodeState, CodeTransformer
-from narrows.priors.prior import CodeSpec, Prior, require_dropout
+from narrows.priors.prior import CodeSpec, Prior
 
 __all__ = ["TransformerPrior"]
 
@@ -44,7 +44,6 @@ class TransformerPrior(Prior):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(spec)
-        require_dropout(dropout)
         if memory < 1:
             raise NarrowsError(f"memory must be at least 1, not {memory}")
         self.network = CodeTransformer(spec.codebooks, spec.codebook_size, width, layers, heads, dropout)
