@@ -1,9 +1,14 @@
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from narrows.errors import NarrowsError
 from narrows.report.phonemes import CELL, LANE, ROW, code_phoneme_map
 from narrows.report.pictures import COLUMN, LABELS
+from narrows.report.sound_run import _phonemes
+from narrows.training.run import RunFolder
 
 NAMES = ["_", "a", "b", "c"]
 COUNTS = np.array(
@@ -56,3 +61,22 @@ def test_columns_are_equally_wide_and_fill_the_page_as_far_as_whole_pixels_can(c
 def test_what_cannot_be_drawn_is_refused(counts, names):
     with pytest.raises(NarrowsError, match=r"counts \[K, P\], not all 0, and P names"):
         code_phoneme_map(counts, list(names))
+
+
+@pytest.mark.parametrize("change", [{"figures": {"unseen clips": []}}, {"counts": [[1], [1, 2]]}, {"voices": 3}])
+def test_damaged_figures_of_phonemes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict) -> None:
+    monkeypatch.setattr("narrows.report.sound_run.fingerprint", lambda path: "this")
+    run = RunFolder(tmp_path)
+    whole = {
+        "model": "this",
+        "figures": {"unseen clips": {"accuracy": 0.5}},
+        "voices": {"unseen clips": {"al": 0.5}},
+        "training": {"clips": 1, "frames": 3},
+        "counts": [[1, 0], [1, 2]],
+        "phonemes": ["_", "a"],
+    }
+    run.phonemes.write_text(json.dumps(whole))
+    assert len(list(_phonemes(run))) == 1
+    run.phonemes.write_text(json.dumps({**whole, **change}))
+    with pytest.raises(NarrowsError, match=r"phonemes\.json is damaged.*delete it"):
+        list(_phonemes(run))

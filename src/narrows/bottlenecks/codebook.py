@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from narrows.bottlenecks.usage import count
 from narrows.distributed import global_rows, global_sum
 from narrows.errors import NarrowsError
+from narrows.tracing import is_traced
 
 __all__ = [
     "Codebook",
@@ -51,6 +52,8 @@ def nearest(tokens: Tensor, points: Tensor) -> Tensor:
     Returns:
         Codes [n, M] in [0, K).
     """
+    if is_traced():
+        return _nearest_plainly(tokens, points)
     total, codebooks, _ = tokens.shape
     size = points.shape[1]
     blocks = -(-size // _BLOCK)
@@ -72,6 +75,12 @@ def nearest(tokens: Tensor, points: Tensor) -> Tensor:
             within = scores.view(-1, _BLOCK).index_select(0, first_blocks[:n] + block).argmin(1)
             torch.add(within, block, alpha=_BLOCK, out=found)
     return codes.clamp_max_(size - 1)  # a token that is not finite may have met the padding
+
+
+def _nearest_plainly(tokens: Tensor, points: Tensor) -> Tensor:
+    """The same in operations that can be exported, with all scores at once; argmin takes the lowest of equals."""
+    halves = points.square().sum(2) / 2
+    return torch.baddbmm(halves.unsqueeze(1), tokens.transpose(0, 1), points.transpose(1, 2), alpha=-1).argmin(2).T
 
 
 def is_finite(tokens: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node
 
 from narrows.errors import NarrowsError
+from narrows.tracing import is_traced
 
 __all__ = [
     "Bottleneck",
@@ -242,6 +243,6 @@ class DiscreteBottleneck(Bottleneck):
             codes = codes.unsqueeze(-1)
         if codes.ndim < 2 or codes.shape[-1] != self.codebooks:
             raise NarrowsError(f"codes of {self.codebooks} codebooks must be [B, *grid, M], not {list(codes.shape)}")
-        if codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
+        if not is_traced() and codes.numel() and not 0 <= int(codes.min()) <= int(codes.max()) < self.codebook_size:
             raise NarrowsError(f"codes must be in [0, {self.codebook_size}): they are of another codebook_size")
         return codes

@@ -13,6 +13,7 @@ from torch import Tensor
 from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck, require_floats
 from narrows.bottlenecks.usage import count, perplexity
 from narrows.errors import NarrowsError
+from narrows.tracing import is_traced
 
 __all__ = ["FSQ"]
 
@@ -76,13 +77,14 @@ class FSQ(DiscreteBottleneck):
         rounded = bounded + (bounded.round() - bounded).detach()
         half_width = self.levels // 2
         # A feature that is not a number gets a code all the same: z, and with it the loss, says what happened.
-        digits = rounded.detach().nan_to_num().long() + half_width
+        whole = rounded.detach()
+        digits = (whole if is_traced() else whole.nan_to_num()).long() + half_width
         codes = (digits * self.radix).sum(-1)
         return CodePosterior(
             z=(rounded / half_width).flatten(-2).movedim(-1, 1).to(features.dtype),
             codes=codes.squeeze(-1) if self.codebooks == 1 else codes,
             losses={},
-            statistics=_statistics(codes.flatten(0, -2), self.codebook_size),
+            statistics={} if is_traced() else _statistics(codes.flatten(0, -2), self.codebook_size),
             codebook_size=self.codebook_size,
         )
 

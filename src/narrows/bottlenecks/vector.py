@@ -27,6 +27,7 @@ from narrows.bottlenecks.scalar import FSQ
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
+from narrows.tracing import is_traced
 
 __all__ = ["FactorizedQuantizer", "VectorQuantizer"]
 
@@ -126,7 +127,7 @@ class VectorQuantizer(DiscreteBottleneck):
             )
         require_floats(features)
         with torch.autocast(features.device.type, enabled=False):
-            return self._quantise(features)
+            return self._quantise_plainly(features) if is_traced() else self._quantise(features)
 
     def get_extra_state(self) -> Tensor:
         """Return whether the codebook is frozen, as part of the saved state."""
@@ -188,6 +189,22 @@ class VectorQuantizer(DiscreteBottleneck):
             codes = codes.squeeze(1)
         codes = codes.view(*channels_last.shape[:-1], *codes.shape[1:])
         return CodePosterior(z, codes, losses=losses, statistics=statistics, codebook_size=self.codebook_size)
+
+    def _quantise_plainly(self, features: Tensor) -> CodePosterior:
+        """The same in evaluation mode, without statistics, in operations that can be exported."""
+        if self.training:
+            raise NarrowsError("a quantiser is exported in evaluation mode: call eval() on the module first")
+        channels_last = features.movedim(1, -1)
+        tokens = channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float()
+        tokens = self.codebook.project(tokens)
+        codes = nearest(tokens, self.codebook.points)
+        quantised = lookup(self.codebook.points, codes)
+        distance = (tokens - quantised).square().sum(2).mean()
+        z = quantised.reshape(channels_last.shape).movedim(-1, 1).to(features.dtype)
+        shape = channels_last.shape[:-1] if self.codebooks == 1 else (*channels_last.shape[:-1], self.codebooks)
+        losses = dict.fromkeys(self.codebook.losses(tokens, codes), distance)
+        losses["commitment"] = self.commitment * distance
+        return CodePosterior(z, codes.reshape(shape), losses=losses, codebook_size=self.codebook_size)
 
     def _points(self, tokens: Tensor, learning: bool) -> Tensor:
         """The points to quantise `tokens` with: in a recomputation those of the pass that it repeats."""

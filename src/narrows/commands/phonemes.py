@@ -163,6 +163,8 @@ def _read_own(folder: str) -> Phonemes:
         )
     try:
         own = Phonemes(**read_json(path))
+        if np.array(own.counts, np.int64).shape[1:] != (len(own.phonemes),):
+            raise ValueError("its counts are not of its phonemes")
     except (ValueError, TypeError) as error:
         raise NarrowsError(f"{path} is damaged, or of an earlier version ({error}); {way_out}") from error
     if own.model != fingerprint(folder):

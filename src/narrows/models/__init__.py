@@ -1,7 +1,8 @@
 """Parts put together: models with bounds on log p(x)."""
 
 from narrows.models.autoencoder import Autoencoder
+from narrows.models.export import CodesOf, DataOf
 from narrows.models.sound import SoundAutoencoder
 from narrows.models.two_stage import TwoStage, TwoStagePosterior
 
-__all__ = ["Autoencoder", "SoundAutoencoder", "TwoStage", "TwoStagePosterior"]
+__all__ = ["Autoencoder", "CodesOf", "DataOf", "SoundAutoencoder", "TwoStage", "TwoStagePosterior"]

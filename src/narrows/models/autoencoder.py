@@ -17,6 +17,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, Observation
 from narrows.priors import CodeSpec, Prior, sample
+from narrows.tracing import is_traced
 
 __all__ = ["Autoencoder", "lines", "require_tensor"]
 
@@ -129,6 +130,8 @@ class Autoencoder(nn.Module):
             NarrowsError: if it is not floats [B, C, *size] within `bounds`.
         """
         require_tensor(x)
+        if is_traced():
+            return x
         if x.shape[1:] != self.shape:
             raise NarrowsError(
                 f"x must have the shape {['B', *self.shape]}, not {list(x.shape)}: scale and crop images to the "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,6 +143,17 @@ def _phonemes(run: RunFolder) -> Iterator[Section]:
         )
         yield Section("Codes as phonemes", text)
         return
+    try:
+        yield _phonemes_section(found)
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, NarrowsError):
+            raise
+        raise NarrowsError(
+            f"{run.phonemes} is damaged ({error!r}): delete it, and run `narrows evaluate --phonemes` again"
+        ) from error
+
+
+def _phonemes_section(found: Mapping[str, Any]) -> Section:
     splits: Mapping[str, Mapping[str, float]] = found["figures"]
     names = list(dict.fromkeys(name for figures in splits.values() for name in figures))
     rows: list[list[Cell]] = [
@@ -162,7 +174,7 @@ def _phonemes(run: RunFolder) -> Iterator[Section]:
             Table("Accuracy by voice.", ["voice", *splits], by_voice),
         ]
     blocks.append(code_phoneme_map(np.array(found["counts"]), found["phonemes"]))
-    yield Section("Codes as phonemes", text, blocks)
+    return Section("Codes as phonemes", text, blocks)
 
 
 def _bits_text(model: SoundAutoencoder, clips: int) -> str:
