@@ -63,7 +63,10 @@ def test_what_cannot_be_drawn_is_refused(counts, names):
         code_phoneme_map(counts, list(names))
 
 
-@pytest.mark.parametrize("change", [{"figures": {"unseen clips": []}}, {"counts": [[1], [1, 2]]}, {"voices": 3}])
+@pytest.mark.parametrize(
+    "change",
+    [{"figures": {"unseen clips": [], "unseen voices": {"accuracy": 0.5}}}, {"counts": [[1], [1, 2]]}, {"voices": 3}],
+)
 def test_damaged_figures_of_phonemes_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: dict) -> None:
     monkeypatch.setattr("narrows.report.sound_run.fingerprint", lambda path: "this")
     run = RunFolder(tmp_path)
