@@ -93,9 +93,9 @@ def train(
     def begin() -> None:
         if on is not None and on != run.first:
             copy_model(on, run.first)
-        run.write_recipe(resolved.yaml)
         if not resume:
             record_data(run, built.data.source, data)
+        run.write_recipe(resolved.yaml)  # the last: with it the folder holds a run
 
     run_loop(
         accelerator,

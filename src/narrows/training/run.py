@@ -66,7 +66,7 @@ class RunFolder:
             raise NarrowsError(f"{self.path} holds a run already: continue it with --resume, or use another folder")
 
     def write_recipe(self, recipe: str) -> None:
-        """Write `recipe.yaml`, the first of a run's files, and remove what a killed process left behind."""
+        """Write `recipe.yaml`, and remove what a killed process left behind."""
         remove_leftovers(self.path)
         with whole_file(self.recipe) as aside:
             aside.write_text(recipe)
