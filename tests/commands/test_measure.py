@@ -120,10 +120,11 @@ def test_data_that_changed_since_the_training_are_told_by_every_command(
 
 
 def test_a_stream_is_measured_on_what_is_held_out_of_it(
-    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import datasets
 
+    monkeypatch.setattr(datasets.config, "SLEEP_TIME_ON_THREADS_SHUTDOWN", 0, raising=False)
     pixels = write(tmp_path / "set", 80)
     cells = [{"bytes": file.read_bytes(), "path": None} for file in sorted(pixels.iterdir())]
     features = datasets.Features({"image": datasets.Image()})
