@@ -207,7 +207,7 @@ def test_an_output_that_is_a_folder_is_named(trained: Path, tmp_path: Path, caps
     assert f"{tmp_path / 'out.png'}: it is a folder" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("damage", [b"\xff\xfe", b"[1, 2", b"[]", b""])
+@pytest.mark.parametrize("damage", [b"\xff\xfe", b'{"a": 1}', b"[]", b""])
 @pytest.mark.parametrize("name", ["recipe.yaml", "data.json", "evaluation.json", "prior/recipe.yaml", "metrics.jsonl"])
 def test_a_damaged_file_of_a_run_is_named_without_a_traceback(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str, damage: bytes

@@ -193,7 +193,7 @@ def _restore(folder: Path, build: Callable[[dict[str, Any]], Module]) -> Module:
     except NarrowsError as error:
         raise error if str(folder) in str(error) else ModelError(f"{folder}/{CONFIG}: {error}") from error
     except Exception as error:  # whoever wrote the file may have written anything
-        raise ModelError(f"{folder}/{CONFIG} does not describe a model of narrows: {error!r}") from error
+        raise ModelError(f"{folder}/{CONFIG} describes no model that can be made: {error!r}") from error
     try:
         module.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

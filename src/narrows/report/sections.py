@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from narrows.errors import NarrowsError
 from narrows.evaluation import Measurement
 from narrows.evaluation.units import unit_of
 from narrows.files import read_json, read_text
@@ -64,9 +65,14 @@ def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, u
         bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
     columns, tested = ["figure", "unit", measured_on], {}
     if run.evaluation.exists():
-        evaluated: dict[str, Any] = read_json(run.evaluation)
-        columns.append(evaluated_on(evaluated))
-        tested = evaluated["figures"]
+        evaluated = read_json(run.evaluation)
+        try:
+            columns.append(evaluated_on(evaluated))
+            tested = dict(evaluated["figures"])
+        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            raise NarrowsError(
+                f"{run.evaluation} is damaged ({error!r}): delete it, and run `narrows evaluate` again"
+            ) from error
     caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column of the test split.")
     rows: list[list[Cell]] = [
         [name, unit_of(name), figures.get(name), *([tested.get(name)] if tested else [])]
