@@ -24,7 +24,8 @@ class CodesOf(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
+        self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
         """Return what `model.encode` does."""
@@ -40,7 +41,8 @@ class DataOf(nn.Module):
 
     def __init__(self, model: Autoencoder) -> None:
         super().__init__()
-        self.model = model.eval()
+        self.model = model
+        self.eval()
 
     def forward(self, codes: Tensor) -> Tensor:
         """Return what `model.decode` does."""
