@@ -57,6 +57,17 @@ def test_images_of_any_size_are_encoded_by_convolutions(model: Autoencoder) -> N
     torch.testing.assert_close(program(x), posterior.mode if posterior.codes is None else posterior.codes)
 
 
+def test_codes_of_any_grid_are_decoded_by_convolutions(model: Autoencoder) -> None:
+    codes = model.encode(images(3))
+    first = 1 if model.discrete else 2
+    program = torch.export.export(
+        DataOf(model), (codes,), dynamic_shapes=({0: BATCH, first: ROWS, first + 1: COLUMNS},)
+    ).module()
+    posterior = model.posterior(torch.rand(2, 3, 32, 20))
+    given = posterior.mode if posterior.codes is None else posterior.codes
+    torch.testing.assert_close(program(given), model.decode(given))
+
+
 def test_onnx_gives_the_codes_and_the_images(model: Autoencoder, tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")
