@@ -18,7 +18,8 @@ from torch import Tensor
 from benchmarks.timing import begin, head, medians
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec
-from narrows.priors.sampler import draw, sample
+from narrows.priors.sampler import sample
+from narrows.sampling import draw
 
 GRID = HEIGHT, WIDTH = 32, 32
 SPEC = CodeSpec(GRID, codebooks=1, codebook_size=512, classes=0)

@@ -8,7 +8,8 @@ from torch import Tensor
 from narrows.errors import NarrowsError
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec, Prior
-from narrows.priors.sampler import draw, filtered, sample, tempered, top_k_filtered, top_p_filtered
+from narrows.priors.sampler import sample
+from narrows.sampling import draw, filtered, tempered, top_k_filtered, top_p_filtered
 
 K = 6
 LAST_UNIFORM = 1 - 2**-24  # the greatest float32 number torch.rand gives

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from narrows.networks import WaveNetDecoder
-from narrows.priors.sampler import draw, filtered, require_finite
+from narrows.sampling import draw, filtered, require_finite
 
 __all__ = ["draw_levels"]
 
