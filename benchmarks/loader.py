@@ -13,7 +13,8 @@ import time
 import torch
 
 from narrows.config import TrainingRecipe, find_recipe, resolve
-from narrows.data import ImageSettings, open_images
+from narrows.modalities.images.images import open_images
+from narrows.modalities.images.settings import ImageSettings
 from narrows.training.tasks import AutoencoderTask
 
 

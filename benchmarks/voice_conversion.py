@@ -1,9 +1,9 @@
 r"""Voice conversion, judged by ear: are the words kept, and is the voice that of the speaker who was asked for?
 
-The judges are two listeners (`narrows.evaluation.listeners`) trained on the real training clips: one of what is said,
-one of who says it. They hear test clips re-spoken from their codes by their own speaker (reconstruction), by every
-other one (conversion), and by their own from the codes in random order (shuffled), whose words are lost. Chance is the
-share of the commonest answer among the right ones, which a listener would reach that hears nothing.
+The judges are two listeners (`narrows.modalities.sound.listeners`) trained on the real training clips: one of what is
+said, one of who says it. They hear test clips re-spoken from their codes by their own speaker (reconstruction), by
+every other one (conversion), and by their own from the codes in random order (shuffled), whose words are lost. Chance
+is the share of the commonest answer among the right ones, which a listener would reach that hears nothing.
 
 Sounds with equally many codes are drawn together, and so each from exactly what it would be drawn from alone. Codes
 filled up to one length would not do: the decoder also reads the codes after a sample's own, and a clip's last has none.
@@ -29,17 +29,18 @@ from torch import Tensor
 
 from narrows.atomic import whole_file
 from narrows.commands.source import open_run_data
-from narrows.data import Clips, SoundData
 from narrows.errors import NarrowsError
-from narrows.evaluation import speakers_of
 from narrows.evaluation.compare import spreads
-from narrows.evaluation.listeners import Listener, wilson
-from narrows.evaluation.mel import log_mel_distance
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.dataset import SoundData
+from narrows.modalities.sound.listeners import Listener, wilson
+from narrows.modalities.sound.measure import speakers_of
+from narrows.modalities.sound.mel import log_mel_distance
+from narrows.modalities.sound.player import Clip, Sounds
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
 from narrows.progress import progress
 from narrows.report import Page, Section, Table, write_page
-from narrows.report.sounds import Clip, Sounds
 from narrows.report.tables import write_csv
 from narrows.training.run import RunFolder
 

@@ -11,7 +11,8 @@ from PIL import Image
 
 import narrows
 from narrows.cli import main
-from narrows.data import ImageSettings, open_images
+from narrows.modalities.images.images import open_images
+from narrows.modalities.images.settings import ImageSettings
 
 
 @pytest.fixture

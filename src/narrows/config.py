@@ -16,9 +16,11 @@ from typing import Any, Generic, Literal, NamedTuple, TypeVar
 import yaml
 from jsonargparse import ArgumentError, ArgumentParser, Namespace
 
-from narrows.data import ImageSettings, SoundSettings, SoundSpec
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
+from narrows.modalities.images.settings import ImageSettings
+from narrows.modalities.sound.dataset import SoundSpec
+from narrows.modalities.sound.settings import SoundSettings
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import CodeSpec, Prior
 from narrows.registry import require_public_classes, require_public_names

@@ -21,8 +21,8 @@ from torch import Tensor, nn
 from narrows.atomic import whole_folder
 from narrows.checksums import require_intact, sha256_of, summed_files
 from narrows.config import ModelRecipe, PriorRecipe, resolve
-from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
+from narrows.modalities.sound.dataset import SoundSpec
 from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
 from narrows.priors import CodeSpec, Prior
 from narrows.registry import trusted_code

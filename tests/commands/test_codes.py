@@ -11,8 +11,9 @@ from PIL import Image
 import narrows
 from narrows.cli import main
 from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, write_codes
-from narrows.data import ImageSettings, open_images
 from narrows.errors import NarrowsError
+from narrows.modalities.images.images import open_images
+from narrows.modalities.images.settings import ImageSettings
 from narrows.pretrained import fingerprint
 
 

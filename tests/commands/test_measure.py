@@ -10,9 +10,10 @@ from PIL import Image
 
 from narrows.cli import main
 from narrows.commands import evaluate
-from narrows.data import Images, ImageSettings, open_images
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure
+from narrows.modalities.images.images import Images, open_images
+from narrows.modalities.images.settings import ImageSettings
 from narrows.pretrained import load
 
 

@@ -10,9 +10,12 @@ import pytest
 import soundfile
 from PIL import Image
 
-from narrows.data import ImageSettings, SoundSettings, open_images, open_sounds
 from narrows.data.hub import load_hub
-from narrows.data.undecoded import Found, Undecoded
+from narrows.modalities.images.images import open_images
+from narrows.modalities.images.settings import ImageSettings
+from narrows.modalities.images.undecoded import Found, Undecoded
+from narrows.modalities.sound.dataset import open_sounds
+from narrows.modalities.sound.settings import SoundSettings
 
 
 @pytest.fixture(autouse=True)
@@ -65,7 +68,7 @@ def hub_of(monkeypatch, streaming, **splits):
         parts = {name: part.to_iterable_dataset() for name, part in parts.items()}
     monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: parts)
     settings = ImageSettings(source="hf:any/set", streaming=streaming, size=4, channels=1)
-    return {split: [row["row"] for row in part] for split, part in load_hub(settings).items()}
+    return {split: [row["row"] for row in part] for split, part in load_hub(settings.source, settings.config).items()}
 
 
 @pytest.mark.parametrize("streaming", [False, True])
@@ -100,7 +103,7 @@ def test_the_bytes_of_a_set_are_never_held_at_once(monkeypatch):
         return bytes([index]) * 1_000_000
 
     items = Undecoded(np.arange(50), None, lambda row: Image.new("L", (4, 4)), str, row, row, str)
-    monkeypatch.setattr("narrows.data.images.find_hub", lambda settings: Found({"train": items}, []))
+    monkeypatch.setattr("narrows.modalities.images.images.find_hub", lambda settings: Found({"train": items}, []))
     tracemalloc.start()
     data = images_of("hf:any/set", validation=0.2, test=0.2)
     peak = tracemalloc.get_traced_memory()[1]

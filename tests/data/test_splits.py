@@ -7,8 +7,12 @@ import pytest
 import soundfile
 from PIL import Image
 
-from narrows.data import DataError, ImageSettings, SoundSettings, differences, open_images, open_sounds
+from narrows.data import DataError, differences
 from narrows.data.splits import assigned, has_splits, split_of
+from narrows.modalities.images.images import open_images
+from narrows.modalities.images.settings import ImageSettings
+from narrows.modalities.sound.dataset import open_sounds
+from narrows.modalities.sound.settings import SoundSettings
 
 
 def write_images(folder, names, rng=None):

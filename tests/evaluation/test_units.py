@@ -6,9 +6,13 @@ import torch
 import yaml
 
 from narrows.config import ModelRecipe, PriorRecipe, resolve
-from narrows.data import Clips, Images, SoundSpec
-from narrows.evaluation import PhonemeMap, measure, measure_reconstructions, measure_sound
+from narrows.evaluation import measure
 from narrows.evaluation.units import UNITS, unit_of
+from narrows.modalities.images.images import Images
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.dataset import SoundSpec
+from narrows.modalities.sound.measure import measure_reconstructions, measure_sound
+from narrows.modalities.sound.phoneme_map import PhonemeMap
 from tests.conftest import TINY_PRIOR
 
 IMAGES = """

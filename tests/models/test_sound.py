@@ -10,7 +10,6 @@ from torch import Tensor
 
 from narrows.bottlenecks import Bottleneck, Draw, Gaussian, ResidualQuantizer, VectorQuantizer
 from narrows.config import ModelRecipe, resolve
-from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
 from narrows.estimators import Pathwise
 from narrows.likelihoods import (
@@ -21,6 +20,7 @@ from narrows.likelihoods import (
     mu_law_decode,
     mu_law_encode,
 )
+from narrows.modalities.sound.dataset import SoundSpec
 from narrows.models import SoundAutoencoder
 from narrows.networks import ConvEncoder, StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.pretrained import load, save_autoencoder

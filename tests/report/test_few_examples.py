@@ -9,10 +9,12 @@ import torch
 import yaml
 
 from narrows.config import PriorRecipe, resolve, resolve_training
-from narrows.data import Clips, ImageData, Images, SoundData, SoundSpec
+from narrows.modalities.images.images import ImageData, Images
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.dataset import SoundData, SoundSpec
+from narrows.modalities.sound.report import report_sound_run
 from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.report.run import report_run
-from narrows.report.sound_run import report_sound_run
 from narrows.training.run import RunFolder
 from tests.conftest import TINY_MODEL, TINY_PRIOR
 

@@ -5,9 +5,9 @@ from narrows.commands.curve import Sweep, curve
 from narrows.commands.generate import interpolate
 from narrows.commands.measure import evaluate
 from narrows.commands.media import decode, encode, reconstruct, sample
-from narrows.commands.sound import convert_voice
 from narrows.commands.source import placed
 from narrows.commands.train import fit_prior, show_recipe, train
+from narrows.modalities.sound.transcode import convert_voice
 
 __all__ = [
     "Budget",

@@ -19,9 +19,9 @@ from narrows.commands.source import source_override
 from narrows.commands.train import rehearse
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.config import Recipe, resolve_images
-from narrows.data import ImageData, open_images
 from narrows.errors import NarrowsError
 from narrows.evaluation.compare import ENDS, Outcome, Trial, choose, sweep_end
+from narrows.modalities.images.images import ImageData, open_images
 from narrows.report.compare import report_comparison
 from narrows.report.metrics import read_metrics
 from narrows.report.svg import HUES

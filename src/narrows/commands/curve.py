@@ -12,12 +12,13 @@ import torch
 from narrows.commands.source import placed, source_override
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.config import Recipe, resolve_images
-from narrows.data import ImageData, Images, open_images, to_unit
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget
 from narrows.evaluation.curve import Point
-from narrows.evaluation.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
 from narrows.files import read_json
+from narrows.modalities.images.files import to_unit
+from narrows.modalities.images.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
+from narrows.modalities.images.images import ImageData, Images, open_images
 from narrows.pretrained import load
 from narrows.progress import progress
 from narrows.report.curve import report_curve

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 
 from narrows.commands.source import open_run
-from narrows.data import image_grid, read_images, save_image, to_unit
 from narrows.errors import NarrowsError
+from narrows.modalities.images.files import image_grid, read_images, save_image, to_unit
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import load
 from narrows.priors import Prior

@@ -16,11 +16,13 @@ import torch
 
 from narrows.atomic import whole_file
 from narrows.commands.modality import modality_of
-from narrows.commands.phonemes import learn_phonemes, measure_foreign_phonemes
 from narrows.commands.source import open_run, open_run_data, placed, what_changed
-from narrows.data import Clips, ImageData, Images, SoundData
 from narrows.errors import NarrowsError
-from narrows.evaluation import measure_reconstructions
+from narrows.modalities.images.images import ImageData, Images
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.dataset import SoundData
+from narrows.modalities.sound.measure import measure_reconstructions
+from narrows.modalities.sound.phonemes import learn_phonemes, measure_foreign_phonemes
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import load
 from narrows.progress import progress

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from narrows.commands.generate import sample_images
-from narrows.commands.sound import decode_sounds, encode_sounds, reconstruct_sounds, sample_sounds
 from narrows.commands.source import open_run
-from narrows.commands.transcode import decode_images, encode_images, reconstruct_images
 from narrows.errors import NarrowsError
+from narrows.modalities.images.transcode import decode_images, encode_images, reconstruct_images
+from narrows.modalities.sound.transcode import decode_sounds, encode_sounds, reconstruct_sounds, sample_sounds
 from narrows.models import SoundAutoencoder
 from narrows.pretrained import load
 

@@ -11,16 +11,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from narrows.data import Clips, Images, to_unit, to_waveform
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
-from narrows.evaluation import Measurement, gradient_noise, measure, measure_sound, speakers_of
-from narrows.evaluation.mel import mel_filters
+from narrows.evaluation import Measurement, gradient_noise, measure
+from narrows.modalities.images.files import to_unit
+from narrows.modalities.images.images import Images
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.files import to_waveform
+from narrows.modalities.sound.measure import measure_sound, speakers_of
+from narrows.modalities.sound.mel import mel_filters
+from narrows.modalities.sound.report import report_sound_run
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import CodeSpec
 from narrows.progress import progress
 from narrows.report.run import report_run
-from narrows.report.sound_run import report_sound_run
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
 from narrows.training.tasks import AutoencoderTask, SoundTask

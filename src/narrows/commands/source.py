@@ -9,9 +9,12 @@ from pathlib import Path
 
 from narrows.atomic import whole_file
 from narrows.config import resolve_training
-from narrows.data import ImageData, SoundData, differences, open_data
+from narrows.data import differences
 from narrows.errors import NarrowsError
 from narrows.files import read_json
+from narrows.modalities.images.images import ImageData
+from narrows.modalities.open import open_data
+from narrows.modalities.sound.dataset import SoundData
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.pretrained import fetch, is_on_hub
 from narrows.training.run import RunFolder

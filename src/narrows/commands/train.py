@@ -14,10 +14,13 @@ from narrows.commands.modality import modality_of
 from narrows.commands.resume import require_resumable
 from narrows.commands.source import open_run_data, record_data, source_override, what_changed
 from narrows.config import Kind, PriorRecipe, Recipe, Resolved, find_recipe, resolve, resolve_training
-from narrows.data import Clips, ImageData, Images, batches, open_data
+from narrows.data import batches
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget, Estimator
 from narrows.evaluation import measure_prior, squared_error
+from narrows.modalities.images.images import ImageData, Images
+from narrows.modalities.open import open_data
+from narrows.modalities.sound.clips import Clips
 from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
 from narrows.pretrained import copy_model, is_on_hub, load, load_without_prior, save_autoencoder, save_prior
 from narrows.training.loop import Batches, make_accelerator

@@ -16,9 +16,9 @@ from narrows.commands.measure import evaluate
 from narrows.commands.source import changes_since
 from narrows.commands.train import train
 from narrows.config import Recipe, resolve_training
-from narrows.data import ImageData
 from narrows.errors import NarrowsError
 from narrows.files import read_json, read_text
+from narrows.modalities.images.images import ImageData
 from narrows.progress import progress
 from narrows.report.metrics import read_metrics
 from narrows.training.loop import DivergedError

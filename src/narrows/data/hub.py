@@ -1,62 +1,48 @@
-"""Sets of the Hugging Face hub, and Parquet files or folders laid out as the hub does, by way of `datasets`.
-
-An image is what the hub stores: {bytes, path}, or the bytes alone. `datasets` keeps an Arrow copy in its own cache.
-"""
+"""Sets of the Hugging Face hub, and Parquet files or folders laid out as the hub does, by way of `datasets`."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-import numpy as np
-from PIL import Image
+from typing import Any
 
 from narrows.data.errors import DataError
-from narrows.data.settings import ImageSettings
 from narrows.data.splits import NAMES, SPLITS, split_of
-from narrows.data.undecoded import Found, Undecoded
 
-if TYPE_CHECKING:
-    import datasets
-
-__all__ = ["Columns", "bytes_of", "columns_of", "find_hub", "labels_of", "load_hub", "open_cell"]
+__all__ = ["bytes_of", "load_hub"]
 
 
-class Columns(NamedTuple):
-    """Where a row keeps its image and its label; `classes` names the labels where the set itself does."""
-
-    image: str
-    label: str | None
-    classes: list[str] | None
-
-
-def load_hub(settings: ImageSettings) -> dict[str, Any]:
+def load_hub(source: str, config: str | None = None, streaming: bool = False) -> dict[str, Any]:
     """The splits of a hub set or a local folder or file: `datasets.Dataset`, or `IterableDataset` if streamed.
 
     A set of a single split is all for training, whatever that is called. Of several whose names tell the same split,
     the one of just that name is read (`train`, not `train_small`), or else all (`train.100` and `train.360`).
+
+    Args:
+        source: `hf:NAME`, or a local folder or file.
+        config: the configuration of a set that has several.
+        streaming: read it while it is used instead of fetching it first.
 
     Raises:
         DataError: if it cannot be had, with the reason `datasets` gives, or none of its splits has a usual name.
     """
     import datasets  # it takes a second to import, which other sources need not wait for
 
-    path = Path(settings.name).expanduser()
-    place, files = (str(path) if path.exists() else settings.name), None
+    name = source.removeprefix("hf:")
+    path = Path(name).expanduser()
+    place, files = (str(path) if path.exists() else name), None
     if path.is_file():
         place, files = "parquet", {"train": str(path)}
     try:
-        loaded = datasets.load_dataset(place, settings.config, data_files=files, streaming=settings.streaming)
+        loaded = datasets.load_dataset(place, config, data_files=files, streaming=streaming)
     except (OSError, ValueError, datasets.exceptions.DatasetsError) as error:
         reason = f"{error}" if error.__cause__ is None else f"{error} ({error.__cause__})"
-        raise DataError(f"data.source {settings.source} cannot be loaded: {reason}") from error
+        raise DataError(f"data.source {source} cannot be loaded: {reason}") from error
     if len(loaded) == 1:
         return {"train": next(iter(loaded.values()))}
     named = {split: part for split in SPLITS if (part := _part(loaded, split)) is not None}
     if not named:
-        raise DataError(f"data.source {settings.source} has no split to train or test on, only {', '.join(loaded)}")
+        raise DataError(f"data.source {source} has no split to train or test on, only {', '.join(loaded)}")
     return named
 
 
@@ -70,40 +56,6 @@ def _part(loaded: Mapping[str, Any], split: str) -> Any | None:
     return datasets.concatenate_datasets(found) if len(found) > 1 else next(iter(found), None)
 
 
-def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> Columns:
-    """The columns asked for, or else guessed: the only one of images, and the only one of class labels.
-
-    Raises:
-        DataError: if a column asked for is missing or no image column can be told; it lists the columns.
-    """
-    import datasets
-
-    features = features or {}
-    image, label = settings.image_column, settings.label_column
-    listed = f"the columns of {settings.name} are " + (", ".join(features) or "unknown")
-    for setting, name in (("image_column", image), ("label_column", label)):
-        if name is not None and name not in features:
-            raise DataError(f"data.{setting} is {name!r}, but {listed}")
-    if image is None:
-        images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
-        images = images or [name for name, feature in features.items() if _holds_bytes(feature)]
-        if len(images) != 1:
-            raise DataError(f"which column holds the images cannot be told: set data.image_column; {listed}")
-        image = images[0]
-    if label is None:
-        labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
-        labels = labels or [name for name in ("label", "labels") if name in features and name != image]
-        if len(labels) > 1:
-            raise DataError(f"several columns hold labels ({', '.join(labels)}): set data.label_column; {listed}")
-        label = labels[0] if labels else None
-    feature = None if label is None else features[label]
-    if isinstance(feature, datasets.ClassLabel):
-        return Columns(image, label, list(feature.names))
-    if feature is not None and not isinstance(feature, datasets.Value):
-        raise DataError(f"data.label_column {label!r} holds {feature}, not one label a row; {listed}")
-    return Columns(image, label, None)
-
-
 def bytes_of(cell: Any) -> bytes:
     """Return what tells the image or sound of a row from any other: its bytes, be they in the row or in a file.
 
@@ -113,77 +65,3 @@ def bytes_of(cell: Any) -> bytes:
     if content is None and path is not None and Path(path).is_file():
         return Path(path).read_bytes()
     return content if isinstance(content, bytes) else repr(path or cell).encode()
-
-
-def open_cell(cell: Any) -> Image.Image:
-    """Open the image of a row.
-
-    Raises:
-        DataError: if the row holds none.
-    """
-    content, path = (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
-    if content is not None:
-        return Image.open(io.BytesIO(content))
-    if path is None:
-        raise DataError("the row holds no image")
-    return Image.open(path)
-
-
-def find_hub(settings: ImageSettings) -> Found:
-    """The splits of a hub set, or of local Parquet files.
-
-    Raises:
-        DataError: if it cannot be loaded, has no image column, or labels beyond its classes.
-    """
-    loaded = load_hub(settings)
-    columns = columns_of(next(iter(loaded.values())).features, settings)
-    raw: dict[str, list[Any]] = {}
-    if columns.label is not None:
-        raw = {split: part[columns.label][:] for split, part in loaded.items()}
-    values = _values(raw) if columns.classes is None else range(len(columns.classes))
-    found = {}
-    for split, part in loaded.items():
-        name = f"{settings.name} {split}"
-        labels = labels_of(raw[split], values, name) if raw else None
-        found[split] = _split(name, part, columns.image, labels)
-    return Found(found, columns.classes or [str(value) for value in values])
-
-
-def _holds_bytes(feature: Any) -> bool:
-    inner = feature.get("bytes") if isinstance(feature, dict) else feature
-    return getattr(inner, "dtype", None) in ("binary", "large_binary")
-
-
-def _split(name: str, part: datasets.Dataset, column: str, labels: np.ndarray | None) -> Undecoded:
-    cells = part.select_columns(column).with_format("arrow")[:].column(column)
-    return Undecoded(
-        rows=np.arange(len(part)),
-        labels=labels,
-        open=lambda row: open_cell(cells[row].as_py()),
-        name=lambda row: f"{name} row {row}",
-        identity=lambda row: bytes_of(cells[row].as_py()),
-        mark=lambda row: bytes_of(cells[row].as_py()),
-        stamp=lambda: "\n".join(file["filename"] for file in part.cache_files),
-    )
-
-
-def _values(raw: dict[str, list[Any]]) -> Sequence[Any]:
-    """The values of labels that the set does not name: 0, 1, ... up to the highest number, or the words in order."""
-    values = {value for column in raw.values() for value in column if value is not None}
-    return range(max(values, default=-1) + 1) if all(isinstance(value, int) for value in values) else sorted(values)
-
-
-def labels_of(column: list[Any], values: Sequence[Any], name: str) -> np.ndarray | None:
-    """Labels as positions in `values`; None if the split has none, which hub sets mark by -1 or a missing value.
-
-    Raises:
-        DataError: if only some are missing.
-    """
-    positions = {value: index for index, value in enumerate(values)}
-    labels = np.array([positions.get(value, -1) for value in column], np.int64)
-    unknown = np.flatnonzero(labels < 0)
-    if len(unknown) == len(labels):
-        return None
-    if len(unknown):
-        raise DataError(f"{name} row {unknown[0]}: label {column[unknown[0]]!r} is none of its {len(values)} classes")
-    return labels

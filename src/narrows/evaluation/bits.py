@@ -17,9 +17,10 @@ from torch import Tensor
 
 from narrows.bottlenecks import CodePosterior, Posterior
 from narrows.bottlenecks.usage import count, usage_statistics
-from narrows.data import Images, to_unit
 from narrows.errors import NarrowsError
 from narrows.estimators import importance_weighted_bound
+from narrows.modalities.images.files import to_unit
+from narrows.modalities.images.images import Images
 from narrows.models import Autoencoder
 from narrows.priors import Prior
 

@@ -14,10 +14,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.bottlenecks import Bottleneck, Draw, Posterior
-from narrows.data import SoundSpec
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, MuLawCategorical, Observation, mu_law_decode, mu_law_encode
+from narrows.modalities.sound.dataset import SoundSpec
 from narrows.models.autoencoder import Autoencoder, lines, require_tensor
 from narrows.models.levels import draw_levels
 from narrows.networks import WaveNetDecoder

@@ -5,8 +5,8 @@ from narrows.networks.codes import CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.hierarchy import ImageHead, ImageStem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
-from narrows.networks.sound import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.networks.spectrogram import SpectrogramEncoder
+from narrows.networks.strided import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.networks.transformer import PatchTransformer
 from narrows.networks.wavenet import WaveNet
 

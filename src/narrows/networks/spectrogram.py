@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.sound import strided_layers
+from narrows.networks.strided import strided_layers
 
 __all__ = ["SpectrogramEncoder"]
 

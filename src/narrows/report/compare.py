@@ -12,14 +12,15 @@ import torch
 
 from narrows.atomic import whole_file
 from narrows.config import Recipe
-from narrows.data import ImageData, to_unit
 from narrows.evaluation.compare import ENDS, Outcome, Spread, Trial, spreads, sweep_end
 from narrows.files import read_json, read_text
+from narrows.modalities.images.files import to_unit
+from narrows.modalities.images.images import ImageData
+from narrows.modalities.images.pictures import grid
 from narrows.pretrained import load
 from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
 from narrows.report.page import Cell, Figure, Page, Picture, Section, Settings, Table, write_page
-from narrows.report.pictures import grid
 from narrows.report.svg import standalone
 from narrows.report.tables import write_csv
 from narrows.training.run import RunFolder

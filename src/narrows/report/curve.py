@@ -13,8 +13,8 @@ from torch import Tensor
 
 from narrows.atomic import whole_file
 from narrows.evaluation.curve import Point
+from narrows.modalities.images.pictures import grid
 from narrows.report.page import Cell, Figure, Page, Section, Table, write_page
-from narrows.report.pictures import grid
 from narrows.report.svg import ACCENT, chart, padded, standalone, to_svg
 from narrows.report.tables import write_csv
 

@@ -8,14 +8,15 @@ from collections.abc import Iterator, Mapping
 import torch
 
 from narrows.bottlenecks import HierarchicalPosterior, Hierarchy
-from narrows.data import ImageData, Images, to_unit
 from narrows.evaluation import Measurement, measure
 from narrows.files import read_yaml
+from narrows.modalities.images.files import to_unit
+from narrows.modalities.images.images import ImageData, Images
+from narrows.modalities.images.pictures import grid, interpolation, pairs
 from narrows.models import Autoencoder, TwoStage
 from narrows.pretrained import load
 from narrows.report.figures import COLLAPSED, layer_bars
 from narrows.report.page import Cell, Page, Section, Table, write_page
-from narrows.report.pictures import grid, interpolation, pairs
 from narrows.report.sections import bits, codes_in_use, counted, training_and_settings
 from narrows.training.run import RunFolder
 

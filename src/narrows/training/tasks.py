@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from narrows.bottlenecks import Posterior
-from narrows.data import to_unit, to_waveform
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator, Evidence, elbo
+from narrows.modalities.images.files import to_unit
+from narrows.modalities.sound.files import to_waveform
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import Prior
 from narrows.training.loop import Task

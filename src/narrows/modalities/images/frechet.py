@@ -1,0 +1,153 @@
+"""The Fréchet distance between sets of images, in the features of a small classifier trained on the data themselves.
+
+d^2 = ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of the features' means and covariances (Heusel et al. 2017,
+equation 6). Features of one's own need no download and suit any size and subject, but are not Inception's: the
+distances compare models of one data set with each other, not with published figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from narrows.errors import NarrowsError
+from narrows.modalities.images.files import to_uint8, to_unit
+from narrows.modalities.images.images import Images
+
+__all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]
+
+BATCH_SIZE = 64
+LEARNING_RATE = 1e-2
+"""Of Adam at its height: it rises and falls once over the training (Smith and Topin 2017)."""
+
+
+class FeatureNetwork(nn.Module):
+    """A plain convolutional classifier: images [B, C, H, W] in [0, 1] -> its penultimate features [B, 64].
+
+    Args:
+        channels: C, of the images.
+        classes: of the labels it is trained on; `classifier` turns features into their logits [B, classes].
+    """
+
+    num_features = 64
+    """The features of an image; the name is the one torchmetrics looks for."""
+
+    def __init__(self, channels: int, classes: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            *_convolution(channels, 32, window=5, stride=2),
+            *_convolution(32, 64, window=3, stride=2),
+            *_convolution(64, 128, window=3, stride=2),
+            *_convolution(128, self.num_features, window=3, stride=1),
+            nn.AdaptiveAvgPool2d(1),
+            nn.Flatten(),
+        )
+        self.classifier = nn.Linear(self.num_features, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The features."""
+        return self.layers(x)
+
+
+def train_features(
+    images: Images,
+    classes: int,
+    seed: int = 0,
+    steps: int = 1500,
+    advance: Callable[[int], None] = lambda n: None,
+) -> FeatureNetwork:
+    """Train a feature network to tell the labels apart, on the CPU; the global random state is left alone.
+
+    Args:
+        images: the training split.
+        classes: how many labels there are.
+        seed: of the weights and the order of the images, which decide the result.
+        steps: of batches of 64 images.
+        advance: called with the number of steps done.
+
+    Returns:
+        the network, in evaluation mode.
+
+    Raises:
+        NarrowsError: if the images have no labels, or all have the same.
+    """
+    if images.labels is None or classes < 2:
+        raise NarrowsError(
+            "the Fréchet distance needs labelled data: its features are those of a classifier, which needs images of "
+            "at least two classes to learn from; give data with labels, or leave the distance out"
+        )
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        network = FeatureNetwork(images.pixels.shape[1], classes)
+    optimizer = torch.optim.Adam(network.parameters())
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    with images.batches(min(BATCH_SIZE, len(images)), seed) as batches:
+        for _ in range(steps):
+            pixels, labels = next(batches)
+            loss = nn.functional.cross_entropy(network.classifier(network(to_unit(pixels))), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+            advance(1)
+    return network.eval()
+
+
+@torch.no_grad()
+def accuracy(network: FeatureNetwork, images: Images) -> float:
+    """The share of images whose label the network tells, in [0, 1]: how good a space of features it makes.
+
+    Raises:
+        NarrowsError: if there are no images, or no labels.
+    """
+    if images.labels is None or not len(images):
+        raise NarrowsError("the accuracy of a feature network is measured on labelled images, and these are none")
+    network.eval()
+    told = torch.cat([network.classifier(network(x)).argmax(1) for x in _batches(images)])
+    return float((told.numpy() == images.labels).mean())
+
+
+def frechet_distance(network: FeatureNetwork, real: Images | Tensor, samples: Images | Tensor) -> float:
+    """The Fréchet distance between the features of two sets of images; 0 if they have the same mean and covariance.
+
+    It falls with the number of images even between sets alike, so compare only distances of equally many.
+
+    Args:
+        network: of `train_features`, on the CPU; it is put into evaluation mode.
+        real: the data.
+        samples: what is compared with them. Tensors [N, C, H, W] are clamped to [0, 1], which the mean of a Gaussian
+            model may leave, and rounded to the 256 levels that files have.
+
+    Raises:
+        NarrowsError: if a set has too few images for a covariance of full rank, or holds a value that is not finite.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
+
+    needed = network.num_features + 1
+    metric = FrechetInceptionDistance(network.eval())
+    for images, name, is_real in ((real, "real images", True), (samples, "samples", False)):
+        if len(images) < needed:
+            raise NarrowsError(
+                f"there are {len(images)} {name}: a Fréchet distance of {network.num_features} features needs at "
+                f"least {needed}"
+            )
+        for x in _batches(images):
+            metric.update(x, real=is_real)
+    return float(metric.compute())
+
+
+def _convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:
+    convolution = nn.Conv2d(inputs, outputs, window, stride, padding=window // 2, bias=False)
+    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
+
+
+def _batches(images: Images | Tensor) -> Iterator[Tensor]:
+    for start in range(0, len(images), BATCH_SIZE):
+        part = slice(start, start + BATCH_SIZE)
+        if isinstance(images, Tensor):
+            yield to_unit(to_uint8(images[part]))
+        else:
+            yield to_unit(torch.from_numpy(np.ascontiguousarray(images.pixels[part])))

@@ -1,0 +1,101 @@
+"""IDX files, the format of MNIST: magic 00 00 08 (unsigned bytes) and the number of dimensions, the sizes, the bytes.
+
+Source: the format's description on the MNIST page (LeCun, Cortes, Burges).
+"""
+
+from __future__ import annotations
+
+import gzip
+import math
+import re
+import zlib
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from narrows.data.errors import DataError
+from narrows.data.splits import split_of
+from narrows.data.walk import stamp_of
+from narrows.modalities.images.decode import Look
+from narrows.modalities.images.undecoded import Found, Undecoded
+
+__all__ = ["find_idx", "is_idx_images", "read_idx"]
+
+
+def is_idx_images(file: str) -> bool:
+    """Whether a file holds IDX images by its name, as `train-images-idx3-ubyte.gz` does."""
+    return re.search(r"images[-.]idx3-ubyte(\.gz)?$", file) is not None
+
+
+def read_idx(path: Path, dimensions: int) -> np.ndarray:
+    """Read an IDX file of unsigned bytes, gzipped or not.
+
+    Args:
+        path: the file.
+        dimensions: 3 for images [N, H, W], 1 for labels [N].
+
+    Raises:
+        DataError: if it is not such a file, or is cut short or damaged.
+    """
+    try:
+        content = path.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read: {error}; download it again") from error
+    magic = bytes((0, 0, 8, dimensions))
+    if content[:4] != magic:
+        raise DataError(
+            f"{path} is no IDX file of {dimensions} dimensions: it starts with {content[:4]!r}, not {magic!r}"
+        )
+    start = 4 + 4 * dimensions
+    shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
+    if len(content) - start != math.prod(shape):
+        raise DataError(f"{path} says {shape} bytes but holds {len(content) - start} of them; download it again")
+    return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
+
+
+def find_idx(root: Path, files: list[str]) -> Found:
+    """The IDX images of a folder by split, with the labels that lie beside them.
+
+    Args:
+        root: the folder.
+        files: its files with IDX images, relative to it; a single one is read whatever split it is named after.
+
+    Raises:
+        DataError: if two files hold the same split, or the labels do not match the images.
+    """
+    plain = [file for file in files if file.removesuffix(".gz") == file or file.removesuffix(".gz") not in files]
+    splits: dict[str, Path] = {}
+    for file in plain:
+        words = re.split(r"[-_.]", Path(file).name)
+        split = "train" if len(plain) == 1 else next(filter(None, map(split_of, words)), None)
+        if split is None or split in splits:
+            raise DataError(f"{root} holds several IDX sets ({', '.join(plain)}): give one file as data.source")
+        splits[split] = root / file
+    found = {split: _split(path) for split, path in splits.items()}
+    highest = max(
+        (int(items.labels.max(initial=-1)) for items in found.values() if items.labels is not None), default=-1
+    )
+    return Found(found, [str(label) for label in range(highest + 1)])
+
+
+def _split(path: Path) -> Undecoded:
+    pixels, labels = read_idx(path, 3), None
+    stem = path.name.removesuffix(".gz").replace("images", "labels").replace("idx3", "idx1")
+    beside = [file for name in (stem, f"{stem}.gz") if (file := path.with_name(name)).exists()]
+    if beside:
+        labels = read_idx(beside[0], 1).astype(np.int64)
+        if len(labels) != len(pixels):
+            raise DataError(f"{beside[0]} holds {len(labels)} labels for the {len(pixels)} images of {path}")
+    return Undecoded(
+        rows=np.arange(len(pixels)),
+        labels=labels,
+        open=lambda row: Image.fromarray(pixels[row]),
+        name=lambda row: f"{path} image {row}",
+        identity=lambda row: pixels[row].tobytes(),
+        mark=lambda row: pixels[row].tobytes(),
+        stamp=lambda: stamp_of([path]),
+        look=Look(pixels.shape[1], pixels.shape[2], grey=True),
+    )

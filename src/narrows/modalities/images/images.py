@@ -1,0 +1,321 @@
+"""Images from wherever they are, by split, as uint8 [N, C, H, W]: files, IDX, Parquet, the hub, the built-in digits."""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping, Sized
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from narrows.data.errors import DataError
+from narrows.data.loader import Loader, batches, permutation
+from narrows.data.skipped import Refused, Skipped, listed
+from narrows.data.splits import SPLITS, Digest, assigned, count_of, digest_of
+from narrows.data.walk import walk
+from narrows.modalities.images.cache import decode_into_file, decode_into_memory
+from narrows.modalities.images.decode import Look, look
+from narrows.modalities.images.folders import find_folder, is_image
+from narrows.modalities.images.hub import find_hub
+from narrows.modalities.images.idx import find_idx, is_idx_images
+from narrows.modalities.images.settings import ImageSettings
+from narrows.modalities.images.stream import StreamedImages, find_stream
+from narrows.modalities.images.undecoded import Found, Undecoded, each
+from narrows.progress import Meter, progress
+
+__all__ = ["ImageData", "Images", "open_images"]
+
+SUBSETS = 0
+"""The seed of all subsets: which images they are does not change from run to run."""
+LARGEST_GUESS = 128
+"""The largest size chosen for images of mixed sizes."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class Images:
+    """The images of a split.
+
+    Args:
+        pixels: uint8 [N, C, H, W], in memory or mapped from a file.
+        labels: classes, int64 [N], or None.
+        flip: whether training batches mirror images.
+    """
+
+    pixels: np.ndarray
+    labels: np.ndarray | None
+    flip: bool = False
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+    def subset(self, count: int) -> Images:
+        """Return `count` images drawn at random, always the same ones, or all of them if there are fewer.
+
+        They come in the order they were drawn in: the first of them are the smaller subsets, and of all classes.
+        """
+        which = permutation(len(self), SUBSETS)[:count]
+        return Images(self.pixels[which], None if self.labels is None else self.labels[which])
+
+    def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
+        """Endless training batches from step `start` on; see `narrows.data.loader.batches`."""
+        return batches(
+            self.pixels,
+            self.labels,
+            batch_size=batch_size,
+            seed=seed,
+            start=start,
+            rank=rank,
+            processes=processes,
+            flip=self.flip,
+        )
+
+
+@dataclass
+class ImageData:
+    """A set of images.
+
+    Args:
+        train: what to train on.
+        validation: held out, to watch training by; may be empty.
+        test: held out, to quote figures on; may be empty.
+        classes: the names of labels 0, 1, ...; empty if there are no labels.
+        shape: (C, H, W).
+        skipped: (file, reason) of every file passed over.
+        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
+        summary: how the source was read, in a line: its splits, classes, and what was passed over.
+    """
+
+    train: Images | StreamedImages
+    validation: Images
+    test: Images
+    classes: list[str]
+    shape: tuple[int, int, int]
+    skipped: list[tuple[str, str]]
+    digest: Digest
+    summary: str
+
+    @property
+    def all(self) -> Images:
+        """The images of all splits, one after another.
+
+        Raises:
+            DataError: if they are streamed.
+        """
+        if not isinstance(self.train, Images):
+            raise DataError("a stream is never seen as a whole: fetch the data with data.streaming=false")
+        parts = [part for part in (self.train, self.validation, self.test) if len(part)]
+        if len(parts) == 1:
+            return Images(parts[0].pixels, parts[0].labels)
+        labels = [part.labels for part in parts if part.labels is not None]
+        return Images(
+            np.concatenate([part.pixels for part in parts]),
+            np.concatenate(labels) if len(labels) == len(parts) else None,
+        )
+
+    @property
+    def spec(self) -> tuple[int, int, int]:
+        """What a model must know of them: their shape."""
+        return self.shape
+
+
+def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, int, int] | None = None) -> ImageData:
+    """Find, split and decode the images that `settings` describe.
+
+    Args:
+        settings: which, and how.
+        quiet: show no progress and announce nothing (the other processes of a run).
+        shape: (C, H, W) of a model, to which they are scaled and cropped whatever the settings say.
+
+    Raises:
+        DataError: if there are none, or not as described.
+    """
+    skipped, notes = Skipped(settings.strict), list[str]()
+    if settings.streaming:
+        stream, splits = find_stream(settings, skipped)
+        size = stream.shape
+        images, readable = _decode(splits, size, settings, skipped, quiet)
+        train: Images | StreamedImages = stream
+        classes = stream.columns.classes or []
+    else:
+        found = _find(settings)
+        for file, reason in found.foreign:
+            skipped.add(file, reason)
+        classes = found.classes
+        splits = readable = _hold_out(found.splits, settings)
+        if chosen := shape or settings.shape:
+            size = chosen
+        else:
+            readable, size = _choose_shape(splits, settings, skipped, quiet)
+        images, readable = _decode(readable, size, settings, skipped, quiet)
+        notes = _only_elsewhere(readable, classes)
+        train = images.pop("train")
+        train.flip = settings.flip
+    _require_images(splits, readable, settings, skipped)
+    digest = {split: digest_of(map(items.mark, items.rows.tolist())) for split, items in readable.items()}
+    if isinstance(train, StreamedImages):
+        digest["train"] = train.digest
+    summary = _summary(settings, digest, classes, skipped)
+    if not quiet:
+        logger.info(summary)
+        for note in [*notes, *listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])]:
+            logger.warning("%s: %s", settings.source, note)
+    return ImageData(train, **images, classes=classes, shape=size, skipped=skipped, digest=digest, summary=summary)
+
+
+def _summary(settings: ImageSettings, digest: Digest, classes: list[str], skipped: Skipped) -> str:
+    parts = [f"{count_of(digest.get(split, {}))} {split}" for split in SPLITS]
+    kinds = f"{len(classes)} classes" if classes else "no classes"
+    return f"{settings.source}: {', '.join(parts)} images; {kinds}; {len(skipped)} files skipped"
+
+
+def _find(settings: ImageSettings) -> Found:
+    source = settings.source
+    path = Path(source).expanduser()
+    if source == "digits":
+        return _digits()
+    if source.startswith("hf:"):
+        return find_hub(settings)
+    if not path.exists():
+        raise DataError(
+            f"data.source {source} is not there; it is `digits`, a folder, a file, or hf:NAME for a set of the hub"
+        )
+    root, files = (path, walk(path)) if path.is_dir() else (path.parent, [path.name])
+    if not any(map(is_image, files)):
+        if idx := [file for file in files if is_idx_images(file)]:
+            return find_idx(root, idx)
+        if any(file.endswith(".parquet") for file in files):
+            return find_hub(settings)
+    return find_folder(root, files)
+
+
+def _digits() -> Found:
+    from sklearn.datasets import load_digits  # slow to import
+
+    bunch = load_digits()
+    pixels = np.rint(bunch.images * (255 / 16)).astype(np.uint8)
+    every = Undecoded(
+        rows=np.arange(len(pixels)),
+        labels=bunch.target.astype(np.int64),
+        open=lambda row: Image.fromarray(pixels[row]),
+        name=lambda row: f"digits image {row}",
+        identity=lambda row: pixels[row].tobytes(),
+        mark=lambda row: pixels[row].tobytes(),
+        stamp=lambda: "digits",
+        look=Look(8, 8, grey=True),
+    )
+    return Found({"train": every}, [str(name) for name in bunch.target_names])
+
+
+def _hold_out(splits: dict[str, Undecoded], settings: ImageSettings) -> dict[str, Undecoded]:
+    """The splits train, validation and test; the latter two are taken from the first where they are missing."""
+    some = next(iter(splits.values()))
+    train = splits.get("train", some.take([]))
+    shares = {split: 0.0 if split in splits else getattr(settings, split) for split in ("validation", "test")}
+    held = assigned(map(train.identity, train.rows.tolist()), **shares, seed=settings.split_seed)
+    if len(train) and not len(held["train"]):
+        raise DataError(
+            f"data.source {settings.source} holds {len(train)} training images: none is left once data.validation and "
+            "data.test are held out; set them to 0, or give more images"
+        )
+    return {split: splits[split] if split in shares and split in splits else train.take(held[split]) for split in held}
+
+
+def _only_elsewhere(splits: dict[str, Undecoded], classes: list[str]) -> list[str]:
+    """A note for each split with images of classes that training never sees."""
+    labels = {split: set(items.labels.tolist()) for split, items in splits.items() if items.labels is not None}
+    if not (trained := labels.pop("train", set())):
+        return []
+    others = {split: [classes[label] for label in sorted(found - trained)] for split, found in labels.items()}
+    return [
+        f"classes without a training image, only in {split}: {', '.join(names)}"
+        for split, names in others.items()
+        if names
+    ]
+
+
+def _choose_shape(
+    splits: dict[str, Undecoded], settings: ImageSettings, skipped: Skipped, quiet: bool
+) -> tuple[dict[str, Undecoded], tuple[int, int, int]]:
+    """The shape that suits all images, and the splits without those that cannot even be looked at."""
+    looks: list[Look] = []
+    readable = {}
+    with _patient("looking at images", sum(map(len, splits.values())), quiet) as advance:
+        for split, items in splits.items():
+            if items.look is not None:
+                looks.append(items.look)
+                readable[split] = items
+                continue
+            kept = []
+            for index, result in enumerate(each(items, look)):
+                if isinstance(result, Refused):
+                    skipped.add(items.name(int(items.rows[index])), result.reason)
+                else:
+                    looks.append(result)
+                    kept.append(index)
+                advance(1)
+            readable[split] = items.take(kept)
+    _require_images(splits, readable, settings, skipped)
+    channels = settings.channels or (1 if all(seen.grey for seen in looks) else 3)
+    if settings.size is not None:
+        return readable, (channels, settings.size, settings.size)
+    heights, widths = {seen.height for seen in looks}, {seen.width for seen in looks}
+    if len(heights) == len(widths) == 1:
+        return readable, (channels, heights.pop(), widths.pop())
+    smallest = min(heights | widths)
+    size = min(LARGEST_GUESS, 2 ** (smallest.bit_length() - 1))
+    if not quiet:
+        logger.warning(
+            "the images of %s differ in size (sides from %d to %d): they become %dx%d; data.size sets another size",
+            *(settings.source, smallest, max(heights | widths), size, size),
+        )
+    return readable, (channels, size, size)
+
+
+def _decode(
+    splits: dict[str, Undecoded], shape: tuple[int, int, int], settings: ImageSettings, skipped: Skipped, quiet: bool
+) -> tuple[dict[str, Images], dict[str, Undecoded]]:
+    """The images of the splits, and where those that could be decoded came from."""
+    count = sum(map(len, splits.values()))
+    large = count * math.prod(shape) > settings.memory_limit_gb * 1e9
+    images, readable = {}, {}
+    with _patient("decoding images", count, quiet) as advance:
+        for split, items in splits.items():
+            decode_all = decode_into_file if large and len(items) else decode_into_memory
+            pixels, kept = decode_all(items, shape, settings.binary, skipped, advance)
+            readable[split] = items.take(kept)
+            images[split] = Images(pixels, readable[split].labels)
+    return images, readable
+
+
+def _require_images(
+    splits: Mapping[str, Sized], readable: Mapping[str, Sized], settings: ImageSettings, skipped: Skipped
+) -> None:
+    for split, items in splits.items():
+        if len(items) and not len(readable[split]):
+            file, reason = skipped[-1]
+            raise DataError(
+                f"data.source {settings.source}: none of the {len(items)} {split} images can be read; the last: "
+                f"{file}: {reason}"
+            )
+
+
+@contextmanager
+def _patient(description: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+    """Count images done; the progress is shown once it has taken a second."""
+    meter, began = Meter(0), time.monotonic()
+    with ExitStack() as shown:
+
+        def advance(count: int) -> None:
+            nonlocal meter
+            if type(meter) is Meter and not quiet and time.monotonic() - began > 1:
+                meter = shown.enter_context(progress(description, total, "images", done=meter.done))
+            meter.advance(count)
+
+        yield advance

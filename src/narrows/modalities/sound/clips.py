@@ -1,0 +1,137 @@
+"""Clips of mixed lengths end to end, and endless batches of random windows, each a function of (seed, step) alone.
+
+Every window is drawn on its own: a clip of T samples with probability max(T, W) / S, S the sum of these, and one of its
+max(T - W, 0) + 1 starts, all alike. So sample t is in a window with probability max(T, W) / S times the share of starts
+that cover it: W / S in every clip of at most W samples, and W / S on average over the samples of any longer clip (more
+in its inside, less within W of its ends, where fewer windows reach).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.data.errors import DataError
+from narrows.data.loader import Loader, part_of_batch, permutation
+from narrows.modalities.sound.files import to_waveform
+
+__all__ = ["Clips"]
+
+SUBSETS = 0
+"""The seed of all subsets: which clips they are does not change from run to run."""
+WINDOWS = 2
+"""What these random streams are for, beside those of `narrows.data.loader`."""
+
+
+@dataclass
+class Clips:
+    """The clips of a split.
+
+    They are kept in 16 bits: half of float32, and unlike 8-bit mu-law all that most files hold, so that the levels to
+    train on and the waveform to measure by both come of them.
+
+    Args:
+        samples: the clips end to end, int16 [total].
+        offsets: where each begins, and the last ends, int64 [N + 1].
+        names: the file of each.
+        speakers: positions in `speaker_names`, int64 [N].
+        speaker_names: the speakers of the whole set.
+        window: W, the samples of a training window.
+    """
+
+    samples: np.ndarray
+    offsets: np.ndarray
+    names: list[str]
+    speakers: np.ndarray
+    speaker_names: list[str]
+    window: int
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """The samples of each clip, int64 [N]."""
+        return np.diff(self.offsets)
+
+    def clip(self, index: int) -> Tensor:
+        """The waveform of a clip, float32 [T] in [-1, 1)."""
+        return to_waveform(torch.from_numpy(self._of(range(len(self))[index])))
+
+    def _of(self, index: int) -> np.ndarray:
+        return self.samples[self.offsets[index] : self.offsets[index + 1]]
+
+    def subset(self, count: int) -> Clips:
+        """Return `count` clips drawn at random, always the same ones, or all of them if there are fewer.
+
+        They come in the order they were drawn in: the first of them are the smaller subsets.
+        """
+        which = permutation(len(self), SUBSETS)[:count]
+        return replace(
+            self,
+            samples=np.concatenate([self.samples[:0], *(self._of(index) for index in which)]),
+            offsets=np.concatenate([[0], np.cumsum(self.lengths[which])]),
+            names=[self.names[index] for index in which],
+            speakers=self.speakers[which],
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Clips]) -> Clips:
+        """Return the clips of several splits of one set, one split after another."""
+        return replace(
+            parts[0],
+            samples=np.concatenate([part.samples for part in parts]),
+            offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
+            names=[name for part in parts for name in part.names],
+            speakers=np.concatenate([part.speakers for part in parts]),
+        )
+
+    def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
+        """Endless batches of random windows from step `start` on.
+
+        Args:
+            batch_size: B, over all processes.
+            seed: of the choice of windows.
+            start: the steps to pass over: the first batch is that of step `start` (counted from 0).
+            rank: this process.
+            processes: how many share the batch.
+
+        Returns:
+            a loader of (samples int16 [B / processes, W], how many of them are real int64 [B / processes], speakers
+            int64 [B / processes]); zeros follow the real samples.
+
+        Raises:
+            DataError: if there is no clip, or the batch cannot be shared out evenly.
+        """
+        if not len(self):
+            raise DataError("there is no clip to draw windows from")
+        part = part_of_batch(batch_size, rank, processes)
+        ends = np.cumsum(np.maximum(self.lengths, self.window))
+        starts = np.maximum(self.lengths - self.window, 0) + 1
+
+        def generate() -> Generator[tuple[np.ndarray, ...]]:
+            step = start
+            while True:
+                which, where = _uniform(seed, step, batch_size)[:, part]
+                clips = np.searchsorted(ends, (which * ends[-1]).astype(np.int64), side="right")
+                yield self._cut(clips, (where * starts[clips]).astype(np.int64))
+                step += 1
+
+        return Loader(generate())
+
+    def _cut(self, clips: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, ...]:
+        lengths = np.minimum(self.lengths[clips], self.window)
+        windows = np.zeros((len(clips), self.window), np.int16)
+        for window, begin, length in zip(windows, self.offsets[clips] + starts, lengths, strict=True):
+            window[:length] = self.samples[begin : begin + length]
+        return windows, lengths, self.speakers[clips]
+
+
+def _uniform(seed: int, step: int, count: int) -> np.ndarray:
+    """Uniform numbers in [0, 1) of a step, float64 [2, count]; PCG64's raw output, as numpy keeps it for ever."""
+    bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(WINDOWS, step))).random_raw(2 * count)
+    return ((bits >> np.uint64(11)) * 2.0**-53).reshape(2, count)

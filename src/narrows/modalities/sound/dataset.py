@@ -1,0 +1,268 @@
+"""Sound from wherever it is, by split, as 16-bit clips of one channel at one rate: a folder of files, or the hub."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections import Counter, deque
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any
+
+import numpy as np
+
+from narrows.data.errors import DataError
+from narrows.data.loader import permutation
+from narrows.data.skipped import Refused, Skipped, listed
+from narrows.data.splits import Digest, assigned, count_of, digest_of
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.files import Sound, decode_sound, to_int16
+from narrows.modalities.sound.settings import SoundSettings
+from narrows.modalities.sound.sources import FoundSound, Recording, find_sound
+from narrows.progress import Meter, progress
+
+__all__ = ["SoundData", "SoundSpec", "open_sounds"]
+
+CLIPPED = 0.001
+"""The share of a file's samples at full scale above which it counts as clipped."""
+
+logger = logging.getLogger(__name__)
+
+Splits = dict[str, list[Recording]]
+
+
+@dataclass
+class Tally:
+    """What was done to files, and what is odd about them, to be said once."""
+
+    rates: Counter[int] = field(default_factory=Counter)
+    mixed: int = 0
+    silent: list[str] = field(default_factory=list)
+    clipped: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class SoundSpec:
+    """What a model must know of the sound it is made for.
+
+    Attributes:
+        sample_rate: samples a second.
+        window: samples of a training window.
+        speakers: the names of the speakers heard in training.
+    """
+
+    sample_rate: int
+    window: int
+    speakers: tuple[str, ...]
+
+
+@dataclass
+class SoundData:
+    """A set of sound.
+
+    Args:
+        train: what to train on.
+        validation: held out, to watch training by; may be empty.
+        test: held out, to quote figures on; may be empty.
+        unheard: all clips of voices that training never hears, whatever their split; may be empty.
+        speakers: the names of speakers 0, 1, ...; those heard in training come first.
+        sample_rate: samples a second.
+        skipped: (file, reason) of every file passed over.
+        silent: the files whose every sample is 0 in 16 bits; they are kept.
+        clipped: the files with more than 0.1% of their samples at full scale; they are kept.
+        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
+        summary: how the source was read, in a line: its splits, speakers, and what was passed over.
+    """
+
+    train: Clips
+    validation: Clips
+    test: Clips
+    unheard: Clips
+    speakers: list[str]
+    sample_rate: int
+    skipped: list[tuple[str, str]]
+    silent: list[str]
+    clipped: list[str]
+    digest: Digest
+    summary: str
+
+    @property
+    def classes(self) -> list[str]:
+        """The speakers heard in training."""
+        return self.speakers[: self.train.speakers.max(initial=-1) + 1]
+
+    @property
+    def all(self) -> Clips:
+        """The clips of all splits, and of voices never heard, one after another."""
+        return Clips.joined([self.train, self.validation, self.test, self.unheard])
+
+    @property
+    def spec(self) -> SoundSpec:
+        """What a model must know of it."""
+        return SoundSpec(self.sample_rate, self.train.window, tuple(self.classes))
+
+
+def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
+    """Find, split and decode the sound that `settings` describe.
+
+    Args:
+        settings: which, and how.
+        quiet: show no progress and announce nothing (the other processes of a run).
+
+    Raises:
+        DataError: if there is none, or not as described.
+    """
+    skipped, tally = Skipped(settings.strict), Tally()
+    found = find_sound(settings)
+    for file, reason in found.foreign:
+        skipped.add(file, reason)
+    splits = _hold_out(*_kept_apart(found.splits, settings), settings)
+    speakers = sorted({recording.speaker for part in splits.values() for recording in part})
+    count = sum(map(len, splits.values()))
+    with nullcontext(Meter(0)) if quiet else progress("reading sound", count, "clips", done=0) as meter:
+        clips = {split: _read(part, speakers, settings, skipped, tally, meter) for split, part in splits.items()}
+    for split, part in splits.items():
+        if part and not len(clips[split]):
+            file, reason = skipped[-1]
+            raise DataError(
+                f"data.source {settings.source}: none of the {len(part)} {split} clips can be read; the last: "
+                f"{file}: {reason}"
+            )
+    digest = {
+        split: digest_of(one.mark for one in part if one.name in names)
+        for split, part in splits.items()
+        for names in [set(clips[split].names)]
+    }
+    counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
+    summary = f"{settings.source}: {counts} clips; {len(speakers)} speakers; {len(skipped)} files skipped"
+    if not quiet:
+        logger.info(summary)
+        _announce(settings, found, tally, skipped)
+    return SoundData(
+        **_heard_first(clips),
+        sample_rate=settings.sample_rate,
+        skipped=skipped,
+        silent=tally.silent,
+        clipped=tally.clipped,
+        digest=digest,
+        summary=summary,
+    )
+
+
+def _kept_apart(splits: Splits, settings: SoundSettings) -> tuple[Splits, list[Recording]]:
+    """The splits without the clips of speakers that training does not hear, and these."""
+    speakers = {recording.speaker for part in splits.values() for recording in part}
+    if unknown := sorted(set(settings.held_out_speakers) - speakers):
+        raise DataError(
+            f"data.held_out_speakers names {', '.join(unknown)}; the speakers are {', '.join(sorted(speakers))}"
+        )
+    heard = {recording.speaker for recording in splits.get("train", [])}.difference(settings.held_out_speakers)
+    rest = {split: [one for one in part if one.speaker in heard] for split, part in splits.items()}
+    return rest, [one for part in splits.values() for one in part if one.speaker not in heard]
+
+
+def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings) -> Splits:
+    """The splits train, validation, test and unheard; the middle two are taken from the first where they are missing.
+
+    What is held out is in a random order, the same every time, so that the first clips are of all speakers.
+    """
+    train = splits.get("train", [])
+    shares = {split: 0.0 if splits.get(split) else getattr(settings, split) for split in ("validation", "test")}
+    places = assigned((one.identity for one in train), **shares, seed=settings.split_seed)
+    if (train or settings.held_out_speakers) and not len(places["train"]):
+        raise DataError(
+            f"data.source {settings.source} holds {len(train)} training clips: none is left once data.validation, "
+            "data.test and data.held_out_speakers are held out; hold out less, or give more clips"
+        )
+    held = {split: splits.get(split) or [train[place] for place in places[split]] for split in shares}
+    mixed = {
+        split: [part[place] for place in permutation(len(part), settings.split_seed)]
+        for split, part in {**held, "unheard": unheard}.items()
+    }
+    return {"train": [train[place] for place in places["train"]], **mixed}
+
+
+def _heard_first(clips: dict[str, Clips]) -> dict[str, Any]:
+    """The clips with their speakers numbered anew, those that training hears first, and `speakers`, their names."""
+    names = clips["train"].speaker_names
+    heard = sorted(set(clips["train"].speakers.tolist()))
+    others = {speaker for part in clips.values() for speaker in part.speakers.tolist()}.difference(heard)
+    order = heard + sorted(others)
+    speakers, places = [names[old] for old in order], np.zeros(len(names), np.int64)
+    places[order] = np.arange(len(order))
+    anew = {
+        split: replace(part, speakers=places[part.speakers], speaker_names=speakers) for split, part in clips.items()
+    }
+    return {**anew, "speakers": speakers}
+
+
+def _read(
+    recordings: list[Recording],
+    speakers: list[str],
+    settings: SoundSettings,
+    skipped: Skipped,
+    tally: Tally,
+    meter: Meter,
+) -> Clips:
+    # It grows in place, so that a set is never held twice.
+    samples = bytearray()
+    kept, offsets = [], [0]
+    for recording, result in zip(recordings, _decoded(recordings, settings.sample_rate), strict=True):
+        meter.advance()
+        if isinstance(result, Refused):
+            skipped.add(recording.name, result.reason)
+            continue
+        kept.append(recording)
+        samples += result.samples.data
+        offsets.append(offsets[-1] + len(result.samples))
+        tally.rates[result.rate] += 1
+        tally.mixed += result.channels > 1
+        if not result.samples.any():
+            tally.silent.append(recording.name)
+        if result.clipped > CLIPPED:
+            tally.clipped.append(recording.name)
+    places = {name: place for place, name in enumerate(speakers)}
+    return Clips(
+        samples=np.frombuffer(samples, np.int16),
+        offsets=np.array(offsets, np.int64),
+        names=[recording.name for recording in kept],
+        speakers=np.array([places[recording.speaker] for recording in kept], np.int64),
+        speaker_names=speakers,
+        window=settings.window,
+    )
+
+
+def _decoded(recordings: list[Recording], rate: int) -> Iterator[Sound | Refused]:
+    """Every recording in order, its samples in 16 bits, by a thread per core and never far ahead of their reader."""
+
+    def decode(recording: Recording) -> Sound | Refused:
+        try:
+            sound = decode_sound(recording.content(), rate)
+        except Exception as error:  # a damaged file makes a decoder fail in any way at all
+            return Refused(f"{error}" if isinstance(error, DataError | OSError) else f"{type(error).__name__}: {error}")
+        return sound._replace(samples=to_int16(sound.samples))
+
+    threads = min(32, os.cpu_count() or 1)
+    rest = iter(recordings)
+    with ThreadPoolExecutor(threads) as pool:
+        pending = deque(pool.submit(decode, recording) for recording in islice(rest, 4 * threads))
+        while pending:
+            yield pending.popleft().result()
+            pending.extend(pool.submit(decode, recording) for recording in islice(rest, 1))
+
+
+def _announce(settings: SoundSettings, found: FoundSound, tally: Tally, skipped: Skipped) -> None:
+    notes = list(found.notes)
+    for rate, count in sorted(tally.rates.items()):
+        if rate != settings.sample_rate:
+            notes.append(f"files resampled from {rate:,} Hz to {settings.sample_rate:,} Hz: {count}")
+    if tally.mixed:
+        notes.append(f"files of several channels, mixed down to one: {tally.mixed}")
+    notes += listed("silent files, kept", tally.silent)
+    notes += listed("clipped files (over 0.1% of their samples at full scale), kept", tally.clipped)
+    notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
+    for note in notes:
+        logger.warning("%s: %s", settings.source, note)

@@ -1,0 +1,115 @@
+"""Log-mel spectrograms, and the distance of two sounds in them: the shape of the sound, whatever its phase.
+
+Bands stand evenly on the mel scale in the form of Slaney's Auditory Toolbox (1998), linear below 1 kHz and logarithmic
+above; the distance is the log-spectral distance of Gray and Markel (1976), taken in these bands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.errors import NarrowsError
+from narrows.modalities.sound.files import LOWEST_RATE
+
+__all__ = ["BANDS", "FLOOR", "log_mel", "log_mel_distance", "mel_filters"]
+
+BANDS = 80
+"""From 0 Hz to half the sample rate."""
+FLOOR = -80.0
+"""In dB: whatever is quieter counts as this, so that digital silence is finite."""
+WINDOW, HOP = 0.025, 0.010
+"""In seconds."""
+SMALLEST_TRANSFORM = 256
+"""In samples: at low rates the lowest bands would else fall between the frequencies of the transform."""
+
+
+def log_mel(waveform: Tensor, sample_rate: int) -> Tensor:
+    """The log-mel spectrogram of a sound.
+
+    Frames stand 10 ms apart, the first on the first sample; each is seen through a Hann window of 25 ms, with silence
+    before and after the sound. Its power is summed in 80 overlapping triangles of height 1, evenly spaced on the mel
+    scale from 0 Hz to half the sample rate. 0 dB is the power of a sine at full scale, and -80 dB the floor.
+
+    Args:
+        waveform: float32 [T] in [-1, 1], of one sample or more.
+        sample_rate: samples a second.
+
+    Returns:
+        float32 [frames, bands] in dB, on the waveform's device: 1 + T // hop frames, 80 bands from low to high.
+
+    Raises:
+        NarrowsError: if the waveform is not finite floats [T], if the rate is below 1000, or if librosa is missing.
+    """
+    if waveform.ndim != 1 or not len(waveform) or not waveform.is_floating_point():
+        raise NarrowsError(
+            f"a mel spectrogram is that of a waveform, float [T] in [-1, 1]; got {waveform.dtype} "
+            f"{list(waveform.shape)}"
+        )
+    if not waveform.isfinite().all():
+        raise NarrowsError("the waveform holds values that are not finite, so it has no mel spectrogram")
+    if sample_rate < LOWEST_RATE:
+        raise NarrowsError(
+            f"sample_rate: {sample_rate} samples a second is no sound's rate; give {LOWEST_RATE} or more"
+        )
+    length = round(WINDOW * sample_rate)
+    size = max(SMALLEST_TRANSFORM, 1 << (length - 1).bit_length())
+    window = torch.hann_window(length, device=waveform.device)
+    spectrum = torch.stft(
+        waveform.float(),
+        size,
+        hop_length=round(HOP * sample_rate),
+        win_length=length,
+        window=window,
+        pad_mode="constant",
+        return_complex=True,
+    )
+    # By Parseval's theorem, a sine of amplitude 1 adds up to this over the frequencies from 0 to half the rate.
+    full_scale = size * window.square().sum() / 4
+    power = _filters(sample_rate, size).to(waveform.device) @ (spectrum.abs().square() / full_scale)
+    return 10 * power.T.clamp(min=10 ** (FLOOR / 10)).log10()
+
+
+def log_mel_distance(x: Tensor, y: Tensor, sample_rate: int) -> float:
+    """How far apart two sounds are in their log-mel spectrograms, in dB; 0 if these are equal.
+
+    d(x, y) = mean over frames of sqrt(mean over bands of (log_mel(x) - log_mel(y))^2).
+
+    Args:
+        x: a sound, float32 [T] in [-1, 1].
+        y: another of the same length, in time with it.
+        sample_rate: samples a second, of both.
+
+    Raises:
+        NarrowsError: if the shapes differ, or as for `log_mel`.
+    """
+    if x.shape != y.shape:
+        raise NarrowsError(
+            f"the log-mel distance compares sounds of one length, frame by frame; got {list(x.shape)} and "
+            f"{list(y.shape)}: cut both to the shorter"
+        )
+    difference = log_mel(x, sample_rate) - log_mel(y, sample_rate)
+    return float(difference.square().mean(1).sqrt().mean())
+
+
+def mel_filters() -> Callable[..., np.ndarray]:
+    """What makes the filters of a mel spectrogram; asked for before long work that ends in one.
+
+    Raises:
+        NarrowsError: if librosa is missing.
+    """
+    try:
+        from librosa.filters import mel
+    except (ImportError, OSError) as error:
+        raise NarrowsError(
+            f"mel spectrograms take the package librosa ({error}): pip install 'narrows[sound]'"
+        ) from error
+    return mel
+
+
+def _filters(sample_rate: int, size: int) -> Tensor:
+    """The bands' weights of the frequencies, float32 [bands, size / 2 + 1]."""
+    return torch.from_numpy(mel_filters()(sr=sample_rate, n_fft=size, n_mels=BANDS, norm=None))

@@ -1,0 +1,205 @@
+"""What the codes of a model say about phonemes (van den Oord et al. 2017, section 4.3).
+
+The phoneme that a code stands for is always learned from the run's own training clips. Clips of any other source are
+measured by the table that this left in the run folder, `phonemes.json`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from narrows.atomic import whole_file
+from narrows.errors import NarrowsError
+from narrows.files import read_json
+from narrows.modalities.sound.clips import Clips
+from narrows.modalities.sound.dataset import SoundData
+from narrows.modalities.sound.phoneme_map import PhonemeMap
+from narrows.modalities.sound.phoneme_tracks import read_phonemes
+from narrows.models import SoundAutoencoder
+from narrows.pretrained import fingerprint
+from narrows.progress import progress
+from narrows.training.run import RunFolder
+
+__all__ = ["Phonemes", "learn_phonemes", "measure_foreign_phonemes"]
+
+TRAINING = "training clips"
+UNSEEN = {"validation": "validation clips", "test": "unseen clips", "unheard": "unseen voices"}
+"""The splits on which a map of the training clips is tried, and what they are called."""
+
+FOREIGN = "clips of another source"
+
+
+@dataclass
+class Phonemes:
+    """A map of codes to phonemes, and how it does.
+
+    Attributes:
+        table: where the phonemes of the clips come from.
+        model: the fingerprint of the model whose codes these are.
+        training: `clips` and `frames` that the map was learned from.
+        figures: those of `PhonemeMap.measure`, and `clips`, how many have phonemes, for each split that has any.
+        voices: the accuracy on the clips of each voice, for each split.
+        phonemes: the names of the phonemes.
+        counts: of training frames, [K][P].
+    """
+
+    table: str
+    model: str
+    training: dict[str, int]
+    figures: dict[str, dict[str, float]]
+    voices: dict[str, dict[str, float]]
+    phonemes: list[str]
+    counts: list[list[int]]
+
+    @property
+    def named_figures(self) -> dict[str, float]:
+        """Every figure by its name and what it was measured on, such as "accuracy, unseen clips"."""
+        parts: dict[str, Mapping[str, float]] = {**self.figures, TRAINING: self.training}
+        return {f"{name}, {part}": value for part, row in parts.items() for name, value in row.items()}
+
+    def write(self, path: Path) -> None:
+        """Write it as JSON."""
+        with whole_file(path) as aside:
+            aside.write_text(json.dumps(asdict(self)))
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """The frames of clips that have phonemes: their codes, phonemes and voices, int64 [n] each, of `clips` clips."""
+
+    codes: np.ndarray
+    phonemes: np.ndarray
+    voices: np.ndarray
+    clips: int
+
+
+def learn_phonemes(model: SoundAutoencoder, folder: str, data: SoundData, table: Path) -> Phonemes:
+    """Learn which phoneme each code stands for from the run's own training clips, and measure it on the others.
+
+    A frame is a code whose middle lies within its clip.
+
+    Args:
+        model: whose codes.
+        folder: the run folder that it was loaded from.
+        data: the run's own data.
+        table: the phonemes of the clips; see `narrows.data.read_phonemes`.
+
+    Raises:
+        NarrowsError: if the model has not one code at a position, or no training clip has phonemes.
+    """
+    _require_one_code(model, table)
+    parts: dict[str, Clips] = {TRAINING: data.train, **{name: getattr(data, split) for split, name in UNSEEN.items()}}
+    names, frames = _frames(model, {name: part for name, part in parts.items() if len(part)}, table)
+    training = frames.pop(TRAINING)
+    if not training.clips:
+        raise NarrowsError(f"--phonemes {table}: no training clip has phonemes there, of which the map is learned")
+    mapped = PhonemeMap.learn(training.codes, training.phonemes, model.codes.codebook_size, len(names))
+    tried = {name: part for name, part in frames.items() if part.clips}
+    return Phonemes(
+        str(table),
+        fingerprint(folder),
+        {"clips": training.clips, "frames": len(training.codes)},
+        {name: {**mapped.measure(part.codes, part.phonemes), "clips": part.clips} for name, part in tried.items()},
+        {name: _by_voice(mapped, part, data.speakers) for name, part in tried.items()},
+        names,
+        mapped.counts.tolist(),
+    )
+
+
+def measure_foreign_phonemes(model: SoundAutoencoder, folder: str, clips: Clips, table: Path) -> Phonemes:
+    """Measure clips of another source by the map that was learned from the run's own training clips.
+
+    Phonemes are the same if they have the same name; one that the training clips do not have is never told right, and
+    the share of such frames is the figure `unknown`.
+
+    Args:
+        model: whose codes.
+        folder: the run folder that it was loaded from.
+        clips: what to measure.
+        table: the phonemes of these clips; see `narrows.data.read_phonemes`.
+
+    Returns:
+        the run's own map, with the figures of these clips alone.
+
+    Raises:
+        NarrowsError: if the run has no map, or one of an earlier model; or as `learn_phonemes`.
+    """
+    _require_one_code(model, table)
+    own = _read_own(folder)
+    names, frames = _frames(model, {FOREIGN: clips}, table)
+    part = frames[FOREIGN]
+    if not part.clips:
+        raise NarrowsError(f"--phonemes {table}: none of the {len(clips)} clips has phonemes there")
+    known = {name: number for number, name in enumerate(own.phonemes)}
+    unknown = [name for name in names if name not in known]
+    places = {**known, **{name: len(known) + number for number, name in enumerate(unknown)}}
+    phonemes = np.array([places[name] for name in names])[part.phonemes]
+    part = replace(part, phonemes=phonemes)
+    mapped = PhonemeMap(np.pad(np.array(own.counts), ((0, 0), (0, len(unknown)))))
+    figures = {
+        **mapped.measure(part.codes, phonemes),
+        "unknown": float((mapped.counts.sum(0)[phonemes] == 0).mean()),
+        "clips": part.clips,
+    }
+    by_voice = _by_voice(mapped, part, clips.speaker_names)
+    return replace(own, table=str(table), figures={FOREIGN: figures}, voices={FOREIGN: by_voice})
+
+
+def _read_own(folder: str) -> Phonemes:
+    """The map that `learn_phonemes` left in a run folder.
+
+    Raises:
+        NarrowsError: if there is none, or it is of an earlier version or an earlier model.
+    """
+    path = RunFolder(folder).phonemes
+    way_out = f"run `narrows evaluate {folder} --phonemes TABLE` on the run's own data first"
+    if not path.exists():
+        raise NarrowsError(
+            f"{folder} has no {path.name}: which phoneme a code stands for is learned from the run's own training "
+            f"clips; {way_out}"
+        )
+    try:
+        own = Phonemes(**read_json(path))
+        if np.array(own.counts, np.int64).shape[1:] != (len(own.phonemes),):
+            raise ValueError("its counts are not of its phonemes")
+    except (ValueError, TypeError) as error:
+        raise NarrowsError(f"{path} is damaged, or of an earlier version ({error}); {way_out}") from error
+    if own.model != fingerprint(folder):
+        raise NarrowsError(f"{path} is of an earlier model, whose codes mean something else; {way_out}")
+    return own
+
+
+def _require_one_code(model: SoundAutoencoder, table: Path) -> None:
+    if not model.discrete or model.codes.codebooks > 1:
+        raise NarrowsError(f"--phonemes {table}: phonemes are told by one code at a time, and this model has not one")
+
+
+def _frames(model: SoundAutoencoder, parts: Mapping[str, Clips], table: Path) -> tuple[list[str], dict[str, _Frames]]:
+    """The names of the phonemes, and the frames of each of `parts`."""
+    tracks = read_phonemes(table, [name for part in parts.values() for name in part.names])
+    track = iter(tracks.tracks)
+    device = next(model.parameters()).device
+    frames: dict[str, _Frames] = {}
+    with progress("phonemes", sum(map(len, parts.values())), "clips") as meter:
+        for name, part in parts.items():
+            found = []
+            for index in range(len(part)):
+                meter.advance()
+                own = next(track)
+                if own is not None:
+                    count = (int(part.lengths[index]) + model.hop // 2) // model.hop
+                    codes = model.encode(part.clip(index).to(device).view(1, 1, -1))[0, :count].cpu().numpy()
+                    phonemes = own.frames(count, model.hop, model.sample_rate)
+                    found.append(np.stack([codes, phonemes, np.full(count, part.speakers[index])]))
+            codes, phonemes, voices = np.concatenate([np.zeros((3, 0), np.int64), *found], 1)
+            frames[name] = _Frames(codes, phonemes, voices, len(found))
+    return tracks.phonemes, frames
+
+
+def _by_voice(mapped: PhonemeMap, part: _Frames, names: list[str]) -> dict[str, float]:
+    return mapped.accuracy_by_voice(part.codes, part.phonemes, part.voices, names)
