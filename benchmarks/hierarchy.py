@@ -33,7 +33,7 @@ from narrows.bottlenecks.hierarchy import Hierarchy
 from narrows.estimators import DistortionTarget, Estimator, Evidence, Pathwise
 from narrows.likelihoods import GaussianCalibrated
 from narrows.models import Autoencoder
-from narrows.networks.hierarchy import ImageHead, ImageStem
+from narrows.networks.hierarchy import Head, Stem
 
 WIDTH, LATENTS, MIDDLE = 128, 16, 32
 LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
@@ -54,7 +54,7 @@ def ours(device: str, layers: dict[int, int] = LAYERS, checkpointing: bool = Fal
     """Our model of images as large as the finest resolution of `layers`."""
     size = max(layers)
     bottleneck = Hierarchy(WIDTH, LATENTS, MIDDLE, layers, checkpointing=checkpointing)
-    return Autoencoder((3, size, size), ImageStem, bottleneck, ImageHead, GaussianCalibrated).to(device)
+    return Autoencoder((3, size, size), Stem, bottleneck, Head, GaussianCalibrated).to(device)
 
 
 def images(shape: tuple[int, ...], device: str) -> Tensor:

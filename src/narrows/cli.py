@@ -1,4 +1,4 @@
-"""The `narrows` command: parse, call, print."""
+"""The `narrows` command: parse, call, print. PyTorch is imported only by the commands that need it."""
 
 from __future__ import annotations
 
@@ -6,24 +6,26 @@ import argparse
 import logging
 import math
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-
-from narrows import commands
-from narrows.config import find_recipe, recipes
+from narrows.arguments import add_decoding, add_out, add_run, positive, seed
 from narrows.errors import NarrowsError
-from narrows.evaluation.units import unit_of
-from narrows.registry import trusted_code
+from narrows.modalities import MODALITIES
+from narrows.recipe import find_recipe, recipes
 
 __all__ = ["main"]
 
 CRITERIA = {"bits": "bits_per_dim", "likelihood": "distortion_bits_per_dim"}
 OVERRIDES = "any setting of the recipe can be overridden: --training.steps=1000 --model.bottleneck.codebook_size=256"
+DATA = "a folder of files, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
+
+Run = Callable[[argparse.Namespace, list[str]], object]
+"""Runs a command with its options and overrides; what it returns is printed, if anything."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -36,15 +38,26 @@ def main(arguments: list[str] | None = None) -> int:
     if overrides and not options.overridable:
         options.parser.error(f"unrecognised arguments: {' '.join(overrides)}")
     try:
-        with trusted_code(options.trust_code), _messages():
-            options.run(options, overrides)
+        with _messages():
+            result = _call(options, overrides)
     except NarrowsError as error:
         return _fail(str(error), 1)
     except OSError as error:
         return _fail(f"{error.filename or 'file system'}: {error.strerror or error}", 1)
     except KeyboardInterrupt:
         return _fail("interrupted; continue a training run with --resume", 130)
+    if result is not None:
+        _say(result)
     return 0
+
+
+def _call(options: argparse.Namespace, overrides: list[str]) -> object:
+    if not options.trust_code:
+        return options.run(options, overrides)
+    from narrows.registry import trusted_code
+
+    with trusted_code(True):
+        return options.run(options, overrides)
 
 
 @contextmanager
@@ -62,73 +75,98 @@ def _messages() -> Iterator[None]:
 
 
 def _fail(message: str, status: int) -> int:
-    Console(stderr=True, soft_wrap=True, highlight=False).print(f"[bold red]narrows:[/] {escape(message)}")
+    bold, plain = ("\033[1;31m", "\033[0m") if sys.stderr.isatty() else ("", "")
+    print(f"{bold}narrows:{plain} {message}", file=sys.stderr)
     return status
 
 
 def _say(message: object) -> None:
     """Print on standard output; of several processes, the first alone."""
-    Console(soft_wrap=True, highlight=False, quiet=os.environ.get("RANK", "0") != "0").print(message)
+    from rich.console import Console
+
+    Console(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0").print(message)
 
 
-def _recipes(options: argparse.Namespace, overrides: list[str]) -> None:
+def _progress() -> Any:
+    from narrows.progress import progress
+
+    return progress
+
+
+def _recipes(options: argparse.Namespace, overrides: list[str]) -> object:
     if options.recipe:
-        _say(escape(commands.show_recipe(options.recipe, options.variant, overrides)))
-        return
+        from narrows.commands.train import show_recipe
+
+        return show_recipe(options.recipe, options.variant, overrides)
+    from rich.markup import escape
+    from rich.table import Table
+
     table = Table("recipe", "variants", "about", box=None, header_style="bold")
     for recipe in recipes():
         table.add_row(recipe.name, " ".join(recipe.variants), escape(recipe.about.strip()))
-    _say(table)
+    return table
 
 
-def _train(options: argparse.Namespace, overrides: list[str]) -> None:
+def _train(options: argparse.Namespace, overrides: list[str]) -> str:
+    from narrows.commands.source import placed
+    from narrows.commands.train import train
+
     recipe = find_recipe(options.recipe)
     if options.strict:
         overrides = [*overrides, "--data.strict=true"]
     if options.on:
-        overrides = [*overrides, f"--on={commands.placed(options.on)}"]
-    name = "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
-    run = commands.train(
-        recipe, options.variant, options.data, options.out or Path("runs") / name, options.resume, overrides
+        overrides = [*overrides, f"--on={placed(options.on)}"]
+    out = options.out or Path("runs") / "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
+    run = train(recipe, out, options.variant, options.data, options.resume, overrides, _progress())
+    return f"{run.path}: {run.report}"
+
+
+def _prior(options: argparse.Namespace, overrides: list[str]) -> str:
+    from narrows.commands.prior import fit_prior
+
+    run = fit_prior(
+        options.folder, options.recipe, options.variant, options.data, options.resume, overrides, _progress()
     )
-    _say(f"[bold]{run.path}[/]: {run.report}")
+    return f"{run.prior.path}: {run.report}"
 
 
-def _prior(options: argparse.Namespace, overrides: list[str]) -> None:
-    run = commands.fit_prior(options.folder, options.recipe, options.variant, options.data, options.resume, overrides)
-    _say(f"[bold]{run.prior.path}[/]: {run.report}")
+def _evaluate(options: argparse.Namespace, overrides: list[str]) -> str:
+    from rich.table import Table
 
+    from narrows.commands.measure import evaluate
+    from narrows.evaluation.units import unit_of
 
-def _evaluate(options: argparse.Namespace, overrides: list[str]) -> None:
-    done = commands.evaluate(
+    done = evaluate(
         options.folder,
         options.data,
         options.split,
         options.samples,
         options.limit,
-        options.phonemes,
-        options.reconstruct,
         overrides,
+        _own(options),
+        _progress(),
     )
-    _say(f"[bold]{escape(done.measured_on)}[/]")
+    _say(done.measured_on)
     if done.changed is not None:
-        _say(f"[bold yellow]The data are not those of the training:[/] {escape(done.changed)}")
+        _say(f"The data are not those of the training: {done.changed}")
     table = Table("figure", "value", "unit", box=None, header_style="bold")
     table.columns[1].justify = "right"
     for name, value in done.figures.items():
-        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value), unit_of(name))
+        table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value), unit_of(name, done.units))
     _say(table)
-    _say(f"written to {escape(str(done.path))}")
+    return f"written to {done.path}"
 
 
-def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
+def _compare(options: argparse.Namespace, overrides: list[str]) -> Path:
+    from narrows.commands.compare import Budget, Comparison, compare
+
     recipe = find_recipe(options.recipe)
-    comparison = commands.Comparison(
+    comparison = Comparison(
         recipe,
         options.methods or list(recipe.variants),
         options.data,
         options.bits,
-        commands.Budget.parse(options.budget),
+        Budget.parse(options.budget),
         options.seeds,
         options.learning_rates,
         CRITERIA[options.by],
@@ -137,70 +175,63 @@ def _compare(options: argparse.Namespace, overrides: list[str]) -> None:
         overrides,
     )
     out = options.out or Path("runs") / Path(recipe.name).stem
-    _say(str(commands.compare(comparison, out, options.resume, options.jobs)))
+    return compare(comparison, out, options.resume, options.jobs, _progress())
 
 
-def _curve(options: argparse.Namespace, overrides: list[str]) -> None:
+def _curve(options: argparse.Namespace, overrides: list[str]) -> Path:
+    from narrows.commands.curve import Sweep, curve
+
     recipe = find_recipe(options.recipe)
-    sweep = commands.Sweep(recipe, options.variant, options.gammas, options.data, options.on, options.limit, overrides)
+    sweep = Sweep(recipe, options.variant, options.gammas, options.data, options.on, options.limit, overrides)
     out = options.out or Path("runs") / f"{Path(recipe.name).stem}-curve"
-    _say(str(commands.curve(sweep, out, options.resume, options.jobs)))
+    return curve(sweep, out, options.resume, options.jobs, _progress())
 
 
-def _sample(options: argparse.Namespace, _: list[str]) -> None:
-    shown = commands.sample(
-        options.folder,
-        options.n,
-        options.label,
-        options.temperature,
-        options.top_k,
-        options.top_p,
-        options.seed,
-        options.full,
-        options.scale,
-        options.out,
-    )
-    _say(str(shown))
+def _sample(options: argparse.Namespace, _: list[str]) -> Path:
+    from narrows.commands.media import sample
+    from narrows.decoding import decoding_of
+    from narrows.sampling import Sampling
+
+    sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
+    decoding, own = decoding_of(options), _own(options)
+    return sample(options.folder, options.n, options.out, sampling, decoding, options.full, own, _progress())
 
 
-def _reconstruct(options: argparse.Namespace, _: list[str]) -> None:
-    voice = options.speaker, options.temperature, options.seed
-    _say(str(commands.reconstruct(options.folder, options.files, options.scale, *voice, options.out)))
+def _reconstruct(options: argparse.Namespace, _: list[str]) -> Path:
+    from narrows.commands.media import reconstruct
+    from narrows.decoding import decoding_of
+
+    decoding, own = decoding_of(options), _own(options)
+    return reconstruct(options.folder, options.files, options.out, decoding, own, _progress())
 
 
-def _convert_voice(options: argparse.Namespace, _: list[str]) -> None:
-    commands.convert_voice(options.folder, options.file, options.to, options.temperature, options.seed, options.out)
-    _say(str(options.out))
+def _interpolate(options: argparse.Namespace, _: list[str]) -> Path:
+    from narrows.commands.media import interpolate
+    from narrows.decoding import decoding_of
 
-
-def _interpolate(options: argparse.Namespace, _: list[str]) -> None:
+    decoding, own = decoding_of(options), _own(options)
     ends = options.start, options.end
-    _say(str(commands.interpolate(options.folder, *ends, options.steps, options.scale or 1, options.out)))
+    return interpolate(options.folder, *ends, options.steps, options.out, decoding, own, _progress())
 
 
-def _encode(options: argparse.Namespace, _: list[str]) -> None:
-    codes = commands.encode(options.folder, options.files, options.out)
-    _say(f"{options.out}: {len(options.files)} files as codes {list(codes.shape)}")
+def _encode(options: argparse.Namespace, _: list[str]) -> str:
+    from narrows.commands.media import encode
+
+    codes = encode(options.folder, options.files, options.out)
+    return f"{options.out}: {len(options.files)} files as codes {list(codes.shape)}"
 
 
-def _decode(options: argparse.Namespace, _: list[str]) -> None:
-    voice = options.speaker, options.temperature, options.seed
-    for file in commands.decode(options.folder, options.codes, *voice, options.out):
-        _say(str(file))
+def _decode(options: argparse.Namespace, _: list[str]) -> str:
+    from narrows.commands.media import decode
+    from narrows.decoding import decoding_of
+
+    written = decode(options.folder, options.codes, options.out, decoding_of(options), _progress())
+    return "\n".join(map(str, written))
 
 
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
-    return value
-
-
-def _seed(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 2**63:
-        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2^63 - 1")
-    return value
+def _own(options: argparse.Namespace) -> dict[str, Any]:
+    """The options that only one kind of data has."""
+    return {name: getattr(options, name) for name in options.own}
 
 
 def gammas(text: str) -> list[float]:
@@ -215,79 +246,82 @@ def _parser() -> argparse.ArgumentParser:
         prog="narrows", description="Variational and discrete autoencoders with learned priors; every figure in bits."
     )
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    own = [import_module(f"narrows.modalities.{name}.options") for name in MODALITIES]
 
-    def command(
-        name: str, run: Callable[[argparse.Namespace, list[str]], None], help: str, overridable: bool = False
-    ) -> argparse.ArgumentParser:
+    def command(name: str, run: Run, help: str, overridable: bool = False) -> argparse.ArgumentParser:
         epilog = OVERRIDES if overridable else None
         added = subparsers.add_parser(name, help=help, description=help[0].upper() + help[1:] + ".", epilog=epilog)
-        added.set_defaults(run=run, overridable=overridable, parser=added)
+        added.set_defaults(run=run, overridable=overridable)
+        return added
+
+    _add_training(command)
+    _add_comparisons(command)
+    _add_media(command)
+    for part in own:
+        part.add_commands(subparsers)
+    for name, added in subparsers.choices.items():
+        common = {action.dest for action in added._actions}
+        for part in own:
+            part.add_options(name, added)
+        particular = {action.dest for action in added._actions} - common
+        added.set_defaults(parser=added, own=sorted(particular), overridable=added.get_default("overridable") or False)
         added.add_argument(
             "--trust-code",
             action="store_true",
             help="let recipes and models name classes that are not narrows' own: they can run any code",
         )
-        return added
+    return parser
 
-    def folder(added: argparse.ArgumentParser) -> None:
-        added.add_argument("folder", metavar="RUN", help="a run folder, or the id of one on the Hugging Face hub")
 
-    def out(added: argparse.ArgumentParser, help: str, required: bool = False) -> None:
-        added.add_argument("-o", "--out", type=Path, metavar="PATH", required=required, help=help)
-
-    def picture(added: argparse.ArgumentParser, name: str, of_sound: str = "") -> None:
-        added.add_argument("--scale", type=_positive, help="of images: how often it is magnified (1)")
-        out(added, f"a PNG (RUN/{name}.png)" + (f"; of sound, {of_sound} (RUN/{name})" if of_sound else ""))
-
-    def voice(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--temperature", type=float, help="of sound: below 1, less noise and less life (1)")
-        added.add_argument("--seed", type=_seed, help="of sound: of the samples that are drawn (0)")
-
-    def speaker(added: argparse.ArgumentParser) -> None:
-        added.add_argument("--speaker", metavar="NAME", help="of sound: who speaks, of those the model knows")
-        voice(added)
-
-    data_help = (
-        "a folder of images or of sound, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
-    )
-
-    recipes_command = command(
-        "recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True
-    )
-    recipes_command.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one")
-    recipes_command.add_argument("--variant", help="a variant of the recipe")
+def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
+    shown = command("recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True)
+    shown.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one")
+    shown.add_argument("--variant", help="a variant of the recipe")
 
     train = command("train", _train, "train a model", overridable=True)
     train.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
-    train.add_argument("--data", metavar="SOURCE", help=data_help)
+    train.add_argument("--data", metavar="SOURCE", help=DATA)
     train.add_argument("--variant", help="a variant of the recipe, such as cpu: minutes on two cores")
-    out(train, "the run folder (runs/RECIPE-VARIANT)")
+    add_out(train, "the run folder (runs/RECIPE-VARIANT)")
     train.add_argument("--on", metavar="RUN", help="the first stage, of a recipe such as hvae-second: a run, or hub id")
     train.add_argument("--strict", action="store_true", help="stop at the first file of the data that cannot be read")
     train.add_argument("--resume", action="store_true", help="continue the run with its own recipe.yaml")
 
     prior = command("prior", _prior, "fit a prior to the codes of a trained model", overridable=True)
-    folder(prior)
-    prior.add_argument("--recipe", help="the name of a recipe, or a YAML file (pixelcnn; of sound, wavenet)")
+    add_run(prior)
+    prior.add_argument("--recipe", help="the name of a recipe, or a YAML file (what suits the kind of data)")
     prior.add_argument("--variant", help="a variant of the recipe")
-    prior.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
+    prior.add_argument("--data", metavar="SOURCE", help=f"{DATA} (the run's own)")
     prior.add_argument("--resume", action="store_true", help="continue with the prior's own recipe.yaml")
 
-    compare = command(
-        "compare",
-        _compare,
-        "train several methods on the same data, bits and budget",
-        overridable=True,
+    evaluate = command(
+        "evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data", overridable=True
     )
+    add_run(evaluate)
+    evaluate.add_argument("--data", metavar="SOURCE", help=f"{DATA} (the run's own)")
+    evaluate.add_argument(
+        "--split",
+        metavar="NAME",
+        help="train, validation, test or all, or another that the kind of data has (the test split of the run's own "
+        "data, all of a SOURCE)",
+    )
+    evaluate.add_argument(
+        "--samples", type=positive, help="importance samples S of the bound (what suits the kind of data)"
+    )
+    evaluate.add_argument("--limit", type=positive, help="measure a random LIMIT of the examples")
+
+
+def _add_comparisons(command: Callable[..., argparse.ArgumentParser]) -> None:
+    compare = command("compare", _compare, "train several methods on the same data, bits and budget", overridable=True)
     compare.add_argument(
         "methods", nargs="*", metavar="METHOD", help="variants of the recipe, such as vqvae gumbel daps (all of them)"
     )
     compare.add_argument(
         "--recipe", default="compare-images", help="what the methods share: a recipe, or a YAML file (compare-images)"
     )
-    compare.add_argument("--data", metavar="SOURCE", help=data_help)
-    compare.add_argument("--bits", type=_positive, metavar="N", help="bits of an example's codes (the recipe's)")
-    compare.add_argument("--seeds", type=_positive, default=3, help="of each method, at its learning rate (3)")
+    compare.add_argument("--data", metavar="SOURCE", help=DATA)
+    compare.add_argument("--bits", type=positive, metavar="N", help="bits of an example's codes (the recipe's)")
+    compare.add_argument("--seeds", type=positive, default=3, help="of each method, at its learning rate (3)")
     compare.add_argument(
         "--budget", default="2500", help="of every training run: steps, or minutes at the method's pace: 10m (2500)"
     )
@@ -302,14 +336,14 @@ def _parser() -> argparse.ArgumentParser:
     compare.add_argument(
         "--by", choices=list(CRITERIA), default="bits", help="what chooses it on the validation split (bits)"
     )
-    compare.add_argument("--samples", type=_positive, default=16, help="S of the importance-weighted bound (16)")
-    compare.add_argument("--limit", type=_positive, help="test on the first LIMIT examples only")
-    compare.add_argument("--jobs", type=_positive, default=1, help="training runs at a time, sharing the cores (1)")
-    out(compare, "the folder of the comparison (runs/RECIPE)")
+    compare.add_argument("--samples", type=positive, default=16, help="importance samples S of the bound (16)")
+    compare.add_argument("--limit", type=positive, help="test on a random LIMIT of the examples only")
+    compare.add_argument("--jobs", type=positive, default=1, help="training runs at a time, sharing the cores (1)")
+    add_out(compare, "the folder of the comparison (runs/RECIPE)")
     compare.add_argument("--resume", action="store_true", help="continue what the folder holds; methods may be added")
 
     curve = command(
-        "curve", _curve, "train a recipe at several distortions, and draw rate against them", overridable=True
+        "curve", _curve, "train a recipe at several distortions, and draw rate against distortion", overridable=True
     )
     curve.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
     curve.add_argument(
@@ -317,87 +351,66 @@ def _parser() -> argparse.ArgumentParser:
         type=gammas,
         default=[64.0, 32.0, 8.0, 2.0, 0.5],
         metavar="G,G,...",
-        help="the squared errors to hold, summed over the pixels of an image (64,32,8,2,0.5)",
+        help="the squared errors to hold, summed over the dimensions of an example (64,32,8,2,0.5)",
     )
-    curve.add_argument("--data", metavar="SOURCE", help=data_help)
+    curve.add_argument("--data", metavar="SOURCE", help=DATA)
     curve.add_argument("--variant", help="a variant of the recipe")
     curve.add_argument("--on", metavar="RUN", help="the first stage, of a recipe such as hvae-second: a run, or hub id")
-    curve.add_argument("--limit", type=_positive, help="test on the first LIMIT examples only")
-    curve.add_argument("--jobs", type=_positive, default=1, help="training runs at a time, sharing the cores (1)")
-    out(curve, "the folder of the curve (runs/RECIPE-curve)")
+    curve.add_argument("--limit", type=positive, help="test on a random LIMIT of the examples only")
+    curve.add_argument("--jobs", type=positive, default=1, help="training runs at a time, sharing the cores (1)")
+    add_out(curve, "the folder of the curve (runs/RECIPE-curve)")
     curve.add_argument("--resume", action="store_true", help="continue what the folder holds; gammas may be added")
 
-    sample = command("sample", _sample, "draw new images, or sounds, from the prior")
-    folder(sample)
-    sample.add_argument("-n", type=_positive, default=16, help="how many (16)")
-    sample.add_argument(
-        "--class", dest="label", metavar="CLASS", help="the name or number of a class, or a speaker (all in turn)"
-    )
-    sample.add_argument("--temperature", type=float, default=1.0, help="below 1: more probable, less varied (1)")
-    sample.add_argument("--top-k", type=_positive, help="only the k most probable values of each code")
-    sample.add_argument(
-        "--top-p", type=float, help="only the most probable values that together reach this probability"
-    )
-    sample.add_argument("--seed", type=_seed, default=0, help="of the draws (0)")
-    sample.add_argument("--full", action="store_true", help="draw the pixels too, instead of showing their means")
-    picture(sample, "samples", "a folder")
 
-    reconstruct = command(
-        "reconstruct", _reconstruct, "show what a model makes of images, or of sounds, by way of their codes"
+def _add_media(command: Callable[..., argparse.ArgumentParser]) -> None:
+    def add_class(parser: argparse.ArgumentParser, default: str) -> None:
+        parser.add_argument(
+            "--class",
+            dest="label",
+            metavar="CLASS",
+            help=f"the name or number of a class, such as a speaker ({default})",
+        )
+
+    sample = command("sample", _sample, "draw new examples from the prior")
+    add_run(sample)
+    sample.add_argument("-n", type=positive, default=16, help="how many (16)")
+    add_class(sample, "all in turn")
+    sample.add_argument("--temperature", type=float, default=1.0, help="of the codes; below 1 is less varied (1)")
+    sample.add_argument("--top-k", type=positive, help="only the k most probable values of each code")
+    sample.add_argument(
+        "--top-p", type=float, help="only the most probable values of each code that together reach this probability"
     )
-    folder(reconstruct)
+    sample.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    sample.add_argument("--full", action="store_true", help="draw the data too, instead of showing their means")
+    add_out(sample, "the file or folder to write (RUN/samples)")
+    add_decoding(sample)
+
+    reconstruct = command("reconstruct", _reconstruct, "show examples beside what is decoded from their codes")
+    add_run(reconstruct)
     reconstruct.add_argument(
-        "files", nargs="*", type=Path, metavar="FILE", help="image or sound files (some of the run's test split)"
+        "files", nargs="*", type=Path, metavar="FILE", help="the examples (some of the run's test split)"
     )
-    speaker(reconstruct)
-    picture(reconstruct, "reconstructions", "a folder")
+    add_class(reconstruct, "the example's own")
+    add_out(reconstruct, "the file or folder to write (RUN/reconstructions)")
+    add_decoding(reconstruct)
 
-    convert_voice = command("convert-voice", _convert_voice, "say what a sound file says in another speaker's voice")
-    folder(convert_voice)
-    convert_voice.add_argument("file", type=Path, metavar="IN", help="a sound file, of any rate and length")
-    convert_voice.add_argument("--to", required=True, metavar="SPEAKER", help="a speaker that the model was trained on")
-    voice(convert_voice)
-    out(convert_voice, "the file to write, .wav", required=True)
+    interpolate = command("interpolate", _interpolate, "show the way from one example to another in the latent space")
+    add_run(interpolate)
+    interpolate.add_argument("start", type=Path, metavar="START", help="the file of the first example")
+    interpolate.add_argument("end", type=Path, metavar="END", help="the file of the last example")
+    interpolate.add_argument("--steps", type=positive, default=9, help="how many examples, the ends included (9)")
+    add_class(interpolate, "the only one")
+    add_out(interpolate, "the file or folder to write (RUN/interpolation)")
+    add_decoding(interpolate)
 
-    encode = command("encode", _encode, "turn image or sound files into codes")
-    folder(encode)
-    encode.add_argument("files", nargs="+", type=Path, metavar="FILE", help="image or sound files")
-    out(encode, "the file of codes, .npz", required=True)
+    encode = command("encode", _encode, "turn files into codes")
+    add_run(encode)
+    encode.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files")
+    add_out(encode, "the file of codes, .npz", required=True)
 
-    decode = command("decode", _decode, "turn codes back into image or sound files")
-    folder(decode)
+    decode = command("decode", _decode, "turn codes back into files")
+    add_run(decode)
     decode.add_argument("codes", type=Path, metavar="CODES", help="a file that `narrows encode` wrote")
-    speaker(decode)
-    out(decode, "a folder for the PNG or WAV files", required=True)
-
-    interpolate = command(
-        "interpolate", _interpolate, "show the way from one image to another through the latent space"
-    )
-    folder(interpolate)
-    interpolate.add_argument("start", type=Path, metavar="START", help="an image file")
-    interpolate.add_argument("end", type=Path, metavar="END", help="an image file")
-    interpolate.add_argument("--steps", type=_positive, default=9, help="how many images, the ends included (9)")
-    picture(interpolate, "interpolation")
-
-    evaluate = command(
-        "evaluate", _evaluate, "measure bits/dim, distortion and code use on held-out data", overridable=True
-    )
-    folder(evaluate)
-    evaluate.add_argument("--data", metavar="SOURCE", help=f"{data_help} (the run's own)")
-    evaluate.add_argument(
-        "--split",
-        choices=["train", "validation", "test", "unheard", "all"],
-        help="unheard: sound only (the test split of the run's own data, all of a SOURCE)",
-    )
-    evaluate.add_argument("--samples", type=_positive, help="of images: S of the importance-weighted bound (64)")
-    evaluate.add_argument("--limit", type=_positive, help="measure a random LIMIT of the examples")
-    evaluate.add_argument(
-        "--phonemes", type=Path, metavar="TABLE", help="of sound: also tell which phonemes the codes stand for"
-    )
-    evaluate.add_argument(
-        "--reconstruct",
-        type=_positive,
-        metavar="N",
-        help="of sound: also decode the first N clips",
-    )
-    return parser
+    add_class(decode, "the only one")
+    add_out(decode, "a folder for the files", required=True)
+    add_decoding(decode)

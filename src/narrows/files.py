@@ -1,8 +1,9 @@
-"""Reading the small files of a run folder, which anyone may have edited or damaged: an error names the file."""
+"""Small files: reading those of a run folder, which anyone may have edited or damaged, and naming new ones."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import yaml
 
 from narrows.errors import NarrowsError
 
-__all__ = ["read_json", "read_text", "read_yaml"]
+__all__ = ["distinct_stems", "read_json", "read_text", "read_yaml"]
 
 
 def read_text(path: Path) -> str:
@@ -53,3 +54,18 @@ def read_yaml(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise NarrowsError(f"{path} is damaged: it holds no YAML mapping of settings")
     return content
+
+
+def distinct_stems(names: Sequence[str]) -> list[str]:
+    """Name files after others: by their stems, with their folder where two would be equal, or else with a number."""
+    stems = [Path(name).stem for name in names]
+    if _collide(stems):
+        stems = ["-".join(filter(None, [Path(name).parent.name, Path(name).stem])) for name in names]
+    if _collide(stems):
+        stems = [f"{number:03}-{stem}" for number, stem in enumerate(stems)]
+    return stems
+
+
+def _collide(stems: Sequence[str]) -> bool:
+    """Whether two names would be one file, on disks too that ignore case."""
+    return len({stem.casefold() for stem in stems}) < len(stems)

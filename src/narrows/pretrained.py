@@ -21,9 +21,10 @@ from torch import Tensor, nn
 from narrows.atomic import whole_folder
 from narrows.checksums import require_intact, sha256_of, summed_files
 from narrows.config import ModelRecipe, PriorRecipe, resolve
+from narrows.data import Spec
 from narrows.errors import NarrowsError
-from narrows.modalities.sound.dataset import SoundSpec
-from narrows.models import Autoencoder, SoundAutoencoder, TwoStage
+from narrows.migrations import FORMATS, migrate, short_names
+from narrows.models import Autoencoder
 from narrows.priors import CodeSpec, Prior
 from narrows.registry import trusted_code
 
@@ -42,7 +43,7 @@ __all__ = [
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PARTS = ["model/*", "prior/model/*", "first/**/*"]
 """The files of a run folder that make up the model."""
-LOGS = ["recipe.yaml", "metrics.jsonl", "data.json", "phonemes.json", "prior/recipe.yaml", "prior/metrics.jsonl"]
+LOGS = ["recipe.yaml", "*.json", "metrics.jsonl", "prior/recipe.yaml", "prior/metrics.jsonl"]
 """The files that measuring a model and writing its report need besides."""
 
 Module = TypeVar("Module", bound=nn.Module)
@@ -117,22 +118,21 @@ def fetch(source: str | Path) -> Path:
 
 
 def _load_autoencoder(run: Path) -> Autoencoder:
+    origin = str(run / "model" / CONFIG)
+
     def build(config: dict[str, Any]) -> Autoencoder:
-        spec = SoundSpec(**config["sound"]) if "sound" in config else tuple(config["shape"])
-        origin = str(run / "model" / CONFIG)
-        model = resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(spec)
-        model.classes = config["classes"]
-        return model
+        config = migrate("model", config, origin)
+        return resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(_spec(config))
 
     model = _restore(run / "model", build)
-    if isinstance(model, TwoStage):
+    if model.depth > 1:
         model.place_on(load(run / "first"))
     return model
 
 
 def _load_prior(run: Path, model: Autoencoder) -> Prior:
     folder = run / "prior" / "model"
-    prior = _restore(folder, partial(_build_prior, folder / CONFIG))
+    prior = _restore(folder, partial(_build_prior, str(folder / CONFIG)))
     if not model.takes(prior.spec):
         raise ModelError(f"{run}/prior was fitted to codes of another shape than this model's: fit it again")
     return prior
@@ -143,9 +143,13 @@ def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
 
     Its prior and its first stage have folders of their own.
     """
-    config = {"model": yaml.safe_load(recipe)["model"], "shape": list(model.shape), "classes": model.classes}
-    if isinstance(model, SoundAutoencoder):
-        config["sound"] = asdict(model.spec)
+    spec = asdict(model.spec)
+    config = {
+        "format": FORMATS["model"],
+        "modality": spec.pop("modality"),
+        "spec": spec,
+        "model": short_names(yaml.safe_load(recipe)["model"]),
+    }
     others = ("prior.", "first_stage.")
     own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(others)}
     _save(folder, own, config)
@@ -153,7 +157,12 @@ def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
 
 def save_prior(folder: Path, prior: Prior, recipe: str) -> None:
     """Write a prior, built by the prior recipe with the text `recipe`, into `folder`."""
-    _save(folder, prior.state_dict(), {"prior": yaml.safe_load(recipe)["prior"], "codes": asdict(prior.spec)})
+    config = {
+        "format": FORMATS["prior"],
+        "codes": asdict(prior.spec),
+        "prior": short_names(yaml.safe_load(recipe)["prior"]),
+    }
+    _save(folder, prior.state_dict(), config)
 
 
 def copy_model(source: str | Path, folder: Path) -> None:
@@ -175,9 +184,18 @@ def fingerprint(source: str | Path) -> str:
     return sha256_of(fetch(source) / "model" / WEIGHTS)
 
 
-def _build_prior(file: Path, config: dict[str, Any]) -> Prior:
+def _spec(config: dict[str, Any]) -> Spec:
+    """The data of a model, as its config.json describes them; JSON has lists in the place of tuples."""
+    known: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in config["spec"].items()
+    }
+    return Spec(modality=config["modality"], **known)
+
+
+def _build_prior(origin: str, config: dict[str, Any]) -> Prior:
+    config = migrate("prior", config, origin)
     spec = CodeSpec(**{**config["codes"], "grid": tuple(config["codes"]["grid"])})
-    return resolve(PriorRecipe, {"prior": config["prior"]}, origin=str(file)).build().prior(spec)
+    return resolve(PriorRecipe, {"prior": config["prior"]}, origin=origin).build().prior(spec)
 
 
 def _save(folder: Path, weights: dict[str, Tensor], config: dict[str, Any]) -> None:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import timedelta
+from typing import Protocol
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bars
 from rich.text import Text
 
-__all__ = ["Meter", "progress", "sound_progress"]
+__all__ = ["Meter", "Progress", "drawing", "hidden", "progress"]
 
 SECONDS_BETWEEN_LINES = 30.0
 
@@ -34,7 +37,7 @@ class Meter:
 
 
 class _Bar(Meter):
-    def __init__(self, bar: Progress, description: str, total: int, done: int) -> None:
+    def __init__(self, bar: Bars, description: str, total: int, done: int) -> None:
         super().__init__(done)
         self.bar = bar
         self.task = bar.add_task(description, total=total, completed=done, note="")
@@ -74,21 +77,27 @@ class _Rate(ProgressColumn):
         return Text("" if task.speed is None else f"{task.speed:.1f} {self.unit}/s", style="dim")
 
 
-@contextmanager
-def progress(description: str, total: int, unit: str = "steps", done: int = 0, quiet: bool = False) -> Iterator[Meter]:
-    """Show the progress of `total` pieces of work, on standard error, while the block runs.
+class Progress(Protocol):
+    """Shows how far long work is."""
 
-    Args:
-        description: what the work is.
-        total: how many `unit`s there are in all.
-        unit: what is counted.
-        done: how many were done before.
-        quiet: count, but show nothing (the other processes of a run).
-    """
+    def __call__(
+        self, description: str, total: int, unit: str = "steps", done: int = 0
+    ) -> AbstractContextManager[Meter]:
+        """Return a context that gives the meter to count with.
+
+        Args:
+            description: what the work is.
+            total: how many `unit`s there are in all.
+            unit: what is counted.
+            done: how many were done before.
+        """
+
+
+@contextmanager
+def progress(description: str, total: int, unit: str = "steps", done: int = 0) -> Iterator[Meter]:
+    """Show the progress of work on standard error while the block runs; see `Progress`."""
     console = Console(stderr=True)
-    if quiet:
-        yield Meter(done)
-    elif console.is_terminal:
+    if console.is_terminal:
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
@@ -97,27 +106,43 @@ def progress(description: str, total: int, unit: str = "steps", done: int = 0, q
             TimeRemainingColumn(),
             TextColumn("{task.fields[note]}", style="dim"),
         )
-        with Progress(*columns, console=console) as bar:
+        with Bars(*columns, console=console) as bar:
             yield _Bar(bar, description, total, done)
     else:
         yield _Lines(description, total, unit, done)
 
 
 @contextmanager
-def sound_progress(
-    description: str, sounds: int, samples: int, sample_rate: int
+def hidden(description: str, total: int, unit: str = "steps", done: int = 0) -> Iterator[Meter]:
+    """Count work and show nothing; see `Progress`."""
+    yield Meter(done)
+
+
+@contextmanager
+def drawing(
+    progress: Progress, description: str, examples: int, length: int, rate: float | None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of `sounds` that grow by a sample at a time to so many `samples`, in seconds of sound.
+    """Show the progress of examples that grow by a position at a time, in seconds where they have a rate.
+
+    Args:
+        progress: shows it.
+        description: what the work is.
+        examples: how many there are.
+        length: the positions of each in the end.
+        rate: positions a second; None for data that are not in time.
 
     Yields:
-        what to call with the samples done of each sound, and with all of them.
+        what to call with the positions done of each example, and with all of them.
     """
-    with progress(description, -(-sounds * samples // sample_rate), "s of sound") as meter:
+    scale = 1 if rate is None else rate
+    unit = "positions" if rate is None else "s of data"
+    with progress(description, math.ceil(examples * length / scale), unit) as meter:
 
         def advance(done: int, total: int) -> None:
-            # Not at every sample: a bar takes as long to draw as one does.
-            seconds = -(-sounds * done // sample_rate) if done == total else sounds * done // sample_rate
-            if seconds > meter.done:
-                meter.to(seconds)
+            # Not at every position: a bar takes as long to draw as one does.
+            counted = examples * done / scale
+            whole = math.ceil(counted) if done == total else math.floor(counted)
+            if whole > meter.done:
+                meter.to(whole)
 
         yield advance

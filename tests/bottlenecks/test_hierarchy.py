@@ -14,7 +14,7 @@ from narrows.config import ModelRecipe, resolve
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Bernoulli
 from narrows.models import Autoencoder
-from narrows.networks import ImageHead, ImageStem
+from narrows.networks import Head, Stem
 
 LAYERS = {1: 2, 2: 1, 4: 2}
 
@@ -373,7 +373,7 @@ def test_order_of_the_layers_is_from_coarse_to_fine() -> None:
 
 
 def test_stem_hierarchy_and_head_are_an_autoencoder() -> None:
-    model = Autoencoder((1, 4, 4), ImageStem, made(), ImageHead, Bernoulli)
+    model = Autoencoder((1, 4, 4), Stem, made(), Head, Bernoulli)
     x = torch.randint(2, (3, 1, 4, 4)).float()
     posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(5))
     assert model.grid == (4, 4)
@@ -384,7 +384,7 @@ def test_stem_hierarchy_and_head_are_an_autoencoder() -> None:
 
 
 def test_a_recipe_names_the_layers() -> None:
-    parts = {"encoder": "ImageStem", "decoder": "ImageHead", "likelihood": "Bernoulli"}
+    parts = {"encoder": "Stem", "decoder": "Head", "likelihood": "Bernoulli"}
     layers = {1: 2, 7: 1, 14: 1, 28: 1}
     bottleneck = {"class_path": "Hierarchy", "init_args": {"width": 6, "layers": layers}}
     arguments = {name: {"class_path": path} for name, path in parts.items()} | {"bottleneck": bottleneck}

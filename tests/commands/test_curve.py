@@ -19,9 +19,9 @@ about: A small hierarchy on the digits.
 model:
   class_path: Autoencoder
   init_args:
-    encoder: {class_path: ImageStem}
+    encoder: {class_path: Stem}
     bottleneck: {class_path: Hierarchy, init_args: {width: 8, latents: 2, middle: 4, layers: {1: 1, 8: 1}}}
-    decoder: {class_path: ImageHead}
+    decoder: {class_path: Head}
     likelihood: {class_path: GaussianCalibrated}
 estimator: {class_path: DistortionTarget, init_args: {gamma: 4.0, estimator: {class_path: Pathwise}}}
 data: {source: digits}
@@ -34,7 +34,7 @@ variants:
 
 
 SECOND = "{model: {class_path: TwoStage, init_args: " + (
-    "{encoder: {class_path: ImageStem}, decoder: {class_path: ImageHead}, "
+    "{encoder: {class_path: Stem}, decoder: {class_path: Head}, "
     "likelihood: {class_path: GaussianCalibrated}, "
     "bottleneck: {class_path: Hierarchy, init_args: {width: 8, latents: 2, middle: 4, layers: {1: 1, 8: 1}}}}}, "
     "estimator: {init_args: {gamma: 1.0}}}"

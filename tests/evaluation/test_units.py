@@ -27,9 +27,9 @@ VQ = "{class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}"
 HIERARCHY = """
 class_path: Autoencoder
 init_args:
-  encoder: {class_path: ImageStem}
+  encoder: {class_path: Stem}
   bottleneck: {class_path: Hierarchy, init_args: {width: 4, latents: 2, middle: 4, layers: {1: 1, 16: 1}}}
-  decoder: {class_path: ImageHead}
+  decoder: {class_path: Head}
   likelihood: {class_path: GaussianCalibrated}
 """
 SOUND = """

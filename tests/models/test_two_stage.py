@@ -10,7 +10,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Pathwise
 from narrows.likelihoods import Bernoulli, GaussianFixed
 from narrows.models import Autoencoder, TwoStage
-from narrows.networks import ImageHead, ImageStem
+from narrows.networks import Head, Stem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 
 
@@ -27,7 +27,7 @@ def first(bottleneck: Bottleneck, size: int = 2) -> Autoencoder:
 def pair(stage: Autoencoder | None = None, size: int = 2) -> TwoStage:
     torch.manual_seed(0)
     hierarchy = Hierarchy(width=6, latents=1, middle=4, layers={1: 1, size: 1})
-    model = TwoStage((1, size, size), ImageStem, hierarchy, ImageHead, Bernoulli)
+    model = TwoStage((1, size, size), Stem, hierarchy, Head, Bernoulli)
     with torch.no_grad():  # as if trained: every network has a say
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
@@ -70,7 +70,7 @@ def test_the_rate_is_that_of_both_stages() -> None:
 
 def test_the_layers_of_a_first_hierarchy_keep_their_rates() -> None:
     hierarchy = Hierarchy(width=6, latents=1, middle=4, layers={1: 1, 2: 1})
-    model, x = pair(Autoencoder((1, 2, 2), ImageStem, hierarchy, ImageHead, Bernoulli)), images(3)
+    model, x = pair(Autoencoder((1, 2, 2), Stem, hierarchy, Head, Bernoulli)), images(3)
     posterior = model.posterior(x)
     draw = posterior.draw()
     first = [("first stage 1x1", 1), ("first stage 2x2", 1)]
@@ -116,7 +116,7 @@ def test_reconstructions_interpolations_and_codes_agree() -> None:
 
 
 def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
-    model = TwoStage((1, 2, 2), ImageStem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), ImageHead, GaussianFixed)
+    model = TwoStage((1, 2, 2), Stem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), Head, GaussianFixed)
     with pytest.raises(NarrowsError, match="--on RUN"):
         model.posterior(images(1)).draw()
     with pytest.raises(NarrowsError, match=r"models images of 1x4x4 .* these are 1x2x2"):
@@ -125,7 +125,7 @@ def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
 
 def test_the_posterior_reads_a_convolution_of_both() -> None:
     torch.manual_seed(0)
-    model = TwoStage((1, 2, 2), ImageStem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), ImageHead, GaussianFixed)
+    model = TwoStage((1, 2, 2), Stem, Hierarchy(4, 1, 4, {1: 1, 2: 1}), Head, GaussianFixed)
     x, known = images(3), images(3).flip(0) / 2
     weights = torch.cat([model.encoder.embed.weight, model.encoder_of_known.embed.weight], 1)
     both = nn.functional.conv2d(2 * torch.cat([x, known], 1) - 1, weights, padding=1)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from narrows.networks.hierarchy import BottomUp, Branch, ImageHead, ImageStem, ResidualBranch, Upsample
+from narrows.networks.hierarchy import BottomUp, Branch, Head, Stem, ResidualBranch, Upsample
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +21,7 @@ def run(block: nn.Module, x: Tensor) -> Tensor:
 
 
 def test_the_stem_sees_three_by_three_pixels() -> None:
-    stem = ImageStem(3, 5)
+    stem = Stem(3, 5)
     x = torch.zeros(1, 3, 7, 7)
     x[0, :, 3, 3] = 1
     seen = stem(x)
@@ -30,7 +30,7 @@ def test_the_stem_sees_three_by_three_pixels() -> None:
 
 
 def test_the_head_reads_each_position_after_a_gain_and_a_bias_of_each_channel() -> None:
-    head, z = ImageHead(4, 6), torch.randn(2, 4, 3, 3)
+    head, z = Head(4, 6), torch.randn(2, 4, 3, 3)
     nn.init.normal_(head.gain)
     nn.init.normal_(head.bias)
     scaled = head.gain.view(4) * z.movedim(1, -1) + head.bias.view(4)

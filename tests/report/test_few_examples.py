@@ -23,9 +23,9 @@ HIERARCHY = """
 model:
   class_path: Autoencoder
   init_args:
-    encoder: {class_path: ImageStem}
+    encoder: {class_path: Stem}
     bottleneck: {class_path: Hierarchy, init_args: {width: 4, latents: 2, middle: 4, layers: {1: 1, 8: 1}}}
-    decoder: {class_path: ImageHead}
+    decoder: {class_path: Head}
     likelihood: {class_path: GaussianCalibrated}
 estimator: {class_path: Pathwise}
 data: {source: digits}

@@ -95,7 +95,7 @@ class HierarchicalPosterior(Posterior):
 
 
 class Hierarchy(Bottleneck):
-    """Gaussian latents at several resolutions, between `ImageStem` and `ImageHead`: the very deep VAE.
+    """Gaussian latents at several resolutions, between `Stem` and `Head`: the very deep VAE.
 
     A bottom-up network reads the features once; top-down, every layer draws a latent given all before it and adds it to
     a feature map, the last of which is the z that the decoder reads. The Gaussians are in float32 under any autocast.

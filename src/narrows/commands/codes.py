@@ -16,19 +16,18 @@ sha256   the sum of all the above
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from narrows.atomic import whole_file
 from narrows.errors import NarrowsError
+from narrows.migrations import FORMATS, migrate
 from narrows.pretrained import fingerprint
 
-__all__ = ["CodesOfFiles", "distinct_stems", "read_codes", "require_npz", "write_codes"]
-
-FORMAT = 2
+__all__ = ["CodesOfFiles", "read_codes", "require_npz", "write_codes"]
 
 
 class CodesOfFiles(NamedTuple):
@@ -60,7 +59,7 @@ def write_codes(out: Path, folder: str, coded: CodesOfFiles) -> np.ndarray:
         "sizes": np.array(coded.sizes, np.int64),
         "names": np.array(coded.names),
         "model": np.array(fingerprint(folder)),
-        "format": np.array(FORMAT),
+        "format": np.array(FORMATS["codes"]),
     }
     with whole_file(out) as aside, aside.open("wb") as file:
         np.savez_compressed(file, **content, sha256=np.array(_sum(content)))  # type: ignore[arg-type]
@@ -76,32 +75,22 @@ def read_codes(file: Path, folder: str) -> CodesOfFiles:
     try:
         with np.load(file) as opened:
             content = {name: opened[name] for name in opened.files}
-        version = int(content.get("format", 1))
-        owner = str(content["model"])
-        if version == FORMAT and str(content.pop("sha256")) != _sum(content):
+        version, owner = int(content.get("format", 1)), str(content["model"])
+        if version == FORMATS["codes"] and str(content.pop("sha256")) != _sum(content):
             raise ValueError("its content does not match its SHA-256")
-        coded = _FORMATS[version](content) if version in _FORMATS else None
+        if version <= FORMATS["codes"]:
+            coded = _files(migrate("codes", {**content, "format": version}, str(file)))
     except Exception as error:  # a damaged file makes zip, zlib and numpy fail in any way at all
         raise NarrowsError(
             f"{file} is not a file of codes that `narrows encode` wrote, or it is damaged: {error}"
         ) from error
-    if coded is None:
-        raise NarrowsError(f"{file} has format {version}, of a newer version of narrows: update it to read the file")
+    if version > FORMATS["codes"]:
+        migrate("codes", {"format": version}, str(file))
     if owner != fingerprint(folder):
         raise NarrowsError(
             f"{file} holds codes of another model than {folder}: decode it with the model that encoded it"
         )
     return coded
-
-
-def distinct_stems(names: Sequence[str]) -> list[str]:
-    """Name files after others: by their stems, with their folder where two would be equal, or else with a number."""
-    stems = [Path(name).stem for name in names]
-    if _collide(stems):
-        stems = ["-".join(filter(None, [Path(name).parent.name, Path(name).stem])) for name in names]
-    if _collide(stems):
-        stems = [f"{number:03}-{stem}" for number, stem in enumerate(stems)]
-    return stems
 
 
 def require_npz(out: Path) -> None:
@@ -114,40 +103,16 @@ def require_npz(out: Path) -> None:
         raise NarrowsError(f"--out {out}: codes are written as .npz")
 
 
-def _second_format(content: Mapping[str, np.ndarray]) -> CodesOfFiles:
+def _files(content: Mapping[str, Any]) -> CodesOfFiles:
     codes, axis = content["codes"], int(content["codes"].dtype.kind == "f")
     parts = [part.take(range(length), axis) for part, length in zip(codes, content["lengths"], strict=True)]
-    return CodesOfFiles(_widened(parts), [tuple(size) for size in content["sizes"].tolist()], content["names"].tolist())
-
-
-def _first_format(content: Mapping[str, np.ndarray]) -> CodesOfFiles:
-    """Read the layout before there was a `format`: images as now, sounds one after another with their positions first.
-
-    Images kept no size, which is that of the model.
-    """
-    codes, names = content["codes"], content["names"].tolist()
-    if "lengths" not in content:
-        return CodesOfFiles(_widened(list(codes)), [()] * len(codes), names)
-    parts = np.split(codes, np.cumsum(content["lengths"])[:-1])
-    parts = [part.T for part in parts] if codes.dtype.kind == "f" else parts
-    return CodesOfFiles(_widened(parts), [(samples,) for samples in content["samples"].tolist()], names)
-
-
-_FORMATS = {1: _first_format, FORMAT: _second_format}
-
-
-def _widened(parts: list[np.ndarray]) -> list[np.ndarray]:
-    return [part if part.dtype.kind == "f" else part.astype(np.int64) for part in parts]
+    widened = [part if part.dtype.kind == "f" else part.astype(np.int64) for part in parts]
+    return CodesOfFiles(widened, [tuple(size) for size in content["sizes"].tolist()], content["names"].tolist())
 
 
 def _lengthened(part: np.ndarray, axis: int, length: int) -> np.ndarray:
     missing = [(0, length - part.shape[axis] if dimension == axis else 0) for dimension in range(part.ndim)]
     return np.pad(part, missing)
-
-
-def _collide(stems: Sequence[str]) -> bool:
-    """Whether two names would be one file, on disks too that ignore case."""
-    return len({stem.casefold() for stem in stems}) < len(stems)
 
 
 def _sum(content: Mapping[str, np.ndarray]) -> str:

@@ -9,23 +9,30 @@ from __future__ import annotations
 import logging
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from jsonargparse import Namespace
 
-from narrows.commands.source import source_override
+from narrows.bottlenecks import ResidualQuantizer
+from narrows.commands.source import shared_overrides
 from narrows.commands.train import rehearse
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
-from narrows.config import Recipe, resolve_images
+from narrows.data import Data
 from narrows.errors import NarrowsError
 from narrows.evaluation.compare import ENDS, Outcome, Trial, choose, sweep_end
-from narrows.modalities.images.images import ImageData, open_images
+from narrows.modalities import find_modality
+from narrows.modalities.recipes import resolve_training
+from narrows.models import Autoencoder
+from narrows.progress import Progress, hidden
+from narrows.recipe import Recipe
 from narrows.report.compare import report_comparison
 from narrows.report.metrics import read_metrics
 from narrows.report.svg import HUES
 from narrows.training.run import RunFolder
+from narrows.training.tasks import AutoencoderTask
 
 __all__ = ["Budget", "Comparison", "compare"]
 
@@ -95,7 +102,9 @@ class Comparison:
     overrides: Sequence[str]
 
 
-def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Path:
+def compare(
+    comparison: Comparison, out: Path, resume: bool = False, at_once: int = 1, progress: Progress = hidden
+) -> Path:
     """Train all trials of a comparison, some `at_once`, into the folder `out`, and write its report there.
 
     With `resume`, trials that are finished stay, and those begun go on; methods, seeds and learning rates may be added.
@@ -113,10 +122,9 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
         )
     if any(out.glob("*")) and not resume:
         raise NarrowsError(f"{out} is not empty: continue a comparison with --resume, or use another folder")
-    # Decoded once, into a file that every trial maps.
-    shared = ["--data.memory_limit_gb=0", *source_override(comparison.source), *comparison.overrides]
-    data, fitted = _fit(comparison, shared)
-    budgets = _budgets(comparison, fitted, data, out / "pace", at_once)
+    data, fitted = _fit(comparison, progress)
+    train_all = partial(train_trials, "compare", comparison.recipe, data=data, at_once=at_once, progress=progress)
+    budgets = _budgets(comparison, fitted, train_all, out / "pace")
 
     def run(trials: Sequence[Trial]) -> list[Outcome]:
         plans = {}
@@ -124,7 +132,7 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
             own = [f"--training.learning_rate={trial.learning_rate}", f"--training.seed={trial.seed}"]
             overrides = [*fitted[trial.method], *budgets[trial.method], *own]
             plans[out / "trials" / trial.name] = Plan(trial.method, overrides)
-        train_trials("compare", comparison.recipe, plans, data, at_once)
+        train_all(plans)
         return [_outcome(trial, out / "trials" / trial.name) for trial in trials]
 
     methods = comparison.methods
@@ -141,8 +149,10 @@ def compare(comparison: Comparison, out: Path, resume: bool, at_once: int) -> Pa
     ]
     folders = [out / "trials" / outcome.trial.name for outcome in chosen]
     examples = len(data.test) if comparison.limit is None else min(comparison.limit, len(data.test))
-    measure_trials(folders, examples, comparison.samples, comparison.limit, out, at_once)
-    return report_comparison(comparison.recipe, methods, [*sweep, *repeats], rates, comparison.criterion, data, out)
+    measure_trials(folders, examples, comparison.samples, comparison.limit, out, at_once, progress)
+    return report_comparison(
+        comparison.recipe, methods, [*sweep, *repeats], rates, comparison.criterion, data, out, progress
+    )
 
 
 def _warn_of_ends(sweep: Sequence[Outcome], rates: Mapping[str, float]) -> None:
@@ -171,45 +181,54 @@ def _require_same_data(first: tuple[str, Namespace], other: tuple[str, Namespace
             )
 
 
-def _fit(comparison: Comparison, shared: Sequence[str]) -> tuple[ImageData, dict[str, list[str]]]:
-    """The data, and of each method the overrides that make its codes as large as they shall be."""
+def _fit(comparison: Comparison, progress: Progress) -> tuple[Data, dict[str, list[str]]]:
+    """The data, and for each method the overrides that make its codes as large as asked for."""
     data, fitted = None, {}
     first: tuple[str, Namespace] | None = None
     for method in comparison.methods:
-        origin = f"{comparison.recipe.name}, {method}"
-        resolved = resolve_images(comparison.recipe.variant(method), shared, origin)
+        settings = comparison.recipe.variant(method)
+        shared = shared_overrides(settings, comparison.source, comparison.overrides)
+        resolved = resolve_training(settings, shared, f"{comparison.recipe.name}, {method}")
         first = first or (method, resolved.values.data)
         _require_same_data(first, (method, resolved.values.data))
         built = resolved.build()
         if data is None:
-            data = open_images(built.data)
+            data = find_modality(built.modality).open(built.data, progress)
             if not len(data.test):
-                raise NarrowsError("data.test holds out no image: raise it, since methods are compared on such images")
-        model = built.model(data.shape)
-        rehearse(model, built.estimator)
-        fitted[method] = list(shared)
-        if comparison.bits is not None and model.discrete:
-            positions, size = math.prod(model.grid), model.codes.codebook_size
-            codebooks = comparison.bits / (positions * math.log2(size))
-            if codebooks < 1 or not codebooks.is_integer():
-                raise NarrowsError(
-                    f"--bits {comparison.bits} does not fit {method}, which has {positions} position(s) of codes of "
-                    f"{size}: give a multiple of {positions * math.log2(size):g}, or change its codebook_size"
-                )
-            fitted[method].append(f"--model.bottleneck.codebooks={codebooks:.0f}")
+                raise NarrowsError("data.test holds out nothing: raise it, since methods are compared on such examples")
+        model = built.model(data.spec)
+        rehearse(AutoencoderTask(model, built.estimator, data.train.batch), next(data.validation.whole(1)))
+        fitted[method] = [*shared, *_bits(comparison, method, model)]
     assert data is not None
     return data, fitted
 
 
+def _bits(comparison: Comparison, method: str, model: Autoencoder) -> list[str]:
+    """The override that makes the codes of an example, or of a training window, as large as asked for."""
+    if comparison.bits is None or not model.discrete:
+        return []
+    positions, size = math.prod(model.grid), model.codes.codebook_size
+    codebooks = comparison.bits / (positions * math.log2(size))
+    if codebooks < 1 or not codebooks.is_integer():
+        raise NarrowsError(
+            f"--bits {comparison.bits} does not fit {method}, which has {positions} position(s) of codes of {size}: "
+            f"give a multiple of {positions * math.log2(size):g}, or change its codebook_size"
+        )
+    setting = "depth" if isinstance(model.bottleneck, ResidualQuantizer) else "codebooks"
+    return [f"--model.bottleneck.{setting}={codebooks:.0f}"]
+
+
 def _budgets(
-    comparison: Comparison, fitted: Mapping[str, Sequence[str]], data: ImageData, folder: Path, at_once: int
+    comparison: Comparison,
+    fitted: Mapping[str, Sequence[str]],
+    train_all: Callable[[Mapping[Path, Plan]], None],
+    folder: Path,
 ) -> dict[str, list[str]]:
-    """Of each method the overrides that make it train as long as it shall."""
+    """For each method the overrides that make it train as long as asked for."""
     steps = dict.fromkeys(comparison.methods, comparison.budget.steps)
     if comparison.budget.minutes is not None:
         pace = [f"--training.steps={PACE_STEPS}", f"--training.log_every={PACE_LOGGED}"]
-        plans = {folder / method: Plan(method, [*given, *pace]) for method, given in fitted.items()}
-        train_trials("compare", comparison.recipe, plans, data, at_once)
+        train_all({folder / method: Plan(method, [*given, *pace]) for method, given in fitted.items()})
         for method in comparison.methods:
             rows = [row for row in read_metrics(RunFolder(folder / method).metrics) if row["split"] == "train"]
             # The first row has all that is done once in it.
@@ -226,7 +245,7 @@ def _schedule(recipe: Recipe, method: str, steps: int) -> list[str]:
         "training.keep": 1,
         "training.gradient_draws": GRADIENT_DRAWS,
     }
-    estimator = resolve_images(recipe.variant(method), [], recipe.name).values.estimator
+    estimator = resolve_training(recipe.variant(method), origin=recipe.name).values.estimator
     if "annealing_steps" in estimator.get("init_args", {}):
         overrides["estimator.annealing_steps"] = steps
     return [f"--{name}={value}" for name, value in overrides.items()]

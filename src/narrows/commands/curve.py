@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from narrows.commands.source import placed, source_override
+from narrows.commands.source import placed, shared_overrides
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
-from narrows.config import Recipe, resolve_images
+from narrows.data import Examples
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget
-from narrows.evaluation.curve import Point
+from narrows.evaluation.curve import Curve, Point
 from narrows.files import read_json
-from narrows.modalities.images.files import to_unit
-from narrows.modalities.images.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
-from narrows.modalities.images.images import ImageData, Images, open_images
+from narrows.modalities import find_modality
+from narrows.modalities.recipes import resolve_training
+from narrows.models import Autoencoder
 from narrows.pretrained import load
-from narrows.progress import progress
+from narrows.progress import Progress, hidden
+from narrows.recipe import Recipe
 from narrows.report.curve import report_curve
 from narrows.report.metrics import read_metrics
 from narrows.report.sections import counted
@@ -29,7 +31,6 @@ from narrows.training.run import RunFolder
 __all__ = ["Sweep", "curve"]
 
 SHOWN, SAMPLED, SAMPLED_AT_ONCE = 10, 2000, 100
-FEATURE_STEPS = 1500
 LAST_ROWS = 5
 """Of the metrics, over which the multiplier is averaged."""
 
@@ -57,7 +58,7 @@ class Sweep:
     overrides: Sequence[str]
 
 
-def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
+def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progress: Progress = hidden) -> Path:
     """Train all points of a curve, some `at_once`, into the folder `out`, and write its report there.
 
     With `resume`, points that are finished stay, and those begun go on; gammas may be added.
@@ -71,75 +72,71 @@ def curve(sweep: Sweep, out: Path, resume: bool, at_once: int) -> Path:
     gammas = sorted({f"{gamma:g}": gamma for gamma in sweep.gammas}.values(), reverse=True)
     if any(out.glob("*")) and not resume:
         raise NarrowsError(f"{out} is not empty: continue a curve with --resume, or use another folder")
-    # Decoded once, into a file that every point maps.
-    shared = ["--data.memory_limit_gb=0", *source_override(sweep.source), *sweep.overrides]
+    settings = sweep.recipe.variant(sweep.variant)
+    shared = shared_overrides(settings, sweep.source, sweep.overrides)
     shared += [] if sweep.on is None else [f"--on={placed(sweep.on)}"]
-    built = resolve_images(sweep.recipe.variant(sweep.variant), shared, sweep.recipe.name).build()
+    built = resolve_training(settings, shared, sweep.recipe.name).build()
     if not isinstance(built.estimator, DistortionTarget):
         raise NarrowsError(
             f"{sweep.recipe.name} is trained by {type(built.estimator).__name__}, which holds no distortion: a curve "
             "needs a recipe with the estimator DistortionTarget, such as hvae-svhn"
         )
-    data = open_images(built.data)
+    modality = find_modality(built.modality)
+    data = modality.open(built.data, progress)
     examples = len(data.test) if sweep.limit is None else min(sweep.limit, len(data.test))
     if not examples:
-        raise NarrowsError("data.test holds out no image: raise it, since a curve is measured on such images")
+        raise NarrowsError("data.test holds out nothing: raise it, since a curve is measured on such examples")
     plans = {out / f"gamma-{gamma:g}": Plan(sweep.variant, [*shared, f"--estimator.gamma={gamma}"]) for gamma in gammas}
-    train_trials("curve", sweep.recipe, plans, data, at_once)
+    train_trials("curve", sweep.recipe, plans, data, at_once, progress)
     kept = {gamma: folder for gamma, folder in zip(gammas, plans, strict=True) if not diverged(folder)}
     if not kept:
         raise NarrowsError(f"every run in {out} diverged: set a lower --training.learning_rate, or training.clip_norm")
 
-    measure_trials(list(kept.values()), examples, 1, sweep.limit, out, at_once)
+    measure_trials(list(kept.values()), examples, 1, sweep.limit, out, at_once, progress)
     test = data.test.subset(min(examples, SAMPLED))
-    features = _features(data, len(test))
     with progress("sample", len(kept), "models") as meter:
-        points = []
+        made = {}
         for gamma, folder in kept.items():
-            points.append(_point(gamma, RunFolder(folder), test, features))
+            made[gamma] = _made(load(folder), test)
             meter.advance()
-    told = None if features is None else accuracy(features, data.test)
-    originals = to_unit(torch.from_numpy(test.pixels[:SHOWN].copy()))
-    lost = [gamma for gamma in gammas if gamma not in kept]
-    title = " ".join(filter(None, [sweep.recipe.name, sweep.variant]))
-    measured_on = counted("test", examples, len(data.test))
-    return report_curve(title, sweep.recipe.about, points, lost, originals, told, measured_on, len(test), out)
-
-
-def _features(data: ImageData, images: int) -> FeatureNetwork | None:
-    """The space of the Fréchet distance; None for data that no classifier can learn from, or with too few images."""
-    if not isinstance(data.train, Images) or len(data.classes) < 2 or images <= FeatureNetwork.num_features:
-        return None
-    with progress("features", FEATURE_STEPS) as meter:
-        return train_features(data.train, len(data.classes), steps=FEATURE_STEPS, advance=meter.advance)
+    distances, told = modality.distances(data, test, made, progress)
+    points = [_point(gamma, RunFolder(folder), made[gamma], distances[gamma]) for gamma, folder in kept.items()]
+    report = Curve(
+        " ".join(filter(None, [sweep.recipe.name, sweep.variant])),
+        sweep.recipe.about,
+        points,
+        [gamma for gamma in gammas if gamma not in kept],
+        [test[index] for index in range(min(SHOWN, len(test)))],
+        told,
+        counted("test", examples, len(data.test)),
+    )
+    return report_curve(report, modality, data.spec, out)
 
 
 @torch.no_grad()
-def _point(gamma: float, run: RunFolder, test: Images, features: FeatureNetwork | None) -> Point:
-    """The model of a run as it was measured, with its reconstructions of `test` and as many samples."""
-    model = load(run.path)
-    x = to_unit(torch.from_numpy(test.pixels.copy()))
-    torch.manual_seed(0)
-    reconstructions = torch.cat([model.reconstruct(part) for part in x.split(SAMPLED_AT_ONCE)])
-    images = {"frechet_reconstructions": reconstructions}
-    samples = None
-    if not model.lacks_prior:
-        samples = torch.cat([model.sample(len(part)) for part in x.split(SAMPLED_AT_ONCE)])
-        images["frechet_samples"] = samples
-    frechet = {}
-    if features is not None:
-        frechet = {name: frechet_distance(features, test, compared) for name, compared in images.items()}
-    figures = read_json(run.evaluation)["figures"]
+def _made(model: Autoencoder, test: Examples) -> dict[str, Tensor]:
+    """Reconstructions of the test examples and, where codes have a prior, as many samples."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        batches = [test.batch(*stored).x for stored in test.whole(SAMPLED_AT_ONCE)]
+        made = {"reconstructions": torch.cat([model.reconstruct(x) for x in batches])}
+        if not model.lacks_prior:
+            made["samples"] = torch.cat([model.sample(len(x)) for x in batches])
+    return made
+
+
+def _point(gamma: float, run: RunFolder, made: Mapping[str, Tensor], distances: dict[str, float]) -> Point:
+    """The model of a run as it was measured, with what it made."""
     rows = read_metrics(run.metrics)
     multipliers = [row["multiplier"] for row in rows if row["split"] == "train"]
     errors = [row["squared_error"] for row in rows if row["split"] == "validation"]
     return Point(
         gamma,
         errors[-1],
-        figures,
+        read_json(run.evaluation)["figures"],
         statistics.fmean(multipliers[-LAST_ROWS:]),
-        model.dimensions,
-        reconstructions[:SHOWN],
-        None if samples is None else samples[:SHOWN],
-        frechet,
+        load(run.path).dimensions,
+        made["reconstructions"][:SHOWN],
+        made["samples"][:SHOWN] if "samples" in made else None,
+        distances,
     )

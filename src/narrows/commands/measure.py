@@ -6,26 +6,23 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from narrows.atomic import whole_file
-from narrows.commands.modality import modality_of
 from narrows.commands.source import open_run, open_run_data, placed, what_changed
+from narrows.data import Data, Examples
 from narrows.errors import NarrowsError
-from narrows.modalities.images.images import ImageData, Images
-from narrows.modalities.sound.clips import Clips
-from narrows.modalities.sound.dataset import SoundData
-from narrows.modalities.sound.measure import measure_reconstructions
-from narrows.modalities.sound.phonemes import learn_phonemes, measure_foreign_phonemes
-from narrows.models import Autoencoder, SoundAutoencoder
+from narrows.evaluation import measure
+from narrows.modalities import find_modality
+from narrows.models import Autoencoder
 from narrows.pretrained import load
-from narrows.progress import progress
+from narrows.progress import Progress, hidden
+from narrows.report.run import report_run
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -38,6 +35,7 @@ class Evaluation:
 
     Args:
         figures: by name.
+        units: the units of figures that the kind of data has of its own.
         split: the split, or `all`: the whole source.
         source: the source; None for the run's own data.
         unit: what an example is called, in the plural.
@@ -48,6 +46,7 @@ class Evaluation:
     """
 
     figures: dict[str, float]
+    units: Mapping[str, str]
     split: str
     source: str | None
     unit: str
@@ -70,9 +69,9 @@ def evaluate(
     split: str | None = None,
     samples: int | None = None,
     limit: int | None = None,
-    phonemes: Path | None = None,
-    reconstruct: int | None = None,
     overrides: Sequence[str] = (),
+    options: Mapping[str, Any] | None = None,
+    progress: Progress = hidden,
 ) -> Evaluation:
     """Measure the run's model and write the figures as JSON into its folder; on its own data, also renew its report.
 
@@ -80,11 +79,11 @@ def evaluate(
         folder: of the run, or its id on the hub.
         source: other data than the run's own.
         split: the split to measure; None is the test split of the run's own data, and all of a `source`.
-        samples: S of the importance-weighted bound of images.
+        samples: S of the importance-weighted bound; None is what suits the kind of data.
         limit: measure a fixed random subset of so many examples.
-        phonemes: a table of phonemes, to measure how well the codes of sound tell them.
-        reconstruct: decode so many clips too, and compare their spectra.
         overrides: of settings of the data, such as `--data.image_column=picture`.
+        options: options of the kind of data.
+        progress: shows how far the work is.
 
     Raises:
         NarrowsError: if an option does not suit the model, or the split is empty.
@@ -92,80 +91,78 @@ def evaluate(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = open_run(folder)
     model = load(run.path, device)
-    if not isinstance(model, SoundAutoencoder):
-        for option, value in {"--phonemes": phonemes, "--reconstruct": reconstruct}.items():
-            if value is not None:
-                raise NarrowsError(f"{option} {value}: {folder} is not a run of sound")
-    modality = modality_of(model)
+    modality = find_modality(model.spec.modality)
+    chosen = modality.accept("evaluate", options or {}, folder)
     whole = [] if source is None else ["--data.validation=0", "--data.test=0"]
-    data = open_run_data(run, model, source, [*whole, *overrides])
+    data = open_run_data(run, model, source, [*whole, *overrides], progress)
     changed = what_changed(run, data) if source is None else None
     split = split or ("test" if source is None else "all")
     measurable = _part(data, split, source)
-    part = _labelled(measurable if limit is None else measurable.subset(limit), data, model)
-    told: dict[str, float] = {}
-    if phonemes is not None and isinstance(model, SoundAutoencoder) and isinstance(data, SoundData):
-        if source is None:
-            found = learn_phonemes(model, str(run.path), data, phonemes)
-            found.write(run.phonemes)
-        else:
-            assert isinstance(part, Clips)
-            found = measure_foreign_phonemes(model, str(run.path), part, phonemes)
-        told = found.named_figures
+    part = measurable if limit is None else measurable.subset(limit)
+    own = modality.evaluate(run, model, data, part, source, progress, **chosen)
+    _warn_of_classes(model, data)
+    latents = modality.samples if samples is None else samples
     with progress("evaluate", len(part), modality.unit) as meter:
-        measured = modality.measure(model, part, samples, meter.advance)
-    figures = dict(measured.figures)
-    if reconstruct is not None and isinstance(model, SoundAutoencoder) and isinstance(part, Clips):
-        figures |= measure_reconstructions(model, part.subset(reconstruct))
+        figures_of = modality.figures if modality.has_figures else None
+        measured = measure(model, part.numbered(model.classes), latents, figures_of, advance=meter.advance)
+    # Figures whose names say what they are of are not of this split alone, and are kept where they come from.
+    figures = measured.figures | {name: value for name, value in own.items() if ", " not in name}
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     path = run.evaluation if source is None else run.evaluation.with_name(f"evaluation-{_name_of(source)}.json")
-    done = Evaluation(figures | layers | told, split, source, modality.unit, len(part), len(measurable), changed, path)
-    row = {"split": split, "source": source, modality.unit: len(part), "of": len(measurable), "data_changed": changed}
+    done = Evaluation(
+        figures | layers | own,
+        modality.units,
+        split,
+        source,
+        modality.unit,
+        len(part),
+        len(measurable),
+        changed,
+        path,
+    )
+    content = {
+        "split": split,
+        "source": source,
+        "unit": modality.unit,
+        "examples": len(part),
+        "of": len(measurable),
+        "data_changed": changed,
+        "samples": latents,
+        "figures": figures,
+        "layer_rates": layers,
+    }
     with whole_file(path) as aside:
-        content = {**row, **modality.measured_with(samples), "figures": figures, "layer_rates": layers}
         aside.write_text(json.dumps(content, indent=1))
     if source is None:
-        modality.report(run, data, device)
+        report_run(run, data, device, progress)
     return done
 
 
-def _part(data: ImageData | SoundData, split: str, source: str | None) -> Images | Clips:
+def _part(data: Data, split: str, source: str | None) -> Examples:
     """The examples of a split.
 
     Raises:
         NarrowsError: if there are none, or they cannot be measured.
     """
-    part: Any = getattr(data, split, None)
-    if part is None:
-        raise NarrowsError(f"--split {split}: images have no voices; choose train, validation, test or all")
-    if not isinstance(part, Images | Clips):
-        raise NarrowsError(
-            f"--split {split}: a stream is measured on the examples held out of it; choose validation or test, or "
-            "fetch the data with --data.streaming=false"
-        )
+    part = data.split(split)
     if not len(part):
         where = "the run's data" if source is None else source
         raise NarrowsError(f"--split {split}: {where} has no {split} split of its own; leave --split out for all of it")
     return part
 
 
-def _labelled(part: Images | Clips, data: ImageData | SoundData, model: Autoencoder) -> Images | Clips:
-    """The images with the model's numbers of their classes, by name; without labels where it does not know one."""
-    if not isinstance(part, Images) or data.classes == model.classes:
-        return part
-    numbers = {name: number for number, name in enumerate(model.classes)}
-    unknown = sorted(set(data.classes) - set(numbers))
-    if model.prior is not None and model.prior.classes:
-        if not data.classes:
-            logger.warning("the images have no labels: figures of the prior, which is told the class, are left out")
-        elif unknown:
-            logger.warning(
-                "the model knows no classes %s: figures of the prior, which is told the class, are left out",
-                ", ".join(unknown),
-            )
-    if part.labels is None or unknown:
-        return replace(part, labels=None)
-    return replace(part, labels=np.array([numbers[name] for name in data.classes])[part.labels])
+def _warn_of_classes(model: Autoencoder, data: Data) -> None:
+    """Say why figures of a prior that is given the class of each example are left out, where they are."""
+    if model.prior is None or not model.prior.classes or data.classes == model.classes or model.variable:
+        return
+    unknown = sorted(set(data.classes) - set(model.classes))
+    if not data.classes:
+        logger.warning("the examples have no classes: figures of the prior, which is given the class, are left out")
+    elif unknown:
+        logger.warning(
+            "the model knows no classes %s: figures of the prior, which is given the class, are left out",
+            ", ".join(unknown),
+        )
 
 
 def _name_of(source: str) -> str:

@@ -1,87 +1,261 @@
-"""Codes, reconstructions and samples as files, of images or of sound: whichever the run's model is of."""
+"""Files to codes and back, reconstructions, samples and interpolations, for every kind of data."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
 
-from narrows.commands.generate import sample_images
-from narrows.commands.source import open_run
+from narrows.commands.codes import CodesOfFiles, read_codes, require_npz, write_codes
+from narrows.commands.source import open_run, open_run_data, what_changed
+from narrows.decoding import (
+    Decoding,
+    class_index,
+    conditions,
+    decode_drawn,
+    require_prior,
+    sampling_of,
+)
 from narrows.errors import NarrowsError
-from narrows.modalities.images.transcode import decode_images, encode_images, reconstruct_images
-from narrows.modalities.sound.transcode import decode_sounds, encode_sounds, reconstruct_sounds, sample_sounds
-from narrows.models import SoundAutoencoder
+from narrows.files import distinct_stems
+from narrows.modalities import find_modality
+from narrows.modality import Row
+from narrows.models import Autoencoder
 from narrows.pretrained import load
+from narrows.progress import Progress, drawing, hidden
+from narrows.sampling import Sampling
 
-__all__ = ["decode", "encode", "reconstruct", "sample"]
+__all__ = ["decode", "encode", "interpolate", "reconstruct", "sample"]
+
+SHOWN = {False: 16, True: 8}
+"""Examples of the test split that are reconstructed; fewer of a decoder that draws them position by position."""
+
+Options = Mapping[str, Any]
+"""Options of a command that only one kind of data has; None is one that is not set."""
 
 
 def encode(folder: str, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the codes of files to `out`, an .npz; see `encode_images` and `encode_sounds`."""
+    """Write the codes of files (a VAE's latents) to `out`, an .npz, and return them; see `narrows.commands.codes`.
+
+    Raises:
+        NarrowsError: if a file cannot be read, or `out` has another ending.
+    """
+    require_npz(out)
     model = load(folder)
-    if isinstance(model, SoundAutoencoder):
-        return encode_sounds(folder, model, files, out)
-    return encode_images(folder, model, files, out)
+    examples = find_modality(model.spec.modality).read(files, model.spec)
+    codes = [part.numpy() for part in model.encode_all(examples)]
+    sizes = [tuple(x.shape[1:]) for x in examples]
+    return write_codes(out, folder, CodesOfFiles(codes, sizes, [str(file) for file in files]))
 
 
 def decode(
-    folder: str, codes: Path, speaker: str | None, temperature: float | None, seed: int | None, out: Path
+    folder: str, file: Path, out: Path, decoding: Decoding | None = None, progress: Progress = hidden
 ) -> list[Path]:
-    """Write the files of a file of codes into the folder `out`; see `decode_images` and `decode_sounds`."""
-    model = load(folder)
-    if isinstance(model, SoundAutoencoder):
-        return decode_sounds(folder, model, codes, speaker, temperature, seed, out)
-    _require_unset(folder, "images", speaker=speaker, temperature=temperature, seed=seed)
-    return decode_images(folder, model, codes, out)
+    """Write the data of a file of codes into the folder `out`, each to a file named as the one it came from.
+
+    Args:
+        folder: of the run, or its id on the hub.
+        file: what `encode` wrote.
+        out: the folder.
+        decoding: as which class, and how an autoregressive decoder draws.
+        progress: shows how far the work is.
+
+    Raises:
+        NarrowsError: if the file is damaged or of another model, or the class is missing or unknown.
+    """
+    model, decoding = load(folder), decoding or Decoding()
+    condition = conditions(model, decoding.label, 1)
+    coded = read_codes(file, folder)
+    codes = [torch.from_numpy(part) for part in coded.codes]
+    made = decode_drawn(model, codes, _for_all(condition, len(codes)), decoding, progress)
+    modality = find_modality(model.spec.modality)
+    written = [out / f"{stem}{modality.suffix}" for stem in distinct_stems(coded.names)]
+    for path, x, size in zip(written, made, coded.sizes, strict=True):
+        modality.write(path, x[:, : size[0]] if size else x, model.spec)
+    return written
 
 
 def reconstruct(
     folder: str,
-    files: Sequence[Path],
-    scale: int | None,
-    speaker: str | None,
-    temperature: float | None,
-    seed: int | None,
-    out: Path | None,
+    files: Sequence[Path] = (),
+    out: Path | None = None,
+    decoding: Decoding | None = None,
+    options: Options | None = None,
+    progress: Progress = hidden,
 ) -> Path:
-    """Write reconstructions, and return what to look at: see `reconstruct_images` and `reconstruct_sounds`."""
-    model = load(folder)
-    if isinstance(model, SoundAutoencoder):
-        _require_unset(folder, "sound", scale=scale)
-        out = out or open_run(folder).outputs / "reconstructions"
-        return reconstruct_sounds(folder, model, files, speaker, temperature, seed, out)
-    _require_unset(folder, "images", speaker=speaker, temperature=temperature, seed=seed)
-    out = out or open_run(folder).outputs / "reconstructions.png"
-    reconstruct_images(folder, model, files, scale or 1, out)
-    return out
+    """Write reconstructions beside their originals, and return what to open.
+
+    Args:
+        folder: of the run, or its id on the hub.
+        files: what to reconstruct; without any, some of the run's test split, each as its own class.
+        out: the file or folder; None is `reconstructions` in the run's folder.
+        decoding: as which class, and how an autoregressive decoder draws.
+        options: options of the kind of data.
+        progress: shows how far the work is.
+
+    Raises:
+        NarrowsError: if a file cannot be read, or an option does not suit the model.
+    """
+    model, decoding = load(folder), decoding or Decoding()
+    modality = find_modality(model.spec.modality)
+    chosen = modality.accept("reconstruct", options or {}, folder)
+    if files:
+        condition = conditions(model, decoding.label, len(files))
+        originals, names = modality.read(files, model.spec), [str(file) for file in files]
+    else:
+        originals, names, condition = _of_test_split(folder, model, progress)
+        if decoding.label is not None:
+            condition = conditions(model, decoding.label, len(names))
+    made = decode_drawn(model, model.encode_all(originals), condition, decoding, progress)
+    versions = {"original": originals, "reconstruction": [_cut(x, y) for x, y in zip(originals, made, strict=True)]}
+    out = out or open_run(folder).outputs / "reconstructions"
+    return modality.save_versions(
+        out, f"Reconstructions by {folder}", distinct_stems(names), versions, model.spec, **chosen
+    )
 
 
 def sample(
     folder: str,
-    n: int,
-    label: str | None,
-    temperature: float,
-    top_k: int | None,
-    top_p: float | None,
-    seed: int,
-    full: bool,
-    scale: int | None,
-    out: Path | None,
+    n: int = 16,
+    out: Path | None = None,
+    sampling: Sampling | None = None,
+    decoding: Decoding | None = None,
+    full: bool = False,
+    options: Options | None = None,
+    progress: Progress = hidden,
 ) -> Path:
-    """Write samples of the run's prior, and return what to look at: see `sample_images` and `sample_sounds`."""
-    model = load(folder)
-    if isinstance(model, SoundAutoencoder):
-        _require_unset(folder, "sound", scale=scale, full=full or None)
-        out = out or open_run(folder).outputs / "samples"
-        return sample_sounds(folder, model, n, label, temperature, top_k, top_p, seed, out)
-    out = out or open_run(folder).outputs / "samples.png"
-    sample_images(folder, model, n, label, temperature, top_k, top_p, seed, full, scale or 1, out)
-    return out
+    """Write samples of the run's prior, and return what to open; without a class, the classes take turns.
+
+    Args:
+        folder: of the run, or its id on the hub.
+        n: how many.
+        out: the file or folder; None is `samples` in the run's folder.
+        sampling: how codes are drawn; None for the defaults with seed 0.
+        decoding: the class to sample, and how an autoregressive decoder draws.
+        full: draw data from p(x|z) too, instead of taking its mean; an autoregressive decoder always does.
+        options: options of the kind of data.
+        progress: shows how far the work is.
+
+    Raises:
+        NarrowsError: if there is no prior, or an option has no effect.
+    """
+    model, sampling, decoding = load(folder), sampling or Sampling(seed=0), decoding or Decoding()
+    modality = find_modality(model.spec.modality)
+    chosen = modality.accept("sample", options or {}, folder)
+    require_prior(folder, model, model.sampled_prior, sampling, decoding.label)
+    if full and model.autoregressive:
+        raise NarrowsError(f"--full: a {type(model.decoder).__name__} always draws data in full; leave it out")
+    labels: list[int] = []
+    if model.classes:
+        turn = range(len(model.classes)) if decoding.label is None else [class_index(model, decoding.label)]
+        labels = [turn[index % len(turn)] for index in range(n)]
+    made = _sampled(model, n, torch.tensor(labels) if labels else None, sampling, decoding, full, progress)
+    names = [model.classes[label] for label in labels] if model.conditional else [""] * n
+    rows = [Row(name, [x]) for name, x in zip(names, made, strict=True)]
+    out = out or open_run(folder).outputs / "samples"
+    return modality.save_rows(out, f"Samples of {folder}", rows, model.spec, **chosen)
 
 
-def _require_unset(folder: str, kind: str, **options: object) -> None:
-    for name, value in options.items():
-        if value is not None:
-            raise NarrowsError(f"--{name}: {folder} is a model of {kind}, which has no use for it; leave it out")
+def interpolate(
+    folder: str,
+    start: Path,
+    end: Path,
+    steps: int = 9,
+    out: Path | None = None,
+    decoding: Decoding | None = None,
+    options: Options | None = None,
+    progress: Progress = hidden,
+) -> Path:
+    """Write the row of `steps` examples from one file to another through the latent space, and return what to open.
+
+    Args:
+        folder: of the run, or its id on the hub.
+        start: the file of the first example; the shorter of the two is filled up at its end.
+        end: the file of the last.
+        steps: how many examples, the ends included.
+        out: the file or folder; None is `interpolation` in the run's folder.
+        decoding: as which class, and how an autoregressive decoder draws.
+        options: options of the kind of data.
+        progress: shows how far the work is.
+
+    Raises:
+        NarrowsError: if there are fewer than two steps, or a file cannot be read.
+    """
+    if steps < 2:
+        raise NarrowsError(f"--steps is {steps}: it must be at least 2")
+    model, decoding = load(folder), decoding or Decoding()
+    modality = find_modality(model.spec.modality)
+    chosen = modality.accept("interpolate", options or {}, folder)
+    condition, how = conditions(model, decoding.label, 1), sampling_of(model, decoding)
+    first, last = modality.read([start, end], model.spec)
+    length = max(first.shape[1], last.shape[1])
+    ends = [_lengthened(x, length).unsqueeze(0) for x in (first, last)]
+    with drawing(progress, "decode", steps, length, model.spec.rate) as advance:
+        path = model.interpolate(ends[0], ends[1], steps, condition, how, advance if model.autoregressive else None)[0]
+    out = out or open_run(folder).outputs / "interpolation"
+    return modality.save_rows(out, f"From {start.name} to {end.name}", [Row("", list(path))], model.spec, **chosen)
+
+
+def _sampled(
+    model: Autoencoder,
+    n: int,
+    condition: Tensor | None,
+    sampling: Sampling,
+    decoding: Decoding,
+    full: bool,
+    progress: Progress,
+) -> list[Tensor]:
+    """Samples [C, *size]; the random numbers of the fixed prior and of `full` are those of the seed, too."""
+    how = None if decoding.sampling is None else sampling_of(model, decoding)
+    prior = model.sampled_prior
+    with _seeded(sampling.seed):
+        if model.autoregressive:
+            with drawing(progress, "sample", n, model.sampled_length, model.spec.rate) as advance:
+                return list(model.sample(n, condition, sampling, how, advance))
+        sampling_of(model, decoding)
+        unseeded = Sampling(sampling.temperature, sampling.top_k, sampling.top_p)
+        with progress("sample", prior.length if prior else 1, "codes") as meter:
+            observation = model.generate(n, condition, unseeded, lambda done, _: meter.to(done))
+        return list(observation.sample() if full else observation.mean)
+
+
+def _of_test_split(
+    folder: str, model: Autoencoder, progress: Progress
+) -> tuple[list[Tensor], list[str], Tensor | None]:
+    """Examples of the run's test split, their names, and their classes as the decoder is given them."""
+    run = open_run(folder)
+    data = open_run_data(run, model, progress=progress)
+    what_changed(run, data)
+    examples = data.test.subset(SHOWN[model.autoregressive]).numbered(model.classes)
+    count = len(examples)
+    if not count:
+        raise NarrowsError(f"the test split of {folder} is empty: name files")
+    condition = torch.from_numpy(examples.labels) if model.conditional else None
+    return [examples[index] for index in range(count)], [examples.name(index) for index in range(count)], condition
+
+
+def _for_all(condition: Tensor | None, count: int) -> Tensor | None:
+    return None if condition is None else condition.expand(count)
+
+
+def _cut(original: Tensor, made: Tensor) -> Tensor:
+    return made[:, : original.shape[1]]
+
+
+def _lengthened(x: Tensor, length: int) -> Tensor:
+    return F.pad(x, [0, 0] * (x.ndim - 2) + [0, length - x.shape[1]])
+
+
+@contextmanager
+def _seeded(seed: int | torch.Generator | None) -> Iterator[None]:
+    """Draw global random numbers by a seed while the block runs; afterwards they go on as if none had been drawn."""
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(seed, int):
+            torch.manual_seed(seed)
+        yield

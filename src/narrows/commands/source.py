@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from narrows.atomic import whole_file
-from narrows.config import resolve_training
-from narrows.data import differences
+from narrows.data import Data, differences
 from narrows.errors import NarrowsError
 from narrows.files import read_json
-from narrows.modalities.images.images import ImageData
-from narrows.modalities.open import open_data
-from narrows.modalities.sound.dataset import SoundData
-from narrows.models import Autoencoder, SoundAutoencoder
+from narrows.migrations import up_to_date
+from narrows.modalities import find_modality
+from narrows.modalities.recipes import resolve_training
+from narrows.models import Autoencoder
 from narrows.pretrained import fetch, is_on_hub
+from narrows.progress import Progress, hidden
 from narrows.training.run import RunFolder
 
 __all__ = ["changes_since", "open_run", "open_run_data", "placed", "record_data", "source_override", "what_changed"]
@@ -39,45 +40,43 @@ def open_run(folder: str) -> RunFolder:
 
 
 def open_run_data(
-    run: RunFolder, model: Autoencoder, source: str | None = None, overrides: Sequence[str] = ()
-) -> ImageData | SoundData:
+    run: RunFolder,
+    model: Autoencoder,
+    source: str | None = None,
+    overrides: Sequence[str] = (),
+    progress: Progress = hidden,
+) -> Data:
     """Open the data of a run, or another source in the same way, as its model reads them.
 
     Args:
         run: whose settings of the data are used.
-        model: the run's; images are scaled and cropped to its size and channels.
+        model: the run's.
         source: another source; None for the run's.
         overrides: of settings of the data, such as `--data.image_column=picture`.
+        progress: shows how far the work is.
 
     Raises:
         NarrowsError: if the data cannot be read, or an override is of anything else.
     """
-    settings = run.reopen()
+    settings = up_to_date(run.reopen())
     if other := [text for text in overrides if text.startswith("--") and not text.startswith("--data.")]:
         raise NarrowsError(f"{other[0]}: a trained model is as it is; only settings of the data (--data.*) can be set")
+    modality = find_modality(model.spec.modality)
     changes = source_override(source)
-    if source is not None and settings["data"].get("held_out_speakers"):
-        changes.append("--data.held_out_speakers=[]")  # who are speakers of the run's own data
-    opened = resolve_training(settings, [*changes, *overrides], str(run.recipe)).build().data
-    if isinstance(model, SoundAutoencoder):
-        return open_data(opened)
-    channels, height, width = model.shape
     if source is not None:
-        logger.info(
-            "%s: images are scaled and cropped to the model's %dx%d pixels of %s",
-            *(source, height, width, "grey" if channels == 1 else "RGB"),
-        )
-    return open_data(opened, shape=(channels, height, width))
+        changes += modality.overrides_of_another_source(settings["data"])
+    opened = resolve_training(settings, [*changes, *overrides], str(run.recipe)).build().data
+    return modality.open(opened, progress, spec=model.spec)
 
 
-def record_data(run: RunFolder, source: str, data: ImageData | SoundData) -> None:
+def record_data(run: RunFolder, source: str, data: Data) -> None:
     """Write down in `data.json` what a run is trained on."""
     record = {"source": source, "summary": data.summary, "splits": data.digest}
     with whole_file(run.data) as aside:
         aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
-def what_changed(run: RunFolder, data: ImageData | SoundData) -> str | None:
+def what_changed(run: RunFolder, data: Data) -> str | None:
     """Return, and log as a warning, how the data of a run differ from those it was trained on; None if they do not."""
     changed = changes_since(run, data) if run.data.exists() else UNKNOWN
     if changed is not None:
@@ -85,7 +84,7 @@ def what_changed(run: RunFolder, data: ImageData | SoundData) -> str | None:
     return changed
 
 
-def changes_since(run: RunFolder, data: ImageData | SoundData) -> str | None:
+def changes_since(run: RunFolder, data: Data) -> str | None:
     """Return how the data of a run differ from those that its `data.json` tells of; None if they do not.
 
     Raises:
@@ -102,6 +101,18 @@ def changes_since(run: RunFolder, data: ImageData | SoundData) -> str | None:
 def source_override(source: str | None) -> list[str]:
     """The override of `data.source` that --data stands for."""
     return [] if source is None else [f"--data.source={placed(source)}"]
+
+
+def shared_overrides(settings: Mapping[str, Any], source: str | None, overrides: Sequence[str]) -> list[str]:
+    """Return the overrides of several runs on the same data, which is decoded once for all where it can be.
+
+    Args:
+        settings: of a recipe.
+        source: the data; None for the recipe's own.
+        overrides: of the recipe, for all runs.
+    """
+    modality = find_modality(up_to_date(settings)["modality"])
+    return [*modality.shared_overrides, *source_override(source), *overrides]
 
 
 def placed(name: str) -> str:

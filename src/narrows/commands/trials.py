@@ -15,11 +15,12 @@ from narrows.commands.apart import run_apart
 from narrows.commands.measure import evaluate
 from narrows.commands.source import changes_since
 from narrows.commands.train import train
-from narrows.config import Recipe, resolve_training
+from narrows.data import Data
 from narrows.errors import NarrowsError
-from narrows.files import read_json, read_text
-from narrows.modalities.images.images import ImageData
-from narrows.progress import progress
+from narrows.files import read_json
+from narrows.modalities.recipes import resolve_training
+from narrows.progress import Progress, progress
+from narrows.recipe import Recipe
 from narrows.report.metrics import read_metrics
 from narrows.training.loop import DivergedError
 from narrows.training.run import RunFolder
@@ -34,7 +35,9 @@ class Plan(NamedTuple):
     overrides: Sequence[str]
 
 
-def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], data: ImageData, at_once: int) -> None:
+def train_trials(
+    title: str, recipe: Recipe, plans: Mapping[Path, Plan], data: Data, at_once: int, progress: Progress
+) -> None:
     """Train what is planned of each folder on `data`, unless it is done, with a progress bar called `title`.
 
     Raises:
@@ -47,7 +50,7 @@ def train_trials(title: str, recipe: Recipe, plans: Mapping[Path, Plan], data: I
         resolved = resolve_training(recipe.variant(variant), overrides, f"{recipe.name}, {variant}")
         steps[folder] = resolved.values.training.steps
         begun = run.recipe.exists()
-        if begun and read_text(run.recipe) != resolved.yaml:
+        if begun and resolve_training(run.reopen(), origin=str(run.recipe)).yaml != resolved.yaml:
             raise NarrowsError(
                 f"{run.recipe} is not what `narrows {title}` would train there now: give it the settings that it was "
                 "begun with, or use another folder"
@@ -73,7 +76,13 @@ def diverged(folder: Path) -> bool:
 
 
 def measure_trials(
-    folders: Sequence[Path], examples: int, samples: int, limit: int | None, out: Path, at_once: int
+    folders: Sequence[Path],
+    examples: int,
+    samples: int,
+    limit: int | None,
+    out: Path,
+    at_once: int,
+    progress: Progress,
 ) -> None:
     """Evaluate trials on the test split as `narrows evaluate` does, unless it is done.
 
@@ -81,11 +90,12 @@ def measure_trials(
         folders: of the trials.
         examples: how many test examples that is.
         samples: S of the importance-weighted bound.
-        limit: the first test examples only; None for all.
+        limit: a random subset of so many test examples; None for all.
         out: where what is printed is logged.
         at_once: processes at a time.
+        progress: shows how far the work is.
     """
-    wanted = {"split": "test", "images": examples, "samples": samples}
+    wanted = {"split": "test", "examples": examples, "samples": samples}
 
     def done(folder: Path) -> bool:
         return wanted.items() <= _evaluated(folder).items()
@@ -101,7 +111,7 @@ def measure_trials(
 
 def _train_one(recipe: Recipe, variant: str | None, folder: Path, resume: bool, overrides: Sequence[str]) -> None:
     try:
-        train(recipe, variant, None, folder, resume, overrides)
+        train(recipe, folder, variant, resume=resume, overrides=overrides, progress=progress)
     except DivergedError as error:
         with whole_file(_word(folder)) as aside:
             aside.write_text(f"{error}\n")
@@ -122,7 +132,7 @@ def _last_step(folder: Path) -> int:
 
 def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> None:
     for folder in folders:
-        evaluate(str(folder), None, "test", samples, limit)
+        evaluate(str(folder), split="test", samples=samples, limit=limit, progress=progress)
 
 
 def _evaluated(folder: Path) -> dict[str, Any]:

@@ -1,8 +1,9 @@
-"""What all kinds of data share: batches, specifications, held-out splits, loaders, hub sets."""
+"""What all kinds of data share: batches, specifications, splits, loaders, hub sets."""
 
 from narrows.data.batch import Batch, Spec
+from narrows.data.dataset import Data, Examples
 from narrows.data.errors import DataError
-from narrows.data.loader import Loader, batches
+from narrows.data.loader import BatchPlan, Loader, batches
 from narrows.data.splits import differences
 
-__all__ = ["Batch", "DataError", "Loader", "Spec", "batches", "differences"]
+__all__ = ["Batch", "BatchPlan", "Data", "DataError", "Examples", "Loader", "Spec", "batches", "differences"]

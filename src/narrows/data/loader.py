@@ -12,6 +12,7 @@ import threading
 import time
 import weakref
 from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -19,8 +20,10 @@ from torch import Tensor
 
 from narrows.data.errors import DataError
 
-__all__ = ["Loader", "batches", "coins", "part_of_batch", "permutation"]
+__all__ = ["BatchPlan", "Loader", "batches", "coins", "permutation", "random_subset"]
 
+SUBSETS = 0
+"""The seed of all subsets: which examples they are does not change from run to run."""
 EPOCHS, FLIPS = 0, 1
 """What a random stream is for; streams of one seed and different uses are independent."""
 AHEAD = 4
@@ -34,65 +37,75 @@ def permutation(count: int, seed: int, epoch: int = 0) -> np.ndarray:
     return np.argsort(_bits(count, seed, EPOCHS, epoch), kind="stable")
 
 
+def random_subset(total: int, count: int) -> np.ndarray:
+    """Return `count` of `total` examples in random order, int64; always the same ones, so that subsets are nested."""
+    return permutation(total, SUBSETS)[:count]
+
+
 def coins(count: int, seed: int, step: int) -> np.ndarray:
     """The fair coins of a step, bool [count]."""
     return _bits(count, seed, FLIPS, step) >> np.uint64(63) == 1
 
 
-def part_of_batch(batch_size: int, rank: int, processes: int) -> slice:
-    """The places of the global batch that process `rank` takes.
+@dataclass(frozen=True)
+class BatchPlan:
+    """Which training batches a process is given.
+
+    Args:
+        size: B, the examples of a batch over all processes.
+        seed: of the order and of every random choice.
+        start: the first batch is that of step `start`, counted from 0.
+        rank: this process.
+        processes: how many share each batch.
 
     Raises:
         DataError: if the batch cannot be shared out evenly.
     """
-    if batch_size < 1 or batch_size % processes:
-        raise DataError(
-            f"training.batch_size is {batch_size}: it must be a positive multiple of the {processes} processes"
-        )
-    share = batch_size // processes
-    return slice(rank * share, (rank + 1) * share)
+
+    size: int
+    seed: int = 0
+    start: int = 0
+    rank: int = 0
+    processes: int = 1
+
+    def __post_init__(self) -> None:
+        if self.size < 1 or self.size % self.processes:
+            raise DataError(
+                f"training.batch_size is {self.size}: it must be a positive multiple of the {self.processes} processes"
+            )
+
+    @property
+    def part(self) -> slice:
+        """The places of the global batch that this process takes."""
+        share = self.size // self.processes
+        return slice(self.rank * share, (self.rank + 1) * share)
 
 
-def batches(
-    values: np.ndarray,
-    labels: np.ndarray | None = None,
-    *,
-    batch_size: int,
-    seed: int,
-    start: int = 0,
-    rank: int = 0,
-    processes: int = 1,
-    flip: bool = False,
-) -> Loader:
-    """Batches of any array: pixels [N, C, H, W] for an autoencoder, codes [N, *grid] for a prior.
+def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip: bool = False) -> Loader:
+    """Return endless batches of any array: pixels [N, C, H, W] for an autoencoder, codes [N, *grid] for a prior.
 
     Args:
         values: the examples; an array in memory or mapped from disk.
         labels: their classes [N], or None.
-        batch_size: B, over all processes.
-        seed: of the order and the flips.
-        start: the steps to pass over: the first batch is that of step `start` (counted from 0).
-        rank: this process.
-        processes: how many share the batch.
+        plan: which batches.
         flip: mirror examples left to right (along their last axis) with probability 1/2.
 
     Returns:
         a loader of (values [B / processes, ...],) or, with labels, (values, labels).
 
     Raises:
-        DataError: if the batch is larger than the data, or cannot be shared out evenly.
+        DataError: if the batch is larger than the data.
     """
-    if batch_size > len(values):
-        raise DataError(f"training.batch_size is {batch_size}, but there are only {len(values)} examples to train on")
-    part = part_of_batch(batch_size, rank, processes)
+    if plan.size > len(values):
+        raise DataError(f"training.batch_size is {plan.size}, but there are only {len(values)} examples to train on")
 
     def generate() -> Generator[Arrays]:
-        for step, places in enumerate(_places(len(values), batch_size, seed, start), start):
-            picked = values[places[part]]
+        for step, places in enumerate(_places(len(values), plan), plan.start):
+            picked = values[places[plan.part]]
             if flip:
-                heads = coins(batch_size, seed, step)[part]
+                heads = coins(plan.size, plan.seed, step)[plan.part]
                 picked[heads] = picked[heads, ..., ::-1]
-            yield (picked,) if labels is None else (picked, labels[places[part]])
+            yield (picked,) if labels is None else (picked, labels[places[plan.part]])
 
     return Loader(generate())
 
@@ -163,19 +176,19 @@ def _fill(
         source.close()
 
 
-def _places(count: int, batch_size: int, seed: int, step: int) -> Iterator[np.ndarray]:
-    """The examples of the global batches of step, step + 1, ..., int64 [B] each."""
-    epoch, place = divmod(step * batch_size, count)
-    order = permutation(count, seed, epoch)
+def _places(count: int, plan: BatchPlan) -> Iterator[np.ndarray]:
+    """The examples of the global batches of step `start`, `start` + 1, ..., int64 [B] each."""
+    epoch, place = divmod(plan.start * plan.size, count)
+    order = permutation(count, plan.seed, epoch)
     while True:
-        if place + batch_size > count:
+        if place + plan.size > count:
             epoch += 1
-            following = permutation(count, seed, epoch)
-            yield np.concatenate([order[place:], following[: place + batch_size - count]])
-            order, place = following, place + batch_size - count
+            following = permutation(count, plan.seed, epoch)
+            yield np.concatenate([order[place:], following[: place + plan.size - count]])
+            order, place = following, place + plan.size - count
         else:
-            yield order[place : place + batch_size]
-            place += batch_size
+            yield order[place : place + plan.size]
+            place += plan.size
 
 
 def _bits(count: int, seed: int, use: int, index: int) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What a model costs and loses on a data set: bits per dimension split into rate and distortion, and pixel errors.
+"""What a model costs and loses on a data set: bits per dimension split into rate and distortion.
 
 -log2 p(x) <= [-E_q log2 p(x|z)] + [rate], divided by d; the rate is the KL to the fixed prior, or -log2 p(codes)
 under the learned one.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,17 +17,19 @@ from torch import Tensor
 
 from narrows.bottlenecks import CodePosterior, Posterior
 from narrows.bottlenecks.usage import count, usage_statistics
+from narrows.data import Batch, Examples
 from narrows.errors import NarrowsError
-from narrows.estimators import importance_weighted_bound
-from narrows.modalities.images.files import to_unit
-from narrows.modalities.images.images import Images
+from narrows.estimators import Evidence, importance_weighted_bound
 from narrows.models import Autoencoder
 from narrows.priors import Prior
 
-__all__ = ["Measurement", "measure", "measure_prior", "squared_error"]
+__all__ = ["Figures", "Measurement", "measure", "measure_prior", "squared_error"]
 
-SSIM_WINDOW = 11
-"""The side of the window that SSIM compares; smaller images have none."""
+BATCH = 100
+"""Latents decoded at once."""
+
+Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
+"""Figures [B] by name that a kind of data has besides, of data x and their reconstructions, both [B, C, *size]."""
 
 
 @dataclass
@@ -35,12 +37,11 @@ class Measurement:
     """Figures of a model on a data set.
 
     Attributes:
-        figures: by name. `bits_per_dim`, the ELBO's; its parts `rate_bits_per_dim` and `distortion_bits_per_dim`, and
-            that again as `log_likelihood`, E_q[log p(x|z)] in nats; `importance_weighted_bits_per_dim` where S > 1;
-            `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a prior is fitted, and the images have the labels
-            that it is conditioned on; `squared_error`, E_q||x - E[x|z]||^2 summed over an image; `mse` over pixels in
-            [0, 1], `psnr` (dB) and `ssim` of the reconstructions, averaged over images; `perplexity` and `usage` (the
-            share of codes in use) of the codes.
+        figures: by name. `bits_per_dim`, the ELBO's, over all dimensions alike; its parts `rate_bits_per_dim` and
+            `distortion_bits_per_dim`, and the latter again as `log_likelihood`, E_q[log p(x|z)] in nats per example;
+            `importance_weighted_bits_per_dim` where S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a
+            prior is fitted and the examples have the classes that it is given; `bits_per_second` of the rate, of data
+            in time; `perplexity` and `usage` (the share of codes in use) of the codes; and those of the kind of data.
         counts: how often each code was used, [M, K]; None if the latents are continuous.
         layer_rates: the parts of the rate by group and number, in nats per example, from the first latents to the last;
             {} if it has none.
@@ -54,73 +55,131 @@ class Measurement:
 @torch.no_grad()
 def measure(
     model: Autoencoder,
-    images: Images,
+    examples: Examples,
     samples: int = 1,
-    batch_size: int = 100,
+    figures: Figures | None = None,
+    batch_size: int = BATCH,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Measurement:
-    """Measure `model` on `images`; the draws are a fixed function of the data, and training's own are left alone.
+    """Measure a model on whole examples; the draws are a fixed function of the data, and training's are left alone.
+
+    An autoregressive decoder is given at each position those before it.
 
     Args:
         model: put into evaluation mode while it is measured.
-        images: the data.
+        examples: the data, with the numbers that the model has for their classes (see `Examples.numbered`).
         samples: S of the importance-weighted bound; 1 leaves it out, as does a posterior of one latent.
+        figures: further figures of reconstructions; None for none.
         batch_size: latents decoded at once.
-        advance: called with the number of images done.
+        advance: called with the number of examples done.
 
     Raises:
-        NarrowsError: if there are no images.
+        NarrowsError: if there are no examples.
     """
-    if not len(images):
-        raise NarrowsError("there are no images to measure: this split of the data is empty")
+    if not len(examples):
+        raise NarrowsError("there are no examples to measure: this split of the data is empty")
     training = model.training
     model.eval()
     device = next(model.parameters()).device
-    if isinstance(model.posterior(torch.zeros(1, *model.shape, device=device)), CodePosterior):
-        samples = 1
-    totals: dict[str, float] = defaultdict(float)
-    layers: dict[tuple[str, int], float] = defaultdict(float)
-    counts = None
+    tally = _Tally(model, examples, samples, figures)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        for pixels, labels in _batches(images, max(1, batch_size // samples)):
-            x = to_unit(pixels.to(device))
-            posterior, figures = _figures(model, x, None if labels is None else labels.to(device), samples)
-            for name, values in figures.items():
-                totals[name] += values.double().sum().item()
-            for layer, values in posterior.layer_rates.items():
-                layers[layer] += values.double().sum().item()
-            codes = posterior.codes
-            if codes is not None:
-                batch_counts = count(codes.reshape(-1, model.codes.codebooks), model.codes.codebook_size).double()
-                counts = batch_counts if counts is None else counts + batch_counts
-            advance(len(x))
+        for stored in examples.whole(max(1, batch_size // tally.samples)):
+            batch = examples.batch(*(part.to(device) for part in stored))
+            tally.add(batch)
+            advance(len(batch.x))
     model.train(training)
-    means = {name: total / len(images) for name, total in totals.items()}
-    layer_rates = {layer: total / len(images) for layer, total in layers.items()}
-    if counts is not None:
-        means |= {name: value.item() for name, value in usage_statistics(counts).items()}
-    return Measurement(means, counts, layer_rates)
+    return tally.measurement
+
+
+class _Tally:
+    """Sums of figures over examples."""
+
+    def __init__(self, model: Autoencoder, examples: Examples, samples: int, figures: Figures | None) -> None:
+        self.model, self.figures = model, figures
+        blank = torch.zeros(1, *model.shape, device=next(model.parameters()).device)
+        self.samples = 1 if isinstance(model.posterior(blank), CodePosterior) else samples
+        self.informed = model.prior is not None and _is_informed(model, model.prior, examples)
+        self.examples = self.dimensions = 0
+        self.nats: dict[str, float] = defaultdict(float)
+        self.others: dict[str, float] = defaultdict(float)
+        self.layers: dict[tuple[str, int], float] = defaultdict(float)
+        self.counts: Tensor | None = None
+
+    def add(self, batch: Batch) -> None:
+        """Add the figures of a batch."""
+        model = self.model
+        posterior, evidence = model.evidence(batch, lambda posterior: posterior.draw(self.samples))
+        self.examples += len(batch.x)
+        positions = batch.x[:, 0].numel() if batch.mask is None else int(batch.mask.sum())
+        self.dimensions += positions * batch.x.shape[1]
+        self.nats["rate"] += _total(evidence.rate)
+        self.nats["distortion"] -= _total(evidence.log_likelihood.mean(0))
+        if self.samples > 1:
+            self.nats["importance_weighted"] -= _total(importance_weighted_bound(evidence))
+        for layer, values in posterior.layer_rates.items():
+            self.layers[layer] += _total(values)
+        if posterior.codes is not None:
+            self._count(posterior.codes)
+        if self.figures is not None or self.informed:
+            self._add_reconstruction(batch, posterior, evidence)
+
+    def _count(self, codes: Tensor) -> None:
+        spec = self.model.codes
+        counts = count(codes.reshape(-1, spec.codebooks), spec.codebook_size).double()
+        self.counts = counts if self.counts is None else self.counts + counts
+
+    def _add_reconstruction(self, batch: Batch, posterior: Posterior, evidence: Evidence) -> None:
+        """Add figures of what is decoded from the mode, and of its codes under the learned prior."""
+        if isinstance(posterior, CodePosterior) and evidence.observation is not None:  # what was drawn is the mode
+            observation, described = evidence.observation, self.model.filled(batch)
+        else:
+            observation, described = self.model.described(batch, posterior.mode.unsqueeze(0))
+        if self.figures is not None:
+            self.others["squared_error"] += _total(evidence.squared_error().mean(0))
+            for name, values in self.figures(batch.x, observation.mean).items():
+                self.others[name] += _total(values)
+        if self.informed and self.model.prior is not None and posterior.codes is not None:
+            rate = _total(_prior_nats(self.model.prior, posterior.codes, batch.condition))
+            self.nats["prior_rate"] += rate
+            # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
+            self.nats["prior"] += rate - _total(observation.log_prob(described.x, described.mask))
+
+    @property
+    def measurement(self) -> Measurement:
+        """The figures of all that was added."""
+        per_dim = {name: nats / (self.dimensions * math.log(2)) for name, nats in self.nats.items()}
+        figures = {"bits_per_dim": per_dim["rate"] + per_dim["distortion"]}
+        figures |= {f"{name}_bits_per_dim": bits for name, bits in per_dim.items()}
+        figures["log_likelihood"] = -self.nats["distortion"] / self.examples
+        if self.model.spec.rate is not None:
+            figures["bits_per_second"] = figures["rate_bits_per_dim"] * self.model.shape[0] * self.model.spec.rate
+        figures |= {name: total / self.examples for name, total in self.others.items()}
+        if self.counts is not None:
+            figures |= {name: value.item() for name, value in usage_statistics(self.counts).items()}
+        layers = {layer: total / self.examples for layer, total in self.layers.items()}
+        return Measurement(figures, self.counts, layers)
 
 
 @torch.no_grad()
-def squared_error(model: Autoencoder, images: Images, batch_size: int = 100) -> float:
-    """E_q||x - E[x|z]||^2 of an image, from one draw each; as `measure`'s, without the rest."""
+def squared_error(model: Autoencoder, examples: Examples, batch_size: int = BATCH) -> float:
+    """Return E_q||x - E[x|z]||^2 of an example, from one draw each; as `measure`'s, without the rest."""
     device = next(model.parameters()).device
     total = 0.0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        for pixels, _ in _batches(images, batch_size):
-            _, evidence = model.evidence(to_unit(pixels.to(device)), lambda posterior: posterior.draw())
-            total += evidence.squared_error().sum().item()
-    return total / len(images)
+        for stored in examples.whole(batch_size):
+            batch = examples.batch(*(part.to(device) for part in stored))
+            _, evidence = model.evidence(batch, lambda posterior: posterior.draw())
+            total += _total(evidence.squared_error())
+    return total / len(examples)
 
 
 @torch.no_grad()
 def measure_prior(
-    prior: Prior, codes: np.ndarray, labels: np.ndarray | None, dimensions: int, batch_size: int = 100
+    prior: Prior, codes: np.ndarray, labels: np.ndarray | None, dimensions: int, batch_size: int = BATCH
 ) -> dict[str, float]:
-    """-log2 p(codes | label) as `bits_per_code`, and as `rate_bits_per_dim` of data of that many dimensions.
+    """Return -log2 p(codes | label) as `bits_per_code`, and as `rate_bits_per_dim` of data of that many dimensions.
 
     Args:
         prior: put into evaluation mode while it is measured.
@@ -136,45 +195,40 @@ def measure_prior(
     for start in range(0, len(codes), batch_size):
         part = slice(start, start + batch_size)
         given = torch.from_numpy(labels[part]).to(device) if labels is not None and prior.classes else None
-        nats -= prior.log_prob(torch.from_numpy(codes[part]).to(device).long(), given).double().sum().item()
+        nats -= _total(prior.log_prob(torch.from_numpy(codes[part]).to(device).long(), given))
     prior.train(training)
     bits = nats / (len(codes) * math.log(2))
     return {"loss": nats / len(codes), "bits_per_code": bits / prior.length, "rate_bits_per_dim": bits / dimensions}
 
 
-def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int) -> tuple[Posterior, dict[str, Tensor]]:
-    bits = 1 / (model.dimensions * math.log(2))
-    posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(samples))
-    distortion = -evidence.log_likelihood.mean(0) * bits
-    rate = evidence.rate * bits
-    reconstruction = model.observe(posterior.mode)
-    mean = reconstruction.mean
-    mse = (mean - x).square().flatten(1).mean(1)
-    figures = {
-        "bits_per_dim": rate + distortion,
-        "rate_bits_per_dim": rate,
-        "distortion_bits_per_dim": distortion,
-        "log_likelihood": evidence.log_likelihood.mean(0),
-        "squared_error": evidence.squared_error().mean(0),
-        "mse": mse,
-        "psnr": -10 * mse.clamp_min(1e-10).log10(),
-    }
-    if min(x.shape[2:]) >= SSIM_WINDOW:
-        from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
-
-        figures["ssim"] = structural_similarity_index_measure(mean, x, reduction="none", data_range=1.0)
-    if samples > 1:
-        figures["importance_weighted_bits_per_dim"] = -importance_weighted_bound(evidence) * bits
-    told = model.prior is not None and (labels is not None or not model.prior.classes)
-    if model.prior is not None and told and posterior.codes is not None:
-        figures["prior_rate_bits_per_dim"] = -model.prior.log_prob(posterior.codes, labels) * bits
-        # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
-        figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] - reconstruction.log_prob(x) * bits
-    return posterior, figures
+def _is_informed(model: Autoencoder, prior: Prior, examples: Examples) -> bool:
+    """Whether the prior can be measured: it needs a class of each example, of data of any length of at least some."""
+    if not prior.classes or model.variable:
+        return True
+    return examples.labels is not None and bool((examples.labels >= 0).all())
 
 
-def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:
-    for start in range(0, len(images), size):
-        part = slice(start, start + size)
-        labels = None if images.labels is None else torch.from_numpy(np.asarray(images.labels[part]))
-        yield torch.from_numpy(np.ascontiguousarray(images.pixels[part])), labels
+def _prior_nats(prior: Prior, codes: Tensor, labels: Tensor | None) -> Tensor:
+    """-log p of codes [B, *grid] or [B, *grid, M] in nats, [B]: by whole windows of the prior, one after another.
+
+    Codes that are left beyond the last window, and those of examples of an unknown class, have the uniform prior.
+    """
+    length = prior.grid[0]
+    windows = codes.shape[1] // length
+    uniform = math.log(prior.codebook_size)
+    if prior.classes and labels is not None:
+        known = labels >= 0
+    else:
+        known = torch.ones(len(codes), dtype=torch.bool, device=codes.device)
+    nats = known.new_full((len(codes),), codes[0].numel() * uniform, dtype=torch.float32)
+    if not windows or not known.any():
+        return nats
+    covered = codes[known, : windows * length].unflatten(1, (windows, length)).flatten(0, 1)
+    given = labels[known].repeat_interleave(windows) if prior.classes and labels is not None else None
+    under_prior = -prior.log_prob(covered, given).view(-1, windows).sum(1)
+    nats[known] = under_prior + (codes[0].numel() - windows * prior.length) * uniform
+    return nats
+
+
+def _total(values: Tensor) -> float:
+    return values.double().sum().item()

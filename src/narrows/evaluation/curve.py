@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-__all__ = ["Point"]
+__all__ = ["Curve", "Point"]
 
 
 @dataclass(frozen=True)
@@ -24,9 +25,9 @@ class Point:
         figures: of the test split, as `measure` gives them.
         multiplier: the multiplier l over the last steps.
         dimensions: d of the data.
-        reconstructions: of images of the test split, [N, C, H, W].
-        samples: means of p(x|z) under the prior, [M, C, H, W]; None where no prior was fitted to discrete codes.
-        frechet: the Fréchet distances of samples and of reconstructions to the test split, where they were measured.
+        reconstructions: of examples of the test split, [N, C, *size].
+        samples: means of p(x|z) under the prior, [N, C, *size]; None where no prior was fitted to discrete codes.
+        distances: of samples and of reconstructions to the test split, where they were measured.
     """
 
     gamma: float
@@ -36,7 +37,7 @@ class Point:
     dimensions: int
     reconstructions: Tensor
     samples: Tensor | None
-    frechet: dict[str, float]
+    distances: dict[str, float]
 
     @property
     def row(self) -> dict[str, Any]:
@@ -53,12 +54,35 @@ class Point:
             "off_target": self.validation_error / self.gamma - 1,
             **{f"{name}_bits_per_dim": bits for name, bits in in_bits.items()},
             **{f"{name}_nats": bits * nats for name, bits in in_bits.items()},
-            "psnr": self.figures["psnr"],
+            **{name: self.figures[name] for name in ("psnr",) if name in self.figures},
             "multiplier": self.multiplier,
-            **self.frechet,
+            **self.distances,
         }
 
     @property
     def rate_bits(self) -> float:
         """The rate of an example, in bits."""
         return self.figures["rate_bits_per_dim"] * self.dimensions
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A curve, and what its report says.
+
+    Args:
+        title: what was trained.
+        about: what that is.
+        points: from the largest gamma to the smallest.
+        lost: the gammas whose training diverged.
+        originals: the examples of which the points hold reconstructions, each [C, *size].
+        distances: what to say of the distances of samples and reconstructions.
+        measured_on: the split that the figures are of, and how much of it; see `narrows.report.sections.counted`.
+    """
+
+    title: str
+    about: str
+    points: Sequence[Point]
+    lost: Sequence[float]
+    originals: Sequence[Tensor]
+    distances: str
+    measured_on: str

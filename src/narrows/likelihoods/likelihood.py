@@ -14,7 +14,7 @@ from torch import Size, Tensor, nn
 
 from narrows.errors import NarrowsError
 
-__all__ = ["Likelihood", "Observation", "bits_per_dim"]
+__all__ = ["LevelLikelihood", "Likelihood", "Observation", "bits_per_dim"]
 
 
 def bits_per_dim(nats: Tensor, shape: Sequence[int]) -> Tensor:
@@ -97,3 +97,18 @@ class Likelihood(nn.Module, ABC):
     @abstractmethod
     def _observe(self, out: Tensor) -> Observation:
         """`forward` for float32 outputs of the right shape."""
+
+
+class LevelLikelihood(Likelihood):
+    """An observation model of data as discrete levels, of which the decoder gives the logits: [B, L, *grid] of C = 1.
+
+    An autoregressive decoder reads data as these levels, and draws them one after another.
+    """
+
+    @abstractmethod
+    def to_levels(self, x: Tensor) -> Tensor:
+        """Return the levels of data, integers from 0 to L - 1, [*]."""
+
+    @abstractmethod
+    def to_values(self, levels: Tensor) -> Tensor:
+        """Return the data that levels stand for, [*]."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from narrows.errors import NarrowsError
 from narrows.likelihoods.categorical import CategoricalObservation
-from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.likelihoods.likelihood import LevelLikelihood, Observation
 
 __all__ = ["MuLawCategorical", "compand", "mu_law_decode", "mu_law_encode"]
 
@@ -41,7 +41,7 @@ def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
     return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu
 
 
-class MuLawCategorical(Likelihood):
+class MuLawCategorical(LevelLikelihood):
     """Independent mu-law levels; the decoder puts out their logits, L groups of C channels.
 
     Args:
@@ -53,6 +53,15 @@ class MuLawCategorical(Likelihood):
         super().__init__(channels, features=channels * levels)
         if levels < 2:
             raise NarrowsError(f"levels must be at least 2, not {levels}; 8-bit mu-law has 256")
+        self.levels = levels
+
+    def to_levels(self, x: Tensor) -> Tensor:
+        """Return `mu_law_encode` of a waveform in [-1, 1]."""
+        return mu_law_encode(x, self.levels)
+
+    def to_values(self, levels: Tensor) -> Tensor:
+        """Return the waveform of mu-law levels."""
+        return mu_law_decode(levels, self.levels)
 
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out.unflatten(1, (-1, self.channels)))

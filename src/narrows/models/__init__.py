@@ -2,7 +2,6 @@
 
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.export import CodesOf, DataOf
-from narrows.models.sound import SoundAutoencoder
 from narrows.models.two_stage import TwoStage, TwoStagePosterior
 
-__all__ = ["Autoencoder", "CodesOf", "DataOf", "SoundAutoencoder", "TwoStage", "TwoStagePosterior"]
+__all__ = ["Autoencoder", "CodesOf", "DataOf", "TwoStage", "TwoStagePosterior"]

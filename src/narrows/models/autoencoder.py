@@ -1,71 +1,119 @@
 """An autoencoder: encoder -> bottleneck -> decoder -> likelihood, and the prior over its codes once one is fitted.
 
 x -> features -> q(z|x) -> z -> p(x|z). The VQ-VAE (van den Oord et al. 2017) and the VAE (Kingma and Welling 2014)
-differ in the bottleneck alone.
+differ in the bottleneck alone. Examples of any length, padding, a class that the decoder is given, and a decoder that
+draws data position by position are independent of each other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import groupby
+from typing import Any, ClassVar, Protocol
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.bottlenecks import Bottleneck, DiscreteBottleneck, Draw, Posterior
+from narrows.data import Batch, Spec
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
-from narrows.likelihoods import Likelihood, Observation
+from narrows.likelihoods import LevelLikelihood, Likelihood, Observation
+from narrows.models.drawing import draw_levels
+from narrows.networks import AutoregressiveDecoder
 from narrows.priors import CodeSpec, Prior, sample
+from narrows.sampling import Sampling
 from narrows.tracing import is_traced
 
-__all__ = ["Autoencoder", "lines", "require_tensor"]
+__all__ = ["Autoencoder", "DecoderFactory", "lines", "require_tensor"]
 
 MARGIN = 1e-4
-"""How far beyond its bounds data may be."""
+"""How far data may be beyond their bounds, by the rounding of whatever scaled them."""
+AT_ONCE = 64
+"""Examples of one size that are encoded or decoded together."""
+
+Progress = Callable[[int, int], None]
+
+
+class DecoderFactory(Protocol):
+    """Makes the decoder from `latents` channels to the `outputs` channels that the likelihood reads.
+
+    A decoder that is given the class of each example takes `classes`, their number, too, and its `forward` takes them,
+    int64 [B], after the latents; one that makes several positions of each latent takes `hop`, their number.
+    """
+
+    def __call__(self, latents: int, outputs: int, /, *, classes: int, hop: int) -> nn.Module:
+        """Make the decoder."""
 
 
 class Autoencoder(nn.Module):
-    """p(x|z), q(z|x) and p(z) over data x [B, C, *size] in [0, 1].
+    """p(x|z), q(z|x) and p(z) over data x [B, C, *size].
+
+    Of data of any length, the first axis of `size` is the one that varies: it is padded with zeros to a multiple of the
+    encoder's `hop`, the positions of a latent, and masks and latents keep to the positions that count.
 
     Args:
-        shape: (C, *size) of one example.
+        spec: the data that it models; (C, *size) alone stands for data in [0, 1] of that shape, without classes.
         encoder: makes the network from C channels to the features that the bottleneck reads.
         bottleneck: features -> q(z|x).
         decoder: makes the network from z to the channels that the likelihood reads.
         likelihood: makes the observation model of C channels.
 
     Attributes:
-        bounds: the least and the largest value of the data.
+        shape: (C, *size) of one example; of data of any length, of a training window.
         grid: the latents' positions, for example (8, 8).
-        prior: p(codes | label) fitted to this model's codes, or None: the bottleneck's fixed prior is used.
-        classes: the names of the data's labels in their order, [] if it has none.
+        prior: p(codes | condition) fitted to this model's codes, or None: the bottleneck's fixed prior is used.
+        classes: the names of the classes, [] if there are none.
 
     Raises:
-        NarrowsError: if decoder(encoder(x)) has not the size of x.
+        NarrowsError: if encoder and decoder do not keep the size of x, or an autoregressive decoder meets a likelihood
+            without discrete levels.
     """
 
-    bounds: ClassVar[tuple[float, float]] = (0.0, 1.0)
+    depth: ClassVar[int] = 1
+    """How many models stand upon each other: 2 for a model of two stages."""
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        spec: Spec | tuple[int, ...],
         encoder: Callable[[int, int], nn.Module],
         bottleneck: Bottleneck,
-        decoder: Callable[[int, int], nn.Module],
+        decoder: DecoderFactory,
         likelihood: Callable[[int], Likelihood],
     ) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self._spec = spec if isinstance(spec, Spec) else Spec(tuple(spec))
+        self.shape = self._spec.shape
+        self.classes = list(self._spec.classes)
         self.bottleneck = bottleneck
-        self.likelihood = likelihood(shape[0])
-        self.encoder = encoder(shape[0], bottleneck.features)
-        self.decoder = decoder(bottleneck.channels, self.likelihood.features)
+        self.likelihood = likelihood(self.shape[0])
+        self.encoder = encoder(self.shape[0], bottleneck.features)
+        given = {"classes": len(self.classes), "hop": self.hop}
+        taken = _settings_of(decoder) & set(given)
+        settings: dict[str, Any] = {name: given[name] for name in sorted(taken)}
+        self.decoder = decoder(bottleneck.channels, self.likelihood.features, **settings)
+        self.conditional = "classes" in taken
+        if isinstance(self.decoder, AutoregressiveDecoder) and not isinstance(self.likelihood, LevelLikelihood):
+            raise NarrowsError(
+                f"a {type(self.decoder).__name__} draws discrete levels, and {type(self.likelihood).__name__} has "
+                "none: set model.likelihood=MuLawCategorical"
+            )
         self.prior: Prior | None = None
-        self.classes: list[str] = []
         # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens, uncopied.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.grid = self._traced_grid()
+        self.grid = self._window_grid() if self.variable else self._traced_grid()
+
+    def _window_grid(self) -> tuple[int, ...]:
+        latents, rest = divmod(self.shape[1], self.hop)
+        if rest:
+            raise NarrowsError(
+                f"data.window is {self.shape[1]}, which is not a multiple of the {self.hop} positions that the "
+                f"encoder makes a code of: set it to {(latents + 1) * self.hop}"
+            )
+        return (latents,)
 
     def _traced_grid(self) -> tuple[int, ...]:
         with torch.no_grad():
@@ -80,14 +128,46 @@ class Autoencoder(nn.Module):
             decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
         if decoded != self.shape[1:]:
             raise NarrowsError(
-                f"this encoder and decoder turn images of size {self.shape[1:]} into {decoded}: set data.size to a "
+                f"this encoder and decoder turn examples of size {self.shape[1:]} into {decoded}: set data.size to a "
                 "size they keep (a multiple of 2^n for n downsamplings), or as many upsamplings as downsamplings"
             )
         return grid
 
     @property
+    def spec(self) -> Spec:
+        """The data that it models."""
+        return replace(self._spec, classes=tuple(self.classes))
+
+    @property
+    def variable(self) -> bool:
+        """Whether examples may have any length."""
+        return self._spec.variable
+
+    @property
+    def hop(self) -> int:
+        """The positions of the first axis that a latent stands for; 1 where the size of examples is fixed.
+
+        Raises:
+            NarrowsError: if examples may have any length, and the encoder does not say how many.
+        """
+        if not self.variable:
+            return 1
+        hop = getattr(self.encoder, "hop", None)
+        if not isinstance(hop, int):
+            raise NarrowsError(
+                f"{type(self.encoder).__name__} does not encode examples of any length: use StridedEncoder or "
+                "SpectrogramEncoder"
+            )
+        return hop
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether the decoder draws data position by position, rather than describing all positions at once."""
+        return isinstance(self.decoder, AutoregressiveDecoder)
+
+    @property
     def dimensions(self) -> int:
-        """d, the dimensions of one example."""
+        """d, the dimensions of one example; of data of any length, of a training window."""
         return torch.Size(self.shape).numel()
 
     @property
@@ -97,7 +177,7 @@ class Autoencoder(nn.Module):
 
     @property
     def lacks_prior(self) -> bool:
-        """Whether samples would be of codes drawn uniformly, for no prior was fitted to them yet."""
+        """Whether samples would be of codes drawn uniformly, since no prior has been fitted to them yet."""
         return self.discrete and self.prior is None
 
     @property
@@ -106,8 +186,21 @@ class Autoencoder(nn.Module):
         return self.prior
 
     @property
+    def sampled_length(self) -> int:
+        """The positions of the first axis of an example that `sample` draws."""
+        return self.hop * (self.grid if self.prior is None else self.prior.grid)[0] if self.variable else self.shape[1]
+
+    @property
     def codes(self) -> CodeSpec:
         """What a prior over this model's codes needs to know of them.
+
+        Raises:
+            NarrowsError: if the latents are continuous.
+        """
+        return self.codes_of(self.grid)
+
+    def codes_of(self, grid: tuple[int, ...]) -> CodeSpec:
+        """Return the same of codes on another grid, such as windows of another length.
 
         Raises:
             NarrowsError: if the latents are continuous.
@@ -115,65 +208,174 @@ class Autoencoder(nn.Module):
         if not isinstance(self.bottleneck, DiscreteBottleneck):
             raise NarrowsError(
                 f"{type(self.bottleneck).__name__} latents are continuous and have no codes for a prior to learn: "
-                "train a recipe with a discrete bottleneck, such as vqvae-images"
+                "train a recipe with a discrete bottleneck, such as VectorQuantizer"
             )
-        return CodeSpec(self.grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
+        return CodeSpec(grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
 
     def takes(self, spec: CodeSpec) -> bool:
-        """Whether a prior over codes of that specification is one over this model's codes."""
-        return spec == self.codes
+        """Return whether a prior over codes of that specification is one over this model's codes."""
+        return spec == self.codes_of((spec.grid[0], *self.grid[1:]) if self.variable else self.grid)
+
+    @property
+    def first(self) -> Autoencoder:
+        """The first stage of a model of two stages.
+
+        Raises:
+            NarrowsError: if the model has one stage.
+        """
+        raise NarrowsError(f"a {type(self).__name__} has one stage")
+
+    def place_on(self, first: Autoencoder) -> None:
+        """Take `first` as the first stage.
+
+        Raises:
+            NarrowsError: if the model has one stage.
+        """
+        raise NarrowsError(f"a {type(self).__name__} has one stage; train a recipe of two, such as hvae-second")
+
+    def refine(self, known: Tensor) -> Observation:
+        """Return p(x|z2, x') for samples x' of the first stage.
+
+        Raises:
+            NarrowsError: if the model has one stage.
+        """
+        raise NarrowsError(f"a {type(self).__name__} has one stage")
 
     def check_data(self, x: Tensor) -> Tensor:
         """Return x, in the type of the weights, as the methods for data of a user's own read it.
 
         Raises:
-            NarrowsError: if it is not floats [B, C, *size] within `bounds`.
+            NarrowsError: if it is not floats [B, C, *size] within the bounds of the data.
         """
         require_tensor(x)
         if is_traced():
             return x
-        if x.shape[1:] != self.shape:
+        own = (self.shape[0], x.shape[2] if self.variable and x.ndim > 2 else self.shape[1], *self.shape[2:])
+        if x.ndim < 2 or x.shape[1:] != own or not x.shape[2]:
+            wanted = ["B", self.shape[0], "T" if self.variable else self.shape[1], *self.shape[2:]]
             raise NarrowsError(
-                f"x must have the shape {['B', *self.shape]}, not {list(x.shape)}: scale and crop images to the "
-                "model's size, as `narrows.data.read_images(files, model.shape)` does"
+                f"x must have the shape {_listed(wanted)}, not {list(x.shape)}: `read` of the data's modality turns "
+                "files into what the model reads"
             )
         return self._check_range(x)
 
     def _check_range(self, x: Tensor) -> Tensor:
-        low, high = self.bounds
+        low, high = self._spec.bounds
         if not x.is_floating_point():
-            raise NarrowsError(f"x must be floats in [{low:g}, {high:g}], not {x.dtype}: divide levels 0 to 255 by 255")
-        # NaN is within no bounds; the margin is for the rounding of whatever scaled the data.
+            raise NarrowsError(f"x must be floats in [{low:g}, {high:g}], not {x.dtype}: scale integer levels to them")
+        # NaN is within no bounds.
         if not ((x >= low - MARGIN) & (x <= high + MARGIN)).all():
             raise NarrowsError(
-                f"x must be in [{low:g}, {high:g}], and it runs from {x.min():g} to {x.max():g}: scale it (levels 0 to "
-                "255 by 1/255), clamp it, or look for NaN in it"
+                f"x must be in [{low:g}, {high:g}], and it runs from {x.min():g} to {x.max():g}: scale it, clamp it, "
+                "or look for NaN in it"
             )
         return x.to(next(self.parameters()).dtype)
 
-    def posterior(self, x: Tensor) -> Posterior:
-        """q(z|x) of x [B, C, *size]."""
-        return self.bottleneck(self.features(x))
+    def check_latents(self, codes: Tensor) -> Tensor:
+        """Return codes, or mean latents of a continuous model, as `encode` gives them.
 
-    def features(self, x: Tensor) -> Tensor:
-        """The encoder's output [B, features, *grid] for x [B, C, *size] in [0, 1], which it reads as [-1, 1]."""
-        return self.encoder(2 * x - 1)
-
-    def observe(self, z: Tensor) -> Observation:
-        """p(x|z) for latents z [B, channels, *grid]."""
-        return self.likelihood(self.decoder(z))
-
-    def evidence(self, x: Tensor, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
-        """q(z|x) of x [B, C, *size], and the log-probabilities of the S latents of each example that `draw` draws.
-
-        The decoder runs once, on all S B latents.
+        Raises:
+            NarrowsError: if they have another number of dimensions.
         """
-        posterior = self.posterior(x)
+        require_tensor(codes)
+        grid = ["N", *self.grid[1:]] if self.variable else list(self.grid)
+        wanted = ["B", *(["C"] if not self.discrete else []), *grid]
+        wanted += [self.codes.codebooks] if self.discrete and self.codes.codebooks > 1 else []
+        if codes.ndim != len(wanted):
+            raise NarrowsError(f"codes must have the shape {_listed(wanted)}, not {list(codes.shape)}")
+        return codes
+
+    def check_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        """Return the classes of `batch` examples as the decoder is given them; None for one that is given none.
+
+        Raises:
+            NarrowsError: if they are missing, of another shape, or unknown.
+        """
+        if not self.conditional:
+            return None
+        device = next(self.parameters()).device
+        if condition is None:
+            if len(self.classes) > 1:
+                raise NarrowsError(f"say which of the {len(self.classes)} classes to decode: {', '.join(self.classes)}")
+            return torch.zeros(batch, dtype=torch.long, device=device)
+        if condition.shape != (batch,):
+            raise NarrowsError(
+                f"classes must have the shape [{batch}], one for each example, not {list(condition.shape)}"
+            )
+        if condition.numel() and not -1 <= int(condition.min()) <= int(condition.max()) < len(self.classes):
+            raise NarrowsError(
+                f"classes are numbers below {len(self.classes)}, or -1 for one unknown, not {condition.tolist()}"
+            )
+        return condition.long().to(device)
+
+    def posterior(self, x: Tensor, mask: Tensor | None = None) -> Posterior:
+        """Return q(z|x) of x [B, C, *size], of which the positions where `mask` is True count."""
+        return self.bottleneck(self.features(x, mask))
+
+    def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the encoder's output [B, features, *grid] for x [B, C, *size], which it reads scaled to [-1, 1]."""
+        return self.encoder(self._scaled(self.filled(Batch(x, mask)).x))
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        low, high = self._spec.bounds
+        return x if (low, high) == (-1, 1) else (2 / (high - low)) * x - (low + high) / (high - low)
+
+    def observe(self, z: Tensor, x: Tensor | None = None, condition: Tensor | None = None) -> Observation:
+        """Return p(x|z) for latents z [B, channels, *grid].
+
+        Args:
+            z: the latents.
+            x: the data, of which an autoregressive decoder reads at each position those before.
+            condition: the class of each example, int64 [B]; may be left out where there is one.
+
+        Raises:
+            NarrowsError: if an autoregressive decoder is not given the data, or classes are missing or unknown.
+        """
+        return self._observe(z, x, self.check_condition(condition, len(z)))
+
+    def _observe(self, z: Tensor, x: Tensor | None, condition: Tensor | None) -> Observation:
+        given = (condition,) if self.conditional else ()
+        if not isinstance(self.decoder, AutoregressiveDecoder):
+            return self.likelihood(self.decoder(z, *given))
+        if x is None:
+            raise NarrowsError(
+                f"a {type(self.decoder).__name__} describes each position given those before it: pass the data to "
+                "observe(), or draw data with decode() or sample()"
+            )
+        return self.likelihood(self.decoder(z, self._levels.to_levels(x), *given))
+
+    @property
+    def _levels(self) -> LevelLikelihood:
+        assert isinstance(self.likelihood, LevelLikelihood)
+        return self.likelihood
+
+    def evidence(self, batch: Batch, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
+        """Return q(z|x) of a batch, and the log-probabilities of the S latents of each example that `draw` draws.
+
+        The decoder runs once, on all S B latents. Classes are not checked here, where a device would have to wait.
+        """
+        batch = self.filled(batch)
+        posterior = self.posterior(batch.x, batch.mask)
         z, log_q, log_p, rate = draw(posterior)
-        repeated = x.expand(len(z), *x.shape).flatten(0, 1)
-        observation = self.observe(z.flatten(0, 1))
-        log_likelihood = observation.log_prob(repeated).view(log_q.shape)
-        return posterior, Evidence(log_likelihood, log_q, log_p, rate, x, observation)
+        observation, described = self.described(batch, z)
+        log_likelihood = observation.log_prob(described.x, described.mask).view(log_q.shape)
+        return posterior, Evidence(log_likelihood, log_q, log_p, rate, batch.x, observation)
+
+    def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
+        """Return p(x|z) of S latents of each example, z [S, B, channels, *grid], and the data [S B, ...] described."""
+        repeated = self.filled(batch).repeated(len(z))
+        return self._observe(z.flatten(0, 1), repeated.x, repeated.condition), repeated
+
+    def filled(self, batch: Batch) -> Batch:
+        """Return the batch with its first axis padded with zeros, which do not count, to a multiple of hop."""
+        missing = -batch.x.shape[2] % self.hop
+        if not missing:
+            return batch
+        after = [0, 0] * (batch.x.ndim - 3) + [0, missing]
+        mask = (
+            batch.x.new_ones((len(batch.x), *batch.x.shape[2:]), dtype=torch.bool) if batch.mask is None else batch.mask
+        )
+        return batch._replace(x=F.pad(batch.x, after), mask=F.pad(mask, after))
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:
@@ -185,92 +387,179 @@ class Autoencoder(nn.Module):
         posterior = self.posterior(self.check_data(x))
         return posterior.mode if posterior.codes is None else posterior.codes
 
-    @torch.no_grad()
-    def decode(self, codes: Tensor) -> Tensor:
-        """Return the mean of p(x|z), [B, C, *size], for codes of any integer type as `encode` gives them."""
-        return self.observe(self._embed(self.check_latents(codes))).mean
+    def encode_all(self, examples: Sequence[Tensor]) -> list[Tensor]:
+        """Return the codes of each of `examples`, [C, *size], as `encode` does: none depends on the others."""
+        return [codes for batch in _by_size(examples) for codes in self.encode(batch)]
 
-    def check_latents(self, codes: Tensor) -> Tensor:
-        """Return codes, or mean latents of a continuous model, as `encode` gives them.
+    def decode(
+        self,
+        codes: Tensor,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Return data [B, C, *size] for codes as `encode` gives them, of any integer type.
+
+        They are the mean of p(x|z), or drawn from it by an autoregressive decoder, each example by random numbers of
+        its own: the first are the same however many follow, and however long these are.
+
+        Args:
+            codes: int64 [B, *grid], or [B, *grid, M]; mean latents [B, C, *grid] of a continuous model.
+            condition: the class of each example, int64 [B], for a decoder that is given it.
+            sampling: how an autoregressive decoder draws; it has no effect on others.
+            progress: called with the positions drawn and the positions in all.
 
         Raises:
-            NarrowsError: if they have another number of dimensions.
+            NarrowsError: if the classes are missing or unknown.
         """
-        require_tensor(codes)
-        wanted = ["B", *(["C"] if not self.discrete else []), *self.grid]
-        wanted += [self.codes.codebooks] if self.discrete and self.codes.codebooks > 1 else []
-        if codes.ndim != len(wanted):
-            raise NarrowsError(f"codes must have the shape {wanted}, not {list(codes.shape)}")
-        return codes
+        return self._data(self._embed(self.check_latents(codes)), condition, sampling, progress)
+
+    def decode_all(
+        self,
+        codes: Sequence[Tensor],
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> list[Tensor]:
+        """Return data [C, *size] for each of several codes, each [*grid] or [*grid, M] (latents [C, *grid]).
+
+        An autoregressive decoder draws all of them at once: beyond the last latent of an example stand zeros, as they
+        do for one decoded alone. Any other decoder takes those of one size together.
+        """
+        if not codes:
+            return []
+        given = self.check_condition(condition, len(codes))
+        if not self.autoregressive:
+            batches = list(_by_size(codes))
+            classes = [None] * len(batches) if given is None else given.split([len(batch) for batch in batches])
+            return [x for batch, own in zip(batches, classes, strict=True) for x in self._data(self._embed(batch), own)]
+        latents = [self._embed(part.unsqueeze(0))[0] for part in codes]
+        longest = max(z.shape[1] for z in latents)
+        filled = torch.stack([F.pad(z, (0, longest - z.shape[1])) for z in latents])
+        data = self._data(filled, given, sampling, progress)
+        return [x[:, : z.shape[1] * self.hop] for x, z in zip(data, latents, strict=True)]
+
+    @torch.no_grad()
+    def _data(
+        self,
+        z: Tensor,
+        condition: Tensor | None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """The mean of p(x|z), or a draw from it by an autoregressive decoder, [B, C, *size]."""
+        if not isinstance(self.decoder, AutoregressiveDecoder):
+            return self.observe(z, None, condition).mean
+        given, length = self.check_condition(condition, len(z)), z.shape[2] * self.hop
+        levels = draw_levels(self.decoder, z, given, length, sampling or Sampling(), progress)
+        return self._levels.to_values(levels).unsqueeze(1)
 
     def _embed(self, codes: Tensor) -> Tensor:
         """The latents of codes, of any integer type, such as the small ones that files hold."""
         return self.bottleneck.embed(codes) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
 
-    @torch.no_grad()
-    def reconstruct(self, x: Tensor) -> Tensor:
-        """Return decode(encode(x)); x as for `encode`."""
-        return self.observe(self.posterior(self.check_data(x)).mode).mean
+    def reconstruct(
+        self,
+        x: Tensor,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Return `decode(encode(x))`, as long as x; the arguments are those of both."""
+        with torch.no_grad():
+            z = self.posterior(self.check_data(x)).mode
+        return self._data(z, condition, sampling, progress)[:, :, : x.shape[2]]
 
-    @torch.no_grad()
-    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
-        """Decode `steps` (T) points on the line between the features of two batches: [B, T, C, *size].
+    def interpolate(
+        self,
+        start: Tensor,
+        end: Tensor,
+        steps: int,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
+        """Decode `steps` (T) points on the line between the features of two batches of one size: [B, T, C, *size].
 
         Discrete codes are read off the interpolated features, so the ends are the two reconstructions.
+
+        Args:
+            start: x of the first points.
+            end: x of the last points.
+            steps: T.
+            condition: the class of each example, int64 [B]; the others are as for `decode`.
+            sampling: how an autoregressive decoder draws.
+            progress: called with the positions drawn and the positions in all.
         """
-        path = lines(self.features(self.check_data(start)), self.features(self.check_data(end)), steps)
-        return self.observe(self.bottleneck(path.flatten(0, 1)).mode).mean.unflatten(0, path.shape[:2])
+        with torch.no_grad():
+            path = lines(self.features(self.check_data(start)), self.features(self.check_data(end)), steps)
+            z = self.bottleneck(path.flatten(0, 1)).mode
+        given = None if condition is None else condition.repeat_interleave(steps)
+        return self._data(z, given, sampling, progress)[:, :, : start.shape[2]].unflatten(0, path.shape[:2])
 
     def sample(
         self,
         n: int,
-        labels: Tensor | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        decoding: Sampling | None = None,
+        progress: Progress | None = None,
     ) -> Tensor:
-        """The means of p(x|z) for latents that `generate` draws from the same arguments: [n, C, *size]."""
-        return self.generate(n, labels, temperature, top_k, top_p, generator, progress).mean
+        """Draw n examples [n, C, *size] of latents from the learned prior, or the fixed one where none was fitted.
+
+        They are the means of p(x|z), or drawn from it by an autoregressive decoder.
+
+        Args:
+            n: the number of examples.
+            condition: the class of each example, int64 [n]; None draws them uniformly.
+            sampling: how codes are drawn from a learned prior.
+            decoding: how an autoregressive decoder draws; without a seed it continues with the generator of `sampling`.
+            progress: called with the codes or, by an autoregressive decoder, the positions done and their total.
+        """
+        if not self.autoregressive:
+            return self.generate(n, condition, sampling, progress).mean
+        stream = replace(sampling or Sampling(), seed=(sampling or Sampling()).generator)
+        z, condition = self._latents(n, condition, stream, None)
+        decoding = decoding or Sampling()
+        if decoding.seed is None:
+            decoding = replace(decoding, seed=stream.seed)
+        return self._data(z, condition, decoding, progress)
 
     @torch.no_grad()
     def generate(
         self,
         n: int,
-        labels: Tensor | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
     ) -> Observation:
-        """p(x|z) for n latents drawn from the learned prior, or the fixed one where none was fitted.
+        """Return p(x|z) for n latents drawn as by `sample`: its `mean` is the sample, its `sample()` draws data.
 
-        Its `mean` is what `sample` returns; its `sample()` draws the pixels as well.
-
-        Args:
-            n: the number of examples.
-            labels: [n] class indices of a class-conditional prior; None draws them uniformly.
-            temperature: divides the prior's logits.
-            top_k: only the k most probable values of each code.
-            top_p: only the most probable values of each code that together reach this probability.
-            generator: the source of randomness of the learned prior.
-            progress: called with the codes done and the codes in all.
+        Raises:
+            NarrowsError: if the decoder is autoregressive, and describes no position before those before it are drawn.
         """
+        z, condition = self._latents(n, condition, sampling or Sampling(), progress)
+        return self.observe(z, None, condition)
+
+    @torch.no_grad()
+    def _latents(
+        self, n: int, condition: Tensor | None, sampling: Sampling, progress: Progress | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """Latents [n, channels, *grid] from the prior, and the classes that they and the decoder are given."""
         if n < 1:
             raise NarrowsError(f"n is {n}: it must be at least 1")
+        stream = replace(sampling, seed=sampling.generator)
+        informed = self.conditional or (self.prior is not None and self.prior.classes > 0)
+        if condition is None and informed and self.classes:
+            source = "cpu" if stream.generator is None else stream.generator.device
+            condition = torch.randint(len(self.classes), (n,), generator=stream.generator, device=source)
         if self.prior is None:
-            return self._observe_drawn(self.bottleneck.sample_prior(n, self.grid), labels)
-        if labels is None and self.prior.classes:
-            source = "cpu" if generator is None else generator.device
-            labels = torch.randint(self.prior.classes, (n,), generator=generator, device=source)
-        codes = sample(self.prior, n, labels, temperature, top_k, top_p, generator, progress)
-        return self._observe_drawn(self._embed(codes), labels)
-
-    def _observe_drawn(self, z: Tensor, labels: Tensor | None) -> Observation:
-        """p(x|z) of latents drawn for examples of these labels."""
-        return self.observe(z)
+            return self.bottleneck.sample_prior(n, self.grid), condition
+        given = None
+        if self.prior.classes and condition is not None:
+            given = condition.to(next(self.prior.parameters()).device)
+        codes = sample(self.prior, n, given, stream.temperature, stream.top_k, stream.top_p, stream.generator, progress)
+        return self._embed(codes), condition
 
 
 def require_tensor(x: object) -> None:
@@ -284,6 +573,26 @@ def require_tensor(x: object) -> None:
 
 
 def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """`steps` (T) points from each row of `start` to that of `end`, both [B, ...], the ends included: [B, T, ...]."""
+    """Return T = `steps` points from each row of `start` to that of `end`, both [B, ...], ends included: [B, T, ...]."""
     weights = torch.linspace(0, 1, steps, device=start.device).view(-1, *[1] * (start.dim() - 1))
     return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights)
+
+
+def _by_size(examples: Sequence[Tensor]) -> Iterator[Tensor]:
+    """Neighbours of one size, stacked, at most `AT_ONCE` of them."""
+    for _, group in groupby(examples, key=lambda x: x.shape):
+        yield from torch.stack(list(group)).split(AT_ONCE)
+
+
+def _settings_of(factory: Any) -> set[str]:
+    """The names of what a factory takes, be it a class, a function, or a partial of either.
+
+    The parser of recipes makes a partial of a function of its own, with the class among the arguments.
+    """
+    parts = (factory, getattr(factory, "func", None), *getattr(factory, "args", ()))
+    made = next((part for part in parts if inspect.isclass(part)), factory)
+    return set(inspect.signature(made).parameters)
+
+
+def _listed(shape: Sequence[object]) -> str:
+    return f"[{', '.join(map(str, shape))}]"

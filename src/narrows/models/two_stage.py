@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks import Draw, HierarchicalPosterior, Hierarchy, Posterior
+from narrows.data import Spec
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Likelihood, Observation
-from narrows.models.autoencoder import Autoencoder, lines
+from narrows.models.autoencoder import Autoencoder, DecoderFactory, Progress, lines
 from narrows.priors import Prior
+from narrows.sampling import Sampling
 
 __all__ = ["TwoStage", "TwoStagePosterior"]
 
@@ -73,9 +76,9 @@ class TwoStage(Autoencoder):
     the rate stays that under the first's fixed prior: the bound is then looser than it could be.
 
     Args:
-        shape: (C, H, W) of one example.
+        spec: the data that it models, or (C, H, W) of one example.
         encoder: makes a network from C channels to the features that the bottleneck reads: one of x and one of x', of
-            which the posterior reads the sum (for ImageStem that is one convolution of [x, x']), and one of x' for the
+            which the posterior reads the sum (for Stem that is one convolution of [x, x']), and one of x' for the
             latents.
         bottleneck: the second stage's latents.
         decoder: makes the network from the last feature map to the channels that the likelihood reads.
@@ -85,19 +88,20 @@ class TwoStage(Autoencoder):
         NarrowsError: if decoder(encoder(x)) has not the size of x.
     """
 
+    depth: ClassVar[int] = 2
     bottleneck: Hierarchy
 
     def __init__(
         self,
-        shape: tuple[int, ...],
+        spec: Spec | tuple[int, ...],
         encoder: Callable[[int, int], nn.Module],
         bottleneck: Hierarchy,
-        decoder: Callable[[int, int], nn.Module],
+        decoder: DecoderFactory,
         likelihood: Callable[[int], Likelihood],
     ) -> None:
-        super().__init__(shape, encoder, bottleneck, decoder, likelihood)
-        self.encoder_of_known = encoder(shape[0], bottleneck.features)
-        self.embed_known = encoder(shape[0], bottleneck.features)
+        super().__init__(spec, encoder, bottleneck, decoder, likelihood)
+        self.encoder_of_known = encoder(self.shape[0], bottleneck.features)
+        self.embed_known = encoder(self.shape[0], bottleneck.features)
         self.read_known = bottleneck.reader()
         self.first_stage: Autoencoder | None = None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -144,8 +148,14 @@ class TwoStage(Autoencoder):
             self.first_stage.eval()
         return self
 
-    def posterior(self, x: Tensor) -> TwoStagePosterior:
-        """q(z1|x) q(z2|x, x') of x [B, C, H, W]."""
+    def posterior(self, x: Tensor, mask: Tensor | None = None) -> TwoStagePosterior:
+        """Return q(z1|x) q(z2|x, x') of x [B, C, H, W], all of which counts.
+
+        Raises:
+            NarrowsError: if there is a mask.
+        """
+        if mask is not None:
+            raise NarrowsError("a model of two stages has no padding: leave the mask out")
         return TwoStagePosterior(self, x)
 
     def second_posterior(self, x: Tensor, known: Tensor) -> HierarchicalPosterior:
@@ -155,15 +165,12 @@ class TwoStage(Autoencoder):
     def generate(
         self,
         n: int,
-        labels: Tensor | None = None,
-        temperature: float = 1.0,
-        top_k: int | None = None,
-        top_p: float | None = None,
-        generator: torch.Generator | None = None,
-        progress: Callable[[int, int], None] | None = None,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
     ) -> Observation:
-        """p(x|z2, x') for n samples x' of the first stage, drawn with these arguments, and a z2 of each."""
-        return self.refine(self.first.sample(n, labels, temperature, top_k, top_p, generator, progress))
+        """Return p(x|z2, x') for n samples x' of the first stage, drawn with these arguments, and a z2 of each."""
+        return self.refine(self.first.sample(n, condition, sampling, progress=progress))
 
     @torch.no_grad()
     def refine(self, known: Tensor) -> Observation:
@@ -171,9 +178,17 @@ class TwoStage(Autoencoder):
         return self.observe(self.bottleneck.sample_prior(len(known), self.grid, self._context(known)))
 
     @torch.no_grad()
-    def interpolate(self, start: Tensor, end: Tensor, steps: int) -> Tensor:
+    def interpolate(
+        self,
+        start: Tensor,
+        end: Tensor,
+        steps: int,
+        condition: Tensor | None = None,
+        sampling: Sampling | None = None,
+        progress: Progress | None = None,
+    ) -> Tensor:
         """Decode `steps` (T) points between two batches: along the first stage's path, with the features on a line."""
-        known = self.first.interpolate(start, end, steps)
+        known = self.first.interpolate(start, end, steps, condition, sampling, progress)
         features = lines(self.features(start), self.features(end), steps)
         posterior = self._second_posterior(features.flatten(0, 1), known.flatten(0, 1))
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])

@@ -3,7 +3,8 @@
 from narrows.networks.causal import CausalTransformer
 from narrows.networks.codes import CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
-from narrows.networks.hierarchy import ImageHead, ImageStem
+from narrows.networks.decoder import AutoregressiveDecoder
+from narrows.networks.hierarchy import Head, Stem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 from narrows.networks.spectrogram import SpectrogramEncoder
 from narrows.networks.strided import StridedDecoder, StridedEncoder, WaveNetDecoder
@@ -11,16 +12,17 @@ from narrows.networks.transformer import PatchTransformer
 from narrows.networks.wavenet import WaveNet
 
 __all__ = [
+    "AutoregressiveDecoder",
     "CausalTransformer",
     "CodeTransformer",
     "ConvDecoder",
     "ConvEncoder",
-    "ImageHead",
-    "ImageStem",
+    "Head",
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",
     "SpectrogramEncoder",
+    "Stem",
     "StridedDecoder",
     "StridedEncoder",
     "WaveNet",

@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-__all__ = ["BottomUp", "Branch", "ImageHead", "ImageStem", "ResidualBranch", "Upsample", "convolution"]
+__all__ = ["BottomUp", "Branch", "Head", "ResidualBranch", "Stem", "Upsample", "convolution"]
 
 
 def convolution(inputs: int, outputs: int, window: int = 1, gain: float = 1.0) -> nn.Conv2d:
@@ -25,7 +25,7 @@ def convolution(inputs: int, outputs: int, window: int = 1, gain: float = 1.0) -
     return layer
 
 
-class ImageStem(nn.Module):
+class Stem(nn.Module):
     """Images [B, inputs, H, W] -> features [B, outputs, H, W], by a 3x3 convolution.
 
     Args:
@@ -42,7 +42,7 @@ class ImageStem(nn.Module):
         return self.embed(x)
 
 
-class ImageHead(nn.Module):
+class Head(nn.Module):
     """The last feature map [B, inputs, H, W] -> likelihood parameters [B, outputs, H, W].
 
     A learnt gain and bias of every channel, which bring the sum of all blocks to the likelihood's scale, then a 1x1

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.likelihoods.mulaw import compand
+from narrows.networks.decoder import AutoregressiveDecoder
 from narrows.networks.wavenet import WaveNet, WaveNetState
 
 __all__ = ["StridedDecoder", "StridedEncoder", "WaveNetDecoder"]
@@ -84,7 +85,7 @@ class StridedEncoder(nn.Module):
         return self.layers(compand(x))
 
 
-class WaveNetDecoder(nn.Module):
+class WaveNetDecoder(AutoregressiveDecoder):
     """Latents [B, inputs, N] and the levels before a sample -> logits of its level [B, levels, N hop].
 
     Each layer of the WaveNet reads a convolution of the latents, the same for the `hop` samples of a latent, and the
@@ -93,7 +94,7 @@ class WaveNetDecoder(nn.Module):
     Args:
         inputs: latent channels.
         levels: the levels of a sample, which the likelihood reads logits of.
-        speakers: the number of speakers to tell apart; below 2 there is nothing to tell.
+        classes: the number of classes, such as speakers, to tell apart; below 2 there is nothing to tell.
         hop: samples of a latent.
         context: latents that the convolution of them spans, odd.
         local_channels: its channels.
@@ -111,7 +112,7 @@ class WaveNetDecoder(nn.Module):
         self,
         inputs: int,
         levels: int,
-        speakers: int,
+        classes: int,
         hop: int,
         context: int = 3,
         local_channels: int = 64,
@@ -124,22 +125,22 @@ class WaveNetDecoder(nn.Module):
         super().__init__()
         if context < 1 or context % 2 == 0:
             raise NarrowsError(f"context is {context}: it must be odd and above 0, for as many latents on either side")
-        self.speakers = speakers if speakers > 1 else 0
+        self.classes = classes if classes > 1 else 0
         self.context = nn.Conv1d(inputs, local_channels, context, padding=context // 2)
         self.network = WaveNet(
-            levels, levels, channels, skip_channels, stacks, layers, kernel_size, local_channels, self.speakers, hop
+            levels, levels, channels, skip_channels, stacks, layers, kernel_size, local_channels, self.classes, hop
         )
 
-    def forward(self, z: Tensor, levels: Tensor, speakers: Tensor) -> Tensor:
-        """The logits at all samples, whose levels, int64 [B, N hop], are known; speakers are int64 [B], -1 unknown."""
-        return self.network(levels, self.context(z), self._told(speakers, z))
+    def forward(self, z: Tensor, levels: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Return the logits at all positions, whose levels, int64 [B, 1, N hop], are known."""
+        return self.network(levels.squeeze(1), self.context(z), self._class(condition, z))
 
-    def begin(self, z: Tensor, speakers: Tensor) -> WaveNetState:
-        """The state before the first sample, whose `step` takes the level before and returns logits [B, levels]."""
-        return self.network.begin(len(z), self.context(z), self._told(speakers, z))
+    def begin(self, z: Tensor, condition: Tensor | None = None) -> WaveNetState:
+        """Return the state before the first position; its `step` takes the level before and gives the logits."""
+        return self.network.begin(len(z), self.context(z), self._class(condition, z))
 
-    def _told(self, speakers: Tensor, z: Tensor) -> Tensor | None:
-        return one_hot(speakers, self.speakers).to(z.dtype) if self.speakers else None
+    def _class(self, condition: Tensor | None, z: Tensor) -> Tensor | None:
+        return one_hot(condition, self.classes).to(z.dtype) if self.classes and condition is not None else None
 
 
 class StridedDecoder(nn.Module):
@@ -148,7 +149,7 @@ class StridedDecoder(nn.Module):
     Args:
         inputs: latent channels.
         outputs: the channels that the likelihood reads.
-        speakers: the number of speakers to tell apart; below 2 there is nothing to tell.
+        classes: the number of classes, such as speakers, to tell apart; below 2 there is nothing to tell.
         hop: samples of a latent; the product of the strides.
         width: hidden channels.
         strides: of the transposed convolutions, from the latents to the sound; None for 2, as often as it takes.
@@ -162,7 +163,7 @@ class StridedDecoder(nn.Module):
         self,
         inputs: int,
         outputs: int,
-        speakers: int,
+        classes: int,
         hop: int,
         width: int = 128,
         strides: tuple[int, ...] | None = None,
@@ -176,19 +177,19 @@ class StridedDecoder(nn.Module):
                 f"the decoder's strides {list(strides)} make {prod(strides)} samples of a latent, of which the encoder "
                 f"makes {hop}: set the decoder's strides to the encoder's, the last first"
             )
-        self.speakers = speakers if speakers > 1 else 0
-        self.voice = nn.Linear(self.speakers, width, bias=False) if self.speakers else None
+        self.classes = classes if classes > 1 else 0
+        self.voice = nn.Linear(self.classes, width, bias=False) if self.classes else None
         self.inlet = nn.Conv1d(inputs, width, 3, padding=1)
         self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
         self.upsample = nn.ModuleList(nn.ConvTranspose1d(width, width, 2 * stride, stride) for stride in strides)
         self.strides = strides
         self.out = nn.Conv1d(width, outputs, 3, padding=1)
 
-    def forward(self, z: Tensor, speakers: Tensor) -> Tensor:
-        """Decode latents, for speakers int64 [B], -1 for one unknown."""
+    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
+        """Decode latents, for classes int64 [B], -1 for one unknown."""
         hidden = self.inlet(z)
-        if self.voice is not None:
-            hidden = hidden + self.voice(one_hot(speakers, self.speakers).to(z.dtype)).unsqueeze(2)
+        if self.voice is not None and condition is not None:
+            hidden = hidden + self.voice(one_hot(condition, self.classes).to(z.dtype)).unsqueeze(2)
         hidden = self.blocks(hidden)
         for stride, layer in zip(self.strides, self.upsample, strict=True):
             hidden = F.pad(layer(hidden.relu()), (-(stride // 2), stride // 2 - stride))
@@ -214,9 +215,9 @@ def strided_layers(inputs: int, outputs: int, width: int, strides: tuple[int, ..
     yield nn.BatchNorm1d(outputs)
 
 
-def one_hot(speakers: Tensor, count: int) -> Tensor:
-    """Speakers [B] as int64 [B, count]; -1, one unknown, as zeros."""
-    return (speakers.unsqueeze(1) == torch.arange(count, device=speakers.device)).long()
+def one_hot(classes: Tensor, count: int) -> Tensor:
+    """Return classes [B] as int64 [B, count]; -1, one unknown, as zeros."""
+    return (classes.unsqueeze(1) == torch.arange(count, device=classes.device)).long()
 
 
 def check_strides(strides: tuple[int, ...]) -> None:

@@ -2,25 +2,27 @@
 
 from __future__ import annotations
 
-import base64
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from narrows.atomic import whole_file
-from narrows.config import Recipe
+from narrows.data import Data
+from narrows.decoding import decode_drawn
 from narrows.evaluation.compare import ENDS, Outcome, Spread, Trial, spreads, sweep_end
-from narrows.files import read_json, read_text
-from narrows.modalities.images.files import to_unit
-from narrows.modalities.images.images import ImageData
-from narrows.modalities.images.pictures import grid
+from narrows.files import distinct_stems, read_json, read_text
+from narrows.modalities import find_modality
 from narrows.pretrained import load
+from narrows.progress import Progress
+from narrows.recipe import Recipe
 from narrows.report.methods import method_curves, method_dots
 from narrows.report.metrics import read_metrics
-from narrows.report.page import Cell, Figure, Page, Picture, Section, Settings, Table, write_page
+from narrows.report.page import Cell, Figure, Page, Section, Settings, Table, write_page
+from narrows.report.sections import evaluated_on
 from narrows.report.svg import standalone
 from narrows.report.tables import write_csv
 from narrows.training.run import RunFolder
@@ -44,7 +46,8 @@ COST = {
     "peak_memory_mib": "peak memory, MiB",
 }
 CURVES = {"bits_per_dim": "Bits per dimension", "distortion_bits_per_dim": "Distortion -log2 p(x|z), bits/dim"}
-SHOWN = 10
+SHOWN = {False: 10, True: 4}
+"""Examples reconstructed; fewer where a decoder draws them position by position."""
 
 
 def report_comparison(
@@ -53,8 +56,9 @@ def report_comparison(
     outcomes: Sequence[Outcome],
     rates: Mapping[str, float],
     criterion: str,
-    data: ImageData,
+    data: Data,
     out: Path,
+    progress: Progress,
 ) -> Path:
     """Write `report.html`, its tables as CSV and its drawings as SVG and PNG, of the trials in `out`.
 
@@ -66,6 +70,7 @@ def report_comparison(
         criterion: the validation figure that chose it.
         data: what they were trained on.
         out: the folder of the comparison.
+        progress: shows how far the work is.
 
     Returns:
         the path of the report.
@@ -91,9 +96,10 @@ def report_comparison(
     for name, drawing in {**dots, **curves}.items():
         with whole_file(out / f"{name}.svg") as aside:
             aside.write_text(standalone(drawing))
-    pictures = _pictures(found, data)
-    with whole_file(out / "reconstructions.png") as aside:
-        aside.write_bytes(base64.b64decode(pictures.png))
+    modality = find_modality(data.spec.modality)
+    versions, names = _versions(found, data, progress)
+    title = "Test examples as each method reconstructs them, by its seed 0."
+    modality.save_versions(out / "reconstructions", title, names, versions, data.spec)
 
     page = Page(
         f"{recipe.name}: {', '.join(methods)}",
@@ -107,7 +113,7 @@ def report_comparison(
             ),
             Section("Every seed", blocks=list(dots.values())),
             Section("Learning curves", "On the validation split, by training step.", list(curves.values())),
-            Section("Reconstructions", "Images of the test split, and the mean of p(x|z).", [pictures]),
+            Section("Reconstructions", title, [modality.show_versions(versions, data.spec, "")]),
             Section("Learning rates", _choice_text(criterion, rates, ends), [_sweep(sweep, rates, ends, criterion)]),
             Section("Settings", blocks=[Settings(read_text(own[0].recipe), name) for name, own in found.items()]),
         ],
@@ -150,12 +156,10 @@ def _table(
 
 def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
     evaluated = read_json(run.evaluation)
-    count, total = evaluated["images"], evaluated.get("of")
-    part = f"all {count:,}" if count == total else f"{count:,}" if total is None else f"{count:,} of the {total:,}"
     text = (
-        f"On {part} images of the test split, seen by no training and no choice: means over the seeds of each method, "
-        "± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed prior, and under "
-        f"S = {evaluated['samples']} samples where it is importance-weighted. The noise of a gradient is the share of "
+        f"On held-out {evaluated['unit']} ({evaluated_on(evaluated)}), seen by no training and no choice: means over "
+        "the seeds of each method, ± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed "
+        f"prior, and under S = {evaluated['samples']} samples where it is importance-weighted. The noise of a gradient is the share of "
         "its expected squared length that is variance over the draws, in encoder and bottleneck; it and the variance "
         "are of a batch of the validation split after the last step."
     )
@@ -183,10 +187,20 @@ def _validated(run: RunFolder, name: str) -> list[tuple[float, float]]:
     return [(row["step"], row[name]) for row in read_metrics(run.metrics) if row["split"] == "validation"]
 
 
-def _pictures(found: Mapping[str, Sequence[RunFolder]], data: ImageData) -> Picture:
-    originals = to_unit(torch.from_numpy(data.test.subset(SHOWN).pixels.copy()))
-    rows = [originals, *(load(runs[0].path).reconstruct(originals) for runs in found.values())]
-    return grid(torch.cat(rows), len(originals), ["original", *found], "Seed 0 of every method.")
+def _versions(
+    found: Mapping[str, Sequence[RunFolder]], data: Data, progress: Progress
+) -> tuple[dict[str, Sequence[Tensor]], list[str]]:
+    """Examples of the test split, and as the first seed of every method reconstructs them; and their names."""
+    models = {method: load(runs[0].path) for method, runs in found.items()}
+    drawn = any(model.autoregressive for model in models.values())
+    examples = data.test.subset(SHOWN[drawn]).numbered(data.classes)
+    originals = [examples[index] for index in range(len(examples))]
+    versions: dict[str, Sequence[Tensor]] = {"original": originals}
+    for method, model in models.items():
+        condition = torch.from_numpy(examples.labels) if model.conditional and examples.labels is not None else None
+        made = decode_drawn(model, model.encode_all(originals), condition, None, progress)
+        versions[method] = [y[:, : x.shape[1]] for x, y in zip(originals, made, strict=True)]
+    return versions, distinct_stems([examples.name(index) for index in range(len(examples))])
 
 
 def _choice_text(criterion: str, rates: Mapping[str, float], ends: Mapping[str, str]) -> str:

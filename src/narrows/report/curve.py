@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
 from narrows.atomic import whole_file
-from narrows.evaluation.curve import Point
-from narrows.modalities.images.pictures import grid
+from narrows.data import Spec
+from narrows.evaluation.curve import Curve
+from narrows.modality import Modality
 from narrows.report.page import Cell, Figure, Page, Section, Table, write_page
 from narrows.report.svg import ACCENT, chart, padded, standalone, to_svg
 from narrows.report.tables import write_csv
@@ -46,54 +45,37 @@ NATS = {
 }
 
 
-def report_curve(
-    title: str,
-    about: str,
-    points: Sequence[Point],
-    lost: Sequence[float],
-    originals: Tensor,
-    accuracy: float | None,
-    measured_on: str,
-    compared: int,
-    out: Path,
-) -> Path:
-    """Write `report.html`, `curve.csv`, `curve.svg`, `reconstructions.png` and `samples.png` into `out`.
-
-    Args:
-        title: what was trained.
-        about: what that is.
-        points: from the largest gamma to the smallest.
-        lost: the gammas whose training diverged.
-        originals: the images of which the points hold reconstructions, [N, C, H, W].
-        accuracy: of the classifier whose features the Fréchet distances are in; None where there are none.
-        measured_on: the split that the figures are of, and how much of it; see `narrows.report.sections.counted`.
-        compared: how many images the Fréchet distances are of.
-        out: the folder of the curve.
+def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Path:
+    """Write `report.html`, `curve.csv`, `curve.svg`, and the reconstructions and samples as files, into `out`.
 
     Returns:
         the path of the report.
     """
-    rows = [point.row for point in points]
+    rows = [point.row for point in curve.points]
     write_csv(out / "curve.csv", rows)
     drawing = _drawing(rows)
     with whole_file(out / "curve.svg") as aside:
         aside.write_text(standalone(drawing))
-    names = [f"{point.gamma:g}: {point.rate_bits:.0f} bits" for point in points]
-    width = len(originals)
-    reconstructions = grid(
-        torch.cat([originals, *(point.reconstructions for point in points)]),
-        width,
-        ["original", *names],
-        "Images of the test split and the mean of p(x|z); the squared error held, and the rate that it took.",
-    )
-    pictures = {"reconstructions": reconstructions}
-    drawn = [point.samples for point in points if point.samples is not None]
-    if len(drawn) == len(points):
-        text = "Means of p(x|z), the latents drawn from the prior."
-        pictures["samples"] = grid(torch.cat(drawn), width, names, text)
-    for name, picture in pictures.items():
-        with whole_file(out / f"{name}.png") as aside:
-            aside.write_bytes(base64.b64decode(picture.png))
+    names = [f"{point.gamma:g}: {point.rate_bits:.0f} bits" for point in curve.points]
+    made: dict[str, tuple[str, dict[str, Sequence[Tensor]]]] = {
+        "reconstructions": (
+            "Test examples and the mean of p(x|z); the squared error held, and the rate that it took.",
+            {
+                "original": curve.originals,
+                **{name: point.reconstructions.unbind() for name, point in zip(names, curve.points, strict=True)},
+            },
+        )
+    }
+    drawn: dict[str, Sequence[Tensor]] = {
+        name: list(point.samples) for name, point in zip(names, curve.points, strict=True) if point.samples is not None
+    }
+    if len(drawn) == len(names):
+        made["samples"] = ("Means of p(x|z), the latents drawn from the prior.", drawn)
+    blocks = {}
+    for name, (caption, versions) in made.items():
+        numbers = [str(index + 1) for index in range(len(next(iter(versions.values()))))]
+        modality.save_versions(out / name, caption, numbers, versions, spec)
+        blocks[name] = modality.show_versions(versions, spec, caption)
     columns = {name: title for name, title in COLUMNS.items() if name in rows[0]}
     cells: list[list[Cell]] = [
         [f"{row[name]:+.1%}" if name == "off_target" else row[name] for name in columns] for row in rows
@@ -101,43 +83,35 @@ def report_curve(
     in_nats: list[list[Cell]] = [[row[name] for name in NATS] for row in rows]
     tables = [
         Table("", list(columns.values()), cells),
-        Table("The same in nats an image.", list(NATS.values()), in_nats),
+        Table("The same in nats an example.", list(NATS.values()), in_nats),
     ]
     page = Page(
-        f"{title}: {len(points)} distortions",
-        about,
+        f"{curve.title}: {len(rows)} distortions",
+        curve.about,
         {
-            "points": str(len(points)),
+            "points": str(len(rows)),
             "squared errors": f"{rows[0]['squared_error']:.3g} to {rows[-1]['squared_error']:.3g}",
         },
         [
-            Section("Figures", _text(rows, lost, accuracy, measured_on, compared), [*tables, drawing]),
-            *(Section(name.capitalize(), blocks=[picture]) for name, picture in pictures.items()),
+            Section("Figures", _text(curve, rows), [*tables, drawing]),
+            *(Section(name.capitalize(), blocks=[block]) for name, block in blocks.items()),
         ],
     )
     write_page(out / "report.html", page)
     return out / "report.html"
 
 
-def _text(
-    rows: Sequence[Mapping[str, float]], lost: Sequence[float], accuracy: float | None, measured_on: str, compared: int
-) -> str:
+def _text(curve: Curve, rows: Sequence[Mapping[str, float]]) -> str:
     text = (
-        f"On images of a split ({measured_on}); the target was held on the training images. The rate is what the "
-        "latents cost, in bits per dimension, of which an image has pixels times channels; the squared error, summed "
-        "over the pixels of an image, what they leave; the ELBO is over dequantised pixels."
+        f"On examples of a split ({curve.measured_on}); the target was held on the training examples. The rate is what "
+        "the latents cost, in bits per dimension; the squared error, summed over the dimensions of an example, what "
+        "they leave; the ELBO is over dequantised data."
     )
     if missed := [f"{row['gamma']:g}" for row in rows if abs(row["off_target"]) > MISSED]:
         text += f" More than {MISSED:.0%} off their target on the validation split: {', '.join(missed)}."
-    if lost:
-        text += f" Diverged in training, and not shown: {', '.join(f'{gamma:g}' for gamma in lost)}."
-    if accuracy is None:
-        return f"{text} There is no Fréchet distance: it takes labels to learn features from, and more test images."
-    return (
-        f"{text} The Fréchet distances are of {compared:,} images to as many of the test split, in the features of a "
-        f"small classifier of these data ({accuracy:.1%} of the test images told right): they compare these "
-        "models with each other alone."
-    )
+    if curve.lost:
+        text += f" Diverged in training, and not shown: {', '.join(f'{gamma:g}' for gamma in curve.lost)}."
+    return f"{text} {curve.distances}".strip()
 
 
 def _drawing(rows: Sequence[dict[str, float]]) -> Figure:
@@ -156,4 +130,4 @@ def _drawing(rows: Sequence[dict[str, float]]) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         drawings.append(to_svg(figure))
-    return Figure("Against the squared error of an image that was reached, logarithmic.", "".join(drawings))
+    return Figure("Against the squared error of an example that was reached, logarithmic.", "".join(drawings))

@@ -20,9 +20,25 @@ from PIL import Image
 
 from narrows.atomic import whole_file
 
-__all__ = ["TEMPLATES", "Block", "Cell", "Figure", "Page", "Picture", "Section", "Settings", "Table", "write_page"]
+__all__ = [
+    "COLUMN",
+    "LABELS",
+    "TEMPLATES",
+    "Block",
+    "Cell",
+    "Figure",
+    "Page",
+    "Picture",
+    "Section",
+    "Settings",
+    "Table",
+    "write_page",
+]
 
 Cell = str | int | float | None
+
+COLUMN, LABELS = 880, 112
+"""The width of the page's column, and what the names of the rows of a picture take of it, in screen pixels."""
 
 DIGIT_SPACE, POINT_SPACE = "\N{FIGURE SPACE}", "\N{PUNCTUATION SPACE}"
 

@@ -2,105 +2,108 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 
 import torch
 
 from narrows.bottlenecks import HierarchicalPosterior, Hierarchy
+from narrows.data import Data, Examples
 from narrows.evaluation import Measurement, measure
 from narrows.files import read_yaml
-from narrows.modalities.images.files import to_unit
-from narrows.modalities.images.images import ImageData, Images
-from narrows.modalities.images.pictures import grid, interpolation, pairs
-from narrows.models import Autoencoder, TwoStage
+from narrows.modalities import find_modality
+from narrows.modality import Modality, Row
+from narrows.models import Autoencoder
 from narrows.pretrained import load
+from narrows.progress import Progress, drawing, hidden
 from narrows.report.figures import COLLAPSED, layer_bars
 from narrows.report.page import Cell, Page, Section, Table, write_page
 from narrows.report.sections import bits, codes_in_use, counted, training_and_settings
+from narrows.sampling import Sampling
 from narrows.training.run import RunFolder
 
 __all__ = ["report_run"]
 
-MEASURED = 1000
+MEASURED = {False: 1000, True: 50}
+"""Validation examples that are measured; fewer of data of any length, which are measured one by one."""
+SHOWN, COLUMNS, ROWS, WALKS = 16, 8, 5, 4
 CLASSES_SHOWN = 10
-COLUMNS = 8
-WALKS = 4
-NOTHING_HELD_OUT = "The validation split holds no image, so that nothing is measured, reconstructed or interpolated."
+DRAWN = 6
+"""Samples of a decoder that draws them position by position."""
 
 
-def report_run(run: RunFolder, data: ImageData, device: str | torch.device = "cpu") -> None:
-    """Write `report.html` of a run from its saved model, its logs, and held-out images of `data`.
+def report_run(run: RunFolder, data: Data, device: str | torch.device = "cpu", progress: Progress = hidden) -> None:
+    """Write `report.html` of a run from its saved model, its logs, and held-out examples of `data`.
 
-    The figures are measured on `device`, the pictures made on the CPU.
+    The figures are measured on `device`; what is drawn position by position is drawn there too, all else on the CPU.
     """
     model = load(run.path, device)
-    validation = data.validation.subset(MEASURED)
-    measured = measure(model, validation) if len(validation) else None
-    model.cpu()
+    modality = find_modality(model.spec.modality)
+    validation = data.validation.subset(MEASURED[model.variable]).numbered(model.classes)
     facts: dict[str, str] = {}
-    if measured is None:
-        sections = [Section("Validation", NOTHING_HELD_OUT), *_samples(model), *_refinement(model)]
+    if len(validation):
+        measured = measure(model, validation, figures=modality.figures if modality.has_figures else None)
+        facts = {**_facts(model, modality, measured), **_held(run, measured)}
+        if not model.autoregressive:
+            model.cpu()
+        total = len(data.validation)
+        sections = list(_of_validation(run, model, modality, validation, total, measured, progress))
     else:
-        facts = _facts(model, measured) | _held(run, measured)
-        sections = _of_validation(run, model, validation, len(data.validation), measured)
+        text = f"The validation split holds no {modality.unit}, so that nothing is measured or reconstructed."
+        sections = [
+            Section("Validation", text),
+            *_samples(model, modality, progress),
+            *_refinement(model, modality),
+            *modality.sections(run, model),
+        ]
     sections += training_and_settings(run, model)
-    size = "×".join(map(str, model.shape[1:]))
-    count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
-    subtitle = f"{count}training images of {size} pixels, {model.shape[0]} channel{'s' * (model.shape[0] > 1)}"
-    write_page(run.report, Page(run.path.resolve().name, subtitle, facts, sections))
+    write_page(run.report, Page(run.path.resolve().name, modality.describe(data, model.spec), facts, sections))
 
 
 def _of_validation(
-    run: RunFolder, model: Autoencoder, validation: Images, total: int, measured: Measurement
-) -> list[Section]:
-    """The sections of a run that holds out images: `validation`, of `total`, as they were measured."""
-    originals = to_unit(torch.from_numpy(validation.pixels[:16].copy()))
-    sections = [
-        Section(
-            "Reconstructions",
-            "Images of the validation split, never trained on, and the mean of p(x|z) given their codes.",
-            [pairs(originals, model.reconstruct(originals))],
-        ),
-        *_samples(model),
-        *_between(model, originals),
-        bits(
-            run,
-            model,
-            measured,
-            _bits_text(model, len(validation)),
-            "images",
-            counted("validation", len(validation), total),
-        ),
-    ]
+    run: RunFolder,
+    model: Autoencoder,
+    modality: Modality,
+    validation: Examples,
+    total: int,
+    measured: Measurement,
+    progress: Progress,
+) -> Iterator[Section]:
+    """The sections of a run that holds out examples: `validation`, of `total`, as they were measured."""
+    count = len(validation)
+    yield from modality.reconstructions(model, validation, progress) or _reconstructions(model, modality, validation)
+    yield from _samples(model, modality, progress)
+    if not model.variable:
+        yield from _between(model, modality, validation)
+    text = (
+        f"An upper bound on -log2 p(x), on {count} validation {modality.unit}: what the codes cost plus what remains "
+        f"given them, under {type(model.likelihood).__name__} {modality.dimension}."
+    )
+    of = modality.dimension if model.variable else modality.unit
+    yield bits(run, model, measured, text, of, counted("validation", count, total), modality.units)
     if measured.layer_rates:
-        sections.append(_layers(measured.layer_rates))
-    if isinstance(model.bottleneck, Hierarchy) and not isinstance(model, TwoStage):
-        sections.append(_from_coarse_to_fine(model, originals[:COLUMNS]))
-    sections += _refinement(model)
-    sections += codes_in_use(measured, f"On {len(validation)} validation images.")
-    return sections
+        yield _layers(measured.layer_rates)
+    if isinstance(model.bottleneck, Hierarchy) and model.depth == 1:
+        yield _from_coarse_to_fine(model, modality, validation)
+    yield from _refinement(model, modality)
+    yield from modality.sections(run, model)
+    yield from codes_in_use(measured, f"On {count} validation {modality.unit}.")
 
 
-def _facts(model: Autoencoder, measured: Measurement) -> dict[str, str]:
+def _facts(model: Autoencoder, modality: Modality, measured: Measurement) -> dict[str, str]:
     figures = measured.figures
     best = min(figures["bits_per_dim"], figures.get("prior_bits_per_dim", float("inf")))
-    facts = {
-        "-log2 p(x) is at most": f"{best:.3f} bits/dim",
-        "reconstruction": f"{figures['psnr']:.1f} dB PSNR",
-    }
+    facts = {"-log2 p(x) is at most": f"{best:.3f} bits/dim"}
     if "perplexity" in figures:
         facts["codes"] = f"{figures['perplexity']:.0f} perplexity, of {model.codes.codebook_size}"
-        bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
-        share = f", 1/{8 * model.dimensions / bits:.0f} of its pixels'" if bits else ""
-        facts["an image"] = f"{bits:.0f} bits{share}"
-    return facts
+    return {**facts, **modality.facts(model, figures)}
 
 
 def _held(run: RunFolder, measured: Measurement) -> dict[str, str]:
     """The squared error that was reached beside the one that was asked for, where one was."""
     gamma = read_yaml(run.recipe)["estimator"].get("init_args", {}).get("gamma")
-    return {} if gamma is None else {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
+    if gamma is None or "squared_error" not in measured.figures:
+        return {}
+    return {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
 
 
 def _layers(rates: Mapping[tuple[str, int], float]) -> Section:
@@ -115,69 +118,103 @@ def _layers(rates: Mapping[tuple[str, int], float]) -> Section:
         [group, len(own), sum(own), "  ".join(f"{rate:.3g}" for rate in own)] for group, own in groups.items()
     ]
     columns = ["latents", "layers", "rate, nats", "of each layer"]
-    return Section("Rate by layer", text, [layer_bars(rates), Table("On validation images.", columns, rows)])
+    return Section("Rate by layer", text, [layer_bars(rates), Table("On the validation split.", columns, rows)])
+
+
+def _stacked(examples: Examples, count: int) -> torch.Tensor:
+    return torch.stack([examples[index] for index in range(min(count, len(examples)))])
+
+
+def _reconstructions(model: Autoencoder, modality: Modality, examples: Examples) -> Iterator[Section]:
+    originals = _stacked(examples, SHOWN)
+    versions = {"original": list(originals), "reconstruction": list(model.reconstruct(originals))}
+    text = (
+        f"{modality.unit.capitalize()} of the validation split, never trained on, and the mean of p(x|z) given their "
+        "codes."
+    )
+    caption = "Originals, each directly above its reconstruction."
+    yield Section("Reconstructions", text, [modality.show_versions(versions, model.spec, caption)])
 
 
 @torch.no_grad()
-def _from_coarse_to_fine(model: Autoencoder, originals: torch.Tensor) -> Section:
+def _from_coarse_to_fine(model: Autoencoder, modality: Modality, examples: Examples) -> Section:
     """Reconstructions from the latents up to each resolution."""
+    originals = _stacked(examples, COLUMNS)
     posterior = model.posterior(originals)
     assert isinstance(posterior, HierarchicalPosterior)
-    resolutions = list(posterior.hierarchy.layers)
-    rows = [model.observe(posterior.partial(resolution)).mean for resolution in resolutions]
-    names = [*(f"up to {resolution}x{resolution}" for resolution in resolutions), "original"]
+    versions = {
+        f"up to {resolution}x{resolution}": list(model.observe(posterior.partial(resolution)).mean)
+        for resolution in posterior.hierarchy.layers
+    }
     text = (
-        "The mean of p(x|z) where the latents up to a resolution know the image, and the finer are the prior's means."
+        "The mean of p(x|z) where the latents up to a resolution know the example, and the finer are the prior's means."
     )
-    pictures = grid(torch.cat([*rows, originals]), len(originals), names, "Validation images.")
-    return Section("From coarse to fine", text, [pictures])
+    block = modality.show_versions({**versions, "original": list(originals)}, model.spec, "Of the validation split.")
+    return Section("From coarse to fine", text, [block])
 
 
 @torch.no_grad()
-def _refinement(model: Autoencoder) -> Iterator[Section]:
+def _refinement(model: Autoencoder, modality: Modality) -> Iterator[Section]:
     """What the second stage makes of samples of the first; nothing of a model of one stage."""
-    if not isinstance(model, TwoStage) or model.lacks_prior:
+    if model.depth == 1 or model.lacks_prior:
         return
-    torch.manual_seed(0)
-    known = model.first.sample(8 * COLUMNS)
-    refined = model.refine(known).mean
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        known = model.first.sample(8 * COLUMNS)
+        refined = model.refine(known).mean
     change = (refined - known).abs().mean().item()
     text = (
-        f"Samples of the first stage, each above what the second makes of it. Over {len(known)} samples a pixel "
+        f"Samples of the first stage, each above what the second makes of it. Over {len(known)} samples a value "
         f"changes by {change:.4f} on average, of a range of 1."
     )
-    yield Section("What the second stage adds", text, [pairs(known[:16], refined[:16], "First, then both.")])
+    versions = {"first": list(known[:SHOWN]), "both": list(refined[:SHOWN])}
+    block = modality.show_versions(versions, model.spec, "First, then both.")
+    yield Section("What the second stage adds", text, [block])
 
 
-def _samples(model: Autoencoder) -> Iterator[Section]:
+def _samples(model: Autoencoder, modality: Modality, progress: Progress) -> Iterator[Section]:
     """Samples by class; none from a discrete model that has no learned prior yet, whose uniform codes show nothing."""
     if model.lacks_prior:
         return
-    torch.manual_seed(0)
-    if model.prior is None or not model.classes:
-        yield Section("Samples", "Drawn from the prior.", [grid(model.sample(5 * COLUMNS), COLUMNS)])
-        return
     shown = model.classes[:CLASSES_SHOWN]
-    labels = torch.arange(len(shown)).repeat_interleave(COLUMNS)
-    pictures = grid(model.sample(len(labels), labels), COLUMNS, shown, _classes_shown(len(shown), len(model.classes)))
-    yield Section("Samples", "Codes drawn from the learned prior given a class, then decoded.", [pictures])
+    if model.autoregressive or model.variable:
+        labels = torch.arange(DRAWN) % max(1, len(model.classes))
+        with drawing(progress, "sample", DRAWN, model.sampled_length, model.spec.rate) as advance:
+            made = model.sample(DRAWN, labels if model.classes else None, Sampling(seed=0), progress=advance)
+        rows = [
+            Row(model.classes[label] if model.classes else "", [x])
+            for label, x in zip(labels.tolist(), made, strict=True)
+        ]
+        caption = "Drawn from the prior, then decoded."
+    elif model.prior is None or not model.classes:
+        made = _seeded_samples(model, ROWS * COLUMNS, None)
+        rows = [Row("", list(part)) for part in made.split(COLUMNS)]
+        caption = "Samples."
+    else:
+        made = _seeded_samples(model, len(shown) * COLUMNS, torch.arange(len(shown)).repeat_interleave(COLUMNS))
+        rows = [Row(name, list(part)) for name, part in zip(shown, made.split(COLUMNS), strict=True)]
+        caption = _classes_shown(len(shown), len(model.classes))
+    block = modality.show_rows(rows, model.spec, caption)
+    yield Section("Samples", "Latents drawn from the prior, then decoded; no example is behind them.", [block])
+
+
+def _seeded_samples(model: Autoencoder, count: int, labels: torch.Tensor | None) -> torch.Tensor:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        return model.sample(count, labels)
 
 
 def _classes_shown(shown: int, classes: int) -> str:
     return "A row for each class." if shown == classes else f"A row for each of the first {shown} of {classes} classes."
 
 
-def _between(model: Autoencoder, originals: torch.Tensor) -> Iterator[Section]:
-    """Interpolations between as many pairs of the images as there are, at most `WALKS`; none of a single image."""
+def _between(model: Autoencoder, modality: Modality, examples: Examples) -> Iterator[Section]:
+    """Interpolations between as many pairs of examples as there are, at most `WALKS`; none of a single one."""
+    originals = _stacked(examples, SHOWN)
     half = len(originals) // 2
     count = min(WALKS, half)
     if count:
         walks = model.interpolate(originals[:count], originals[half : half + count], steps=COLUMNS)
-        yield Section("Between two images", blocks=[interpolation(walks)])
-
-
-def _bits_text(model: Autoencoder, images: int) -> str:
-    return (
-        f"An upper bound on -log2 p(x), on {images} validation images: what the codes cost plus what remains given "
-        f"them, under {type(model.likelihood).__name__} pixels."
-    )
+        rows = [Row("", list(walk)) for walk in walks]
+        caption = "Each row goes from one example to another in equal steps of the features."
+        yield Section("Between two examples", blocks=[modality.show_rows(rows, model.spec, caption)])

@@ -34,15 +34,23 @@ def counted(split: str, count: int, total: int | None) -> str:
 def evaluated_on(evaluated: Mapping[str, Any]) -> str:
     """The split that an `evaluation.json` is of, with how much of it, and of which source where that is not the run's.
 
-    Files of earlier versions keep neither the total nor the source, which was always the run's own.
+    Raises:
+        KeyError: if it is of an earlier version, which counted its examples by other names.
     """
-    count = next(evaluated[unit] for unit in ("images", "clips") if unit in evaluated)
-    of = counted(evaluated["split"], count, evaluated.get("of"))
+    of = counted(evaluated["split"], evaluated["examples"], evaluated.get("of"))
     source = evaluated.get("source")
     return of if source is None else f"{of}, {source}"
 
 
-def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, unit: str, measured_on: str) -> Section:
+def bits(
+    run: RunFolder,
+    model: Autoencoder,
+    measured: Measurement,
+    text: str,
+    unit: str,
+    measured_on: str,
+    units: Mapping[str, str],
+) -> Section:
     """Rate and distortion, and all figures with their units beside those of `narrows evaluate`.
 
     Args:
@@ -52,6 +60,7 @@ def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, u
         text: says what the bits are.
         unit: what the figures are means over.
         measured_on: the split and count behind `measured`; see `counted`.
+        units: the units of the figures of the kind of data.
     """
     if model.lacks_prior:
         text += " The learned prior is not fitted yet: `narrows prior`."
@@ -75,7 +84,7 @@ def bits(run: RunFolder, model: Autoencoder, measured: Measurement, text: str, u
             ) from error
     caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column of the test split.")
     rows: list[list[Cell]] = [
-        [name, unit_of(name), figures.get(name), *([tested.get(name)] if tested else [])]
+        [name, unit_of(name, units), figures.get(name), *([tested.get(name)] if tested else [])]
         for name in dict.fromkeys([*figures, *tested])
     ]
     return Section("Bits per dimension", text, [bits_bar(bars), Table(caption, columns, rows)])

@@ -10,6 +10,8 @@ import math
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -20,14 +22,14 @@ from torch import Tensor, nn
 from torch.utils.tensorboard import SummaryWriter
 
 from narrows.errors import NarrowsError
-from narrows.progress import progress
+from narrows.progress import Meter
 from narrows.training import checkpoint
 from narrows.training.memory import peak_memory_mib
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
 from narrows.training.skip import GradientSkip
 
-__all__ = ["Batches", "DivergedError", "Task", "make_accelerator", "train"]
+__all__ = ["Batches", "DivergedError", "Task", "Work", "make_accelerator", "train"]
 
 
 SKIPPED_INFINITE = 20
@@ -72,35 +74,47 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
     return accelerator
 
 
-def train(
-    accelerator: Accelerator,
-    task: Task,
-    batches: Callable[[int], Batches],
-    validate: Callable[[], dict[str, float]],
-    begin: Callable[[], None],
-    export: Callable[[], None],
-    settings: TrainingSettings,
-    run: RunFolder,
-    description: str,
-) -> None:
-    """Train `task` up to `settings.steps`, from the newest checkpoint of `run` if there is one.
+@dataclass(frozen=True)
+class Work:
+    """What a training run does, beside its settings.
 
     Args:
-        accelerator: as `make_accelerator` makes it.
         task: the model and its loss; trained in place.
         batches: the stream of this process's batches that begins after a given step.
         validate: figures of the task on held-out data; it draws no random number that training would draw.
         begin: writes what the run folder says of the run; called once nothing is left to refuse, so that a run which
             cannot be resumed stays as it is.
         export: saves the model for use, after every checkpoint.
+    """
+
+    task: Task
+    batches: Callable[[int], Batches]
+    validate: Callable[[], dict[str, float]]
+    begin: Callable[[], None]
+    export: Callable[[], None]
+
+
+def train(
+    accelerator: Accelerator,
+    work: Work,
+    settings: TrainingSettings,
+    run: RunFolder,
+    progress: Callable[..., AbstractContextManager[Meter]],
+) -> None:
+    """Train up to `settings.steps`, from the newest checkpoint of `run` if there is one.
+
+    Args:
+        accelerator: as `make_accelerator` makes it.
+        work: what is trained, on what, and what is measured and saved.
         settings: how to train.
         run: where figures and checkpoints go.
-        description: what the progress bar says.
+        progress: shows how far the training is; called with the number of steps and, as `done`, those done before.
 
     Raises:
         DivergedError: if the loss or a weight is no longer finite; checkpoints never hold such weights.
         CheckpointError: if the newest checkpoint is damaged.
     """
+    task = work.task
     skip = None if settings.skip_factor is None else GradientSkip(settings.skip_factor)
     task.add_module("skip", skip)
     optimizer = torch.optim.Adam(task.parameters(), settings.learning_rate, settings.betas, settings.epsilon)
@@ -111,17 +125,17 @@ def train(
     newest = checkpoint.latest(run.checkpoints)
     first = 0 if newest is None else checkpoint.restore(accelerator, newest)
     if accelerator.is_main_process:
-        begin()
+        work.begin()
         run.forget_after(first)
     accelerator.wait_for_everyone()
     log = _Log(run, accelerator.is_main_process)
     healthy = torch.ones((), dtype=torch.bool, device=accelerator.device)
     infinite = torch.zeros((), dtype=torch.long, device=accelerator.device)
     largest = torch.zeros((), device=accelerator.device)
-    stream = batches(first)
+    stream = work.batches(first)
     began, waited_before, stepped_before, skipped = time.monotonic(), 0.0, first, 0
     try:
-        with progress(description, settings.steps, done=first, quiet=not accelerator.is_main_process) as meter:
+        with progress(settings.steps, done=first) as meter:
             for step in range(first + 1, settings.steps + 1):
                 for group in optimizer.param_groups:
                     group["lr"] = settings.learning_rate_at(step)
@@ -155,12 +169,12 @@ def train(
                     log.write(step, "train", row)
                     meter.note = f"loss {row['loss']:.4g}"
                 if step % settings.validate_every == 0 or step == settings.steps:
-                    log.write(step, "validation", validate())
+                    log.write(step, "validation", work.validate())
                 if step % settings.checkpoint_every == 0 or step == settings.steps:
                     _require_health(healthy & _finite(task), step, run.checkpoints)
                     checkpoint.save(accelerator, run.checkpoints, step, settings.keep)
                     if accelerator.is_main_process:
-                        export()
+                        work.export()
                 if logging:
                     began, waited_before, stepped_before, skipped = time.monotonic(), stream.waited, step, 0
                     largest = torch.zeros_like(largest)

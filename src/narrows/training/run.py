@@ -6,8 +6,8 @@ metrics.jsonl   one line of figures every few steps
 tensorboard/    the same for TensorBoard
 checkpoints/    step-00000500/ ...: all that `--resume` needs
 model/          config.json and model.safetensors: all that `narrows.load()` needs
+evaluation.json what `narrows evaluate` found; a kind of data may leave further files of its own
 report.html     the page to look at
-phonemes.json   of sound, what `narrows evaluate --phonemes` found
 prior/          the run folder of the prior fitted to this model's codes
 first/          of a model of two stages, the first: its model/, and its prior/model/ if it has one
 """
@@ -43,7 +43,6 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.model = self.path / "model"
         self.evaluation = self.outputs / "evaluation.json"
-        self.phonemes = self.outputs / "phonemes.json"
         self.report = self.outputs / "report.html"
 
     @property

@@ -3,44 +3,46 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
-from narrows.bottlenecks import Posterior
+from narrows.data import Batch
 from narrows.distributed import global_sum
-from narrows.errors import NarrowsError
-from narrows.estimators import Estimator, Evidence, elbo
-from narrows.modalities.images.files import to_unit
-from narrows.modalities.sound.files import to_waveform
-from narrows.models import Autoencoder, SoundAutoencoder
+from narrows.estimators import Estimator, elbo
+from narrows.models import Autoencoder
 from narrows.priors import Prior
 from narrows.training.loop import Task
 
-__all__ = ["AutoencoderTask", "PriorTask", "SoundTask"]
+__all__ = ["AutoencoderTask", "PriorTask"]
 
 
 class AutoencoderTask(Task):
     """The estimator's loss in nats per dimension, and the bottleneck's own losses.
 
     Per dimension, because the bottleneck's losses are means over the latents: beside a likelihood summed over thousands
-    of pixels the commitment of a VQ-VAE would be thousands of times weaker, and the encoder would outrun its codebook.
+    of dimensions the commitment of a VQ-VAE would be thousands of times weaker, and the encoder would outrun its
+    codebook. The dimensions are those that count, on average over the examples of all processes.
 
     Args:
         model: what is trained.
         estimator: the loss of a batch's evidence.
+        batch: turns stored examples into what the model reads.
     """
 
-    def __init__(self, model: Autoencoder, estimator: Estimator) -> None:
+    def __init__(self, model: Autoencoder, estimator: Estimator, batch: Callable[..., Batch]) -> None:
         super().__init__()
-        self.model, self.estimator = model, estimator
+        self.model, self.estimator, self.batch = model, estimator, batch
 
-    def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch of data as they are stored, and the bound in bits/dim.
+    def forward(self, *stored: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss of examples as they are stored, and the bound in bits/dim.
 
         The figures are those of the latents drawn: where an estimator relaxes codes, only a measurement gives a bound.
         """
-        posterior, evidence, dimensions = self.evidence(*batch)
+        batch = self.batch(*stored)
+        posterior, evidence = self.model.evidence(batch, self.estimator.draw)
+        dimensions = _dimensions(batch)
         loss = self.estimator(evidence).mean() / dimensions + sum(posterior.losses.values())
         with torch.no_grad():
             bits = 1 / (dimensions * math.log(2))
@@ -52,35 +54,13 @@ class AutoencoderTask(Task):
         detached = {name: value.detach() for name, value in posterior.losses.items()}
         return loss, {**figures, **detached, **posterior.statistics, **self.estimator.figures}
 
-    def evidence(self, *batch: Tensor) -> tuple[Posterior, Evidence, Tensor | int]:
-        """q(z|x), the evidence, and the dimensions of an example, of pixels, uint8 [B, C, H, W].
 
-        Labels behind them are not used.
-        """
-        return *self.model.evidence(to_unit(batch[0]), self.estimator.draw), self.model.dimensions
-
-
-class SoundTask(AutoencoderTask):
-    """The same of sound, whose dimensions are the samples that are real, on average over the batch of all processes.
-
-    The rate is that of all codes of a window, of those of the silence too that fills a short clip up.
-
-    Args:
-        model: what is trained.
-        estimator: the loss of a batch's evidence.
-    """
-
-    model: SoundAutoencoder
-
-    def evidence(self, *batch: Tensor) -> tuple[Posterior, Evidence, Tensor | int]:
-        """The same of windows, int16 [B, T], of which so many samples [B] are real, and their speakers [B]."""
-        samples, lengths, speakers = batch
-        if samples.numel() < 2 * self.model.hop:
-            raise NarrowsError("a batch of one code cannot be normalised: raise training.batch_size or data.window")
-        waveform = to_waveform(samples).unsqueeze(1)
-        found = self.model.evidence(waveform, self.estimator.draw, speakers, lengths)
-        real = global_sum(torch.stack([lengths.sum(), torch.full_like(lengths[0], len(lengths))]))
-        return *found, real[0] / real[1]
+def _dimensions(batch: Batch) -> Tensor | int:
+    """The dimensions of an example that count, on average over the global batch."""
+    if batch.mask is None:
+        return batch.x[0].numel()
+    counted = global_sum(torch.stack([batch.mask.sum(), torch.full_like(batch.mask.sum(), len(batch.x))]))
+    return batch.x.shape[1] * counted[0] / counted[1]
 
 
 class PriorTask(Task):

@@ -29,7 +29,7 @@ __all__ = ["Decoded", "decode_into_file", "decode_into_memory"]
 VERSION = 1
 """Of what `decode` returns: raised when the pixels of an image change."""
 
-Shape = tuple[int, int, int]
+Shape = tuple[int, ...]
 
 
 class Decoded(NamedTuple):

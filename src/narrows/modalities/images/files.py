@@ -14,12 +14,13 @@ from PIL import Image
 from torch import Tensor
 
 from narrows.atomic import whole_file
+from narrows.data.batch import Batch
 from narrows.data.errors import DataError
 from narrows.data.skipped import Refused
 from narrows.modalities.images.decode import decode, look
 from narrows.modalities.images.undecoded import attempt
 
-__all__ = ["image_grid", "read_images", "save_image", "to_uint8", "to_unit"]
+__all__ = ["image_grid", "read_images", "save_image", "to_batch", "to_uint8", "to_unit"]
 
 logger = logging.getLogger(__name__)
 
@@ -27,6 +28,11 @@ logger = logging.getLogger(__name__)
 def to_unit(levels: Tensor) -> Tensor:
     """Levels 0 to 255, uint8 [*], as float32 in [0, 1]."""
     return levels.float() / 255
+
+
+def to_batch(pixels: Tensor, labels: Tensor | None = None) -> Batch:
+    """Return stored images, uint8 [B, C, H, W], with their labels [B], as models read them."""
+    return Batch(to_unit(pixels), condition=labels)
 
 
 def to_uint8(images: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from narrows.data import BatchPlan
 from narrows.errors import NarrowsError
 from narrows.modalities.images.files import to_uint8, to_unit
 from narrows.modalities.images.images import Images
@@ -84,7 +85,7 @@ def train_features(
         network = FeatureNetwork(images.pixels.shape[1], classes)
     optimizer = torch.optim.Adam(network.parameters())
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    with images.batches(min(BATCH_SIZE, len(images)), seed) as batches:
+    with images.batches(BatchPlan(min(BATCH_SIZE, len(images)), seed)) as batches:
         for _ in range(steps):
             pixels, labels = next(batches)
             loss = nn.functional.cross_entropy(network.classifier(network(to_unit(pixels))), labels)

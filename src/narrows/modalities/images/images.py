@@ -7,31 +7,34 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sized
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image
+from torch import Tensor
 
+from narrows.data.batch import Batch, Spec
+from narrows.data.dataset import Data, Examples, Stored
 from narrows.data.errors import DataError
-from narrows.data.loader import Loader, batches, permutation
+from narrows.data.loader import BatchPlan, Loader, batches, random_subset
 from narrows.data.skipped import Refused, Skipped, listed
 from narrows.data.splits import SPLITS, Digest, assigned, count_of, digest_of
 from narrows.data.walk import walk
 from narrows.modalities.images.cache import decode_into_file, decode_into_memory
 from narrows.modalities.images.decode import Look, look
+from narrows.modalities.images.files import to_batch
 from narrows.modalities.images.folders import find_folder, is_image
 from narrows.modalities.images.hub import find_hub
 from narrows.modalities.images.idx import find_idx, is_idx_images
 from narrows.modalities.images.settings import ImageSettings
 from narrows.modalities.images.stream import StreamedImages, find_stream
 from narrows.modalities.images.undecoded import Found, Undecoded, each
-from narrows.progress import Meter, progress
+from narrows.progress import Meter, Progress, hidden
 
 __all__ = ["ImageData", "Images", "open_images"]
 
-SUBSETS = 0
-"""The seed of all subsets: which images they are does not change from run to run."""
 LARGEST_GUESS = 128
 """The largest size chosen for images of mixed sizes."""
 
@@ -39,67 +42,66 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass
-class Images:
+class Images(Examples):
     """The images of a split.
 
     Args:
         pixels: uint8 [N, C, H, W], in memory or mapped from a file.
         labels: classes, int64 [N], or None.
+        classes: the names of the classes.
         flip: whether training batches mirror images.
     """
 
     pixels: np.ndarray
     labels: np.ndarray | None
+    classes: list[str] = field(default_factory=list)
     flip: bool = False
 
     def __len__(self) -> int:
         return len(self.pixels)
 
     def subset(self, count: int) -> Images:
-        """Return `count` images drawn at random, always the same ones, or all of them if there are fewer.
+        """Return `count` images drawn at random; see `Examples.subset`."""
+        return self._at(random_subset(len(self), count))
 
-        They come in the order they were drawn in: the first of them are the smaller subsets, and of all classes.
-        """
-        which = permutation(len(self), SUBSETS)[:count]
-        return Images(self.pixels[which], None if self.labels is None else self.labels[which])
+    def taken(self, index: int) -> Images:
+        """Return one image alone."""
+        return self._at(np.array([range(len(self))[index]]))
 
-    def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
-        """Endless training batches from step `start` on; see `narrows.data.loader.batches`."""
-        return batches(
-            self.pixels,
-            self.labels,
-            batch_size=batch_size,
-            seed=seed,
-            start=start,
-            rank=rank,
-            processes=processes,
-            flip=self.flip,
-        )
+    def _at(self, which: np.ndarray) -> Images:
+        return Images(self.pixels[which], None if self.labels is None else self.labels[which], self.classes)
+
+    def relabelled(self, classes: list[str], labels: np.ndarray | None) -> Images:
+        """Return the same images with other labels."""
+        return replace(self, classes=classes, labels=labels)
+
+    def batches(self, plan: BatchPlan) -> Loader:
+        """Return endless training batches of (pixels uint8 [B, C, H, W],), or of (pixels, labels int64 [B])."""
+        return batches(self.pixels, self.labels, plan, self.flip)
+
+    def batch(self, pixels: Tensor, labels: Tensor | None = None) -> Batch:
+        """Return pixels, uint8 [B, C, H, W], and their labels [B] as models read them."""
+        return to_batch(pixels, labels)
+
+    def whole(self, at_most: int) -> Iterator[Stored]:
+        """Yield all images in order."""
+        for start in range(0, len(self), at_most):
+            part = slice(start, start + at_most)
+            pixels = torch.from_numpy(np.ascontiguousarray(self.pixels[part]))
+            yield (pixels,) if self.labels is None else (pixels, torch.from_numpy(np.asarray(self.labels[part])))
+
+    def name(self, index: int) -> str:
+        """Return a name: images of a split have numbers alone."""
+        return f"{index:05}.png"
 
 
 @dataclass
-class ImageData:
-    """A set of images.
-
-    Args:
-        train: what to train on.
-        validation: held out, to watch training by; may be empty.
-        test: held out, to quote figures on; may be empty.
-        classes: the names of labels 0, 1, ...; empty if there are no labels.
-        shape: (C, H, W).
-        skipped: (file, reason) of every file passed over.
-        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
-        summary: how the source was read, in a line: its splits, classes, and what was passed over.
-    """
+class ImageData(Data):
+    """A set of images, whose `train` may be a stream."""
 
     train: Images | StreamedImages
     validation: Images
     test: Images
-    classes: list[str]
-    shape: tuple[int, int, int]
-    skipped: list[tuple[str, str]]
-    digest: Digest
-    summary: str
 
     @property
     def all(self) -> Images:
@@ -112,26 +114,28 @@ class ImageData:
             raise DataError("a stream is never seen as a whole: fetch the data with data.streaming=false")
         parts = [part for part in (self.train, self.validation, self.test) if len(part)]
         if len(parts) == 1:
-            return Images(parts[0].pixels, parts[0].labels)
+            return Images(parts[0].pixels, parts[0].labels, self.classes)
         labels = [part.labels for part in parts if part.labels is not None]
         return Images(
             np.concatenate([part.pixels for part in parts]),
             np.concatenate(labels) if len(labels) == len(parts) else None,
+            self.classes,
         )
 
-    @property
-    def spec(self) -> tuple[int, int, int]:
-        """What a model must know of them: their shape."""
-        return self.shape
 
-
-def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, int, int] | None = None) -> ImageData:
+def open_images(
+    settings: ImageSettings,
+    quiet: bool = False,
+    shape: tuple[int, ...] | None = None,
+    progress: Progress = hidden,
+) -> ImageData:
     """Find, split and decode the images that `settings` describe.
 
     Args:
         settings: which, and how.
-        quiet: show no progress and announce nothing (the other processes of a run).
+        quiet: announce nothing (the other processes of a run).
         shape: (C, H, W) of a model, to which they are scaled and cropped whatever the settings say.
+        progress: shows how far long work is.
 
     Raises:
         DataError: if there are none, or not as described.
@@ -139,8 +143,8 @@ def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, 
     skipped, notes = Skipped(settings.strict), list[str]()
     if settings.streaming:
         stream, splits = find_stream(settings, skipped)
-        size = stream.shape
-        images, readable = _decode(splits, size, settings, skipped, quiet)
+        size: tuple[int, ...] = stream.shape
+        images, readable = _decode(splits, size, settings, skipped, progress)
         train: Images | StreamedImages = stream
         classes = stream.columns.classes or []
     else:
@@ -152,9 +156,9 @@ def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, 
         if chosen := shape or settings.shape:
             size = chosen
         else:
-            readable, size = _choose_shape(splits, settings, skipped, quiet)
-        images, readable = _decode(readable, size, settings, skipped, quiet)
-        notes = _only_elsewhere(readable, classes)
+            readable, size = _choose_shape(splits, settings, skipped, notes, progress)
+        images, readable = _decode(readable, size, settings, skipped, progress)
+        notes += _only_elsewhere(readable, classes)
         train = images.pop("train")
         train.flip = settings.flip
     _require_images(splits, readable, settings, skipped)
@@ -166,7 +170,10 @@ def open_images(settings: ImageSettings, quiet: bool = False, shape: tuple[int, 
         logger.info(summary)
         for note in [*notes, *listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])]:
             logger.warning("%s: %s", settings.source, note)
-    return ImageData(train, **images, classes=classes, shape=size, skipped=skipped, digest=digest, summary=summary)
+    for part in (train, *images.values()):
+        part.classes = classes
+    spec = Spec(size, "images", tuple(classes))
+    return ImageData(train, **images, spec=spec, skipped=skipped, digest=digest, summary=summary)
 
 
 def _summary(settings: ImageSettings, digest: Digest, classes: list[str], skipped: Skipped) -> str:
@@ -241,12 +248,12 @@ def _only_elsewhere(splits: dict[str, Undecoded], classes: list[str]) -> list[st
 
 
 def _choose_shape(
-    splits: dict[str, Undecoded], settings: ImageSettings, skipped: Skipped, quiet: bool
-) -> tuple[dict[str, Undecoded], tuple[int, int, int]]:
+    splits: dict[str, Undecoded], settings: ImageSettings, skipped: Skipped, notes: list[str], progress: Progress
+) -> tuple[dict[str, Undecoded], tuple[int, ...]]:
     """The shape that suits all images, and the splits without those that cannot even be looked at."""
     looks: list[Look] = []
     readable = {}
-    with _patient("looking at images", sum(map(len, splits.values())), quiet) as advance:
+    with _patient("looking at images", sum(map(len, splits.values())), progress) as advance:
         for split, items in splits.items():
             if items.look is not None:
                 looks.append(items.look)
@@ -270,22 +277,25 @@ def _choose_shape(
         return readable, (channels, heights.pop(), widths.pop())
     smallest = min(heights | widths)
     size = min(LARGEST_GUESS, 2 ** (smallest.bit_length() - 1))
-    if not quiet:
-        logger.warning(
-            "the images of %s differ in size (sides from %d to %d): they become %dx%d; data.size sets another size",
-            *(settings.source, smallest, max(heights | widths), size, size),
-        )
+    notes.append(
+        f"the images differ in size (sides from {smallest} to {max(heights | widths)}): they become {size}x{size}; "
+        "data.size sets another size"
+    )
     return readable, (channels, size, size)
 
 
 def _decode(
-    splits: dict[str, Undecoded], shape: tuple[int, int, int], settings: ImageSettings, skipped: Skipped, quiet: bool
+    splits: dict[str, Undecoded],
+    shape: tuple[int, ...],
+    settings: ImageSettings,
+    skipped: Skipped,
+    progress: Progress,
 ) -> tuple[dict[str, Images], dict[str, Undecoded]]:
     """The images of the splits, and where those that could be decoded came from."""
     count = sum(map(len, splits.values()))
     large = count * math.prod(shape) > settings.memory_limit_gb * 1e9
     images, readable = {}, {}
-    with _patient("decoding images", count, quiet) as advance:
+    with _patient("decoding images", count, progress) as advance:
         for split, items in splits.items():
             decode_all = decode_into_file if large and len(items) else decode_into_memory
             pixels, kept = decode_all(items, shape, settings.binary, skipped, advance)
@@ -307,14 +317,14 @@ def _require_images(
 
 
 @contextmanager
-def _patient(description: str, total: int, quiet: bool) -> Iterator[Callable[[int], None]]:
+def _patient(description: str, total: int, progress: Progress) -> Iterator[Callable[[int], None]]:
     """Count images done; the progress is shown once it has taken a second."""
     meter, began = Meter(0), time.monotonic()
     with ExitStack() as shown:
 
         def advance(count: int) -> None:
             nonlocal meter
-            if type(meter) is Meter and not quiet and time.monotonic() - began > 1:
+            if type(meter) is Meter and time.monotonic() - began > 1:
                 meter = shown.enter_context(progress(description, total, "images", done=meter.done))
             meter.advance(count)
 

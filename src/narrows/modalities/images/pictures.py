@@ -6,51 +6,47 @@ they take the page's colour in its light and its dark scheme.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from narrows.report.page import Picture
+from narrows.report.page import COLUMN, LABELS, Picture
 
-__all__ = ["grid", "interpolation", "pairs"]
-
-COLUMN, LABELS = 880, 112
-"""The width of the page's column, and what the names of rows take of it, in screen pixels."""
+__all__ = ["grid", "versions_grid"]
 
 TILE = 96
 """The width up to which a small image is magnified, in screen pixels."""
 
 
-def pairs(
-    originals: Tensor | np.ndarray,
-    reconstructions: Tensor | np.ndarray,
-    caption: str = "Originals, each directly above its reconstruction.",
-) -> Picture:
-    """Originals directly above their reconstructions, as many beside each other as the page has room for.
+def versions_grid(versions: Mapping[str, Tensor | np.ndarray], caption: str) -> Picture:
+    """Return the versions of each image above each other, as many images beside each other as the page has room for.
+
+    Where all fit into one row of more than two versions, the names of the versions stand beside it.
 
     Args:
-        originals: images [N, C, H, W] in [0, 1].
-        reconstructions: images of the same shape.
+        versions: images [N, C, H, W] in [0, 1] by the name of the version, all of one shape.
         caption: what the picture shows.
 
     Raises:
-        ValueError: if the shapes differ, or either is not a batch of images (see `grid`).
+        ValueError: if the shapes differ, or a version is not a batch of images (see `grid`).
     """
-    above, below = _tiles(originals), _tiles(reconstructions)
-    if above.shape != below.shape:
-        raise ValueError(
-            f"Originals and reconstructions must have one shape; got {list(originals.shape)} "
-            f"and {list(reconstructions.shape)}."
-        )
-    count, _, width, _ = above.shape
+    tiles = {name: _tiles(images) for name, images in versions.items()}
+    if len({images.shape for images in tiles.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(images.shape)}" for name, images in tiles.items())
+        raise ValueError(f"The versions of images must have one shape; got {shapes}.")
+    count, _, width, _ = next(iter(tiles.values())).shape
     gap = _gap(width)
+    if len(tiles) > 2:
+        stacked = torch.cat([torch.as_tensor(images) for images in versions.values()])
+        return grid(stacked, count, list(tiles), caption)
     between = np.zeros((count, gap, width, 4), np.uint8)
-    tiles = np.concatenate([above, between, below], axis=1)
+    parts = [part for images in tiles.values() for part in (between, images)][1:]
     scale = max(1, TILE // width)
     rows = -(-count // max(1, COLUMN // ((width + gap) * scale)))
-    return Picture(caption, _mosaic(tiles, columns=-(-count // rows), across=gap, down=3 * gap), scale)
+    sheet = _mosaic(np.concatenate(parts, axis=1), columns=-(-count // rows), across=gap, down=3 * gap)
+    return Picture(caption, sheet, scale)
 
 
 def grid(
@@ -81,24 +77,6 @@ def grid(
     pixels = _mosaic(tiles, min(columns, len(tiles)), across=_gap(width), down=_gap(width))
     room = COLUMN - LABELS if row_labels else COLUMN
     return Picture(caption, pixels, max(1, min(TILE // width, room // pixels.shape[1])), row_labels)
-
-
-def interpolation(
-    images: Tensor | np.ndarray,
-    caption: str = "Each row goes from one image to another in equal steps of the latent.",
-) -> Picture:
-    """R interpolations of T images each, a row apiece.
-
-    Args:
-        images: [R, T, C, H, W] in [0, 1].
-        caption: what the picture shows.
-
-    Raises:
-        ValueError: if the images have another shape, or as for `grid`.
-    """
-    if images.ndim != 5:
-        raise ValueError(f"Interpolations are images [R, T, C, H, W]; got {list(images.shape)}.")
-    return grid(images.reshape(-1, *images.shape[2:]), columns=images.shape[1], caption=caption)
 
 
 def _tiles(images: Tensor | np.ndarray) -> np.ndarray:

@@ -13,20 +13,23 @@ import logging
 import os
 from collections.abc import Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from torch import Tensor
 
+from narrows.data.batch import Batch
 from narrows.data.errors import DataError
 from narrows.data.hub import bytes_of, load_hub
-from narrows.data.loader import Loader, coins, part_of_batch
+from narrows.data.loader import BatchPlan, Loader, coins
 from narrows.data.skipped import Refused, Skipped
 from narrows.data.splits import uniform_of
 from narrows.modalities.images.decode import decode
+from narrows.modalities.images.files import to_batch
 from narrows.modalities.images.hub import Columns, columns_of, labels_of, open_cell
 from narrows.modalities.images.settings import ImageSettings
 from narrows.modalities.images.undecoded import Undecoded, attempt
@@ -57,6 +60,7 @@ class StreamedImages:
         held_out: the share of the rows that training leaves out.
         length: the rows of the stream; None if the hub does not say.
         skipped: where rows that cannot be read are noted.
+        classes: the names of the classes.
     """
 
     settings: ImageSettings
@@ -65,6 +69,7 @@ class StreamedImages:
     held_out: float
     length: int | None
     skipped: Skipped
+    classes: list[str] = field(default_factory=list)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -80,30 +85,30 @@ class StreamedImages:
         known = [name, self.settings.config, self.columns, self.length, self.held_out, self.settings.split_seed]
         return {"examples": None, "sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest()}
 
-    def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
-        """Training batches from step `start` on, as those of `Images`.
+    def batches(self, plan: BatchPlan) -> Loader:
+        """Return training batches, as those of `Images`; an unreadable image is replaced by another of the same share.
 
-        In the place of an image that cannot be read stands another of the same part of the batch.
-
-        Raises:
-            DataError: if the batch cannot be shared out evenly.
+        A share is the part of a batch that a process takes.
         """
-        part = part_of_batch(batch_size, rank, processes)
 
         def generate() -> Generator[tuple[np.ndarray, ...]]:
-            rows = self._rows(seed, start * batch_size)
+            rows = self._rows(plan.seed, plan.start * plan.size)
             with ThreadPoolExecutor(min(32, os.cpu_count() or 1)) as pool:
-                step = start
+                step = plan.start
                 while True:
-                    picked = list(islice(rows, batch_size))[part]
+                    picked = list(islice(rows, plan.size))[plan.part]
                     pixels, places = self._decode(picked, pool)
                     if self.settings.flip:
-                        heads = coins(batch_size, seed, step)[part]
+                        heads = coins(plan.size, plan.seed, step)[plan.part]
                         pixels[heads] = pixels[heads, ..., ::-1]
                     yield (pixels, *self._labels([picked[place] for place in places]))
                     step += 1
 
         return Loader(generate())
+
+    def batch(self, pixels: Tensor, labels: Tensor | None = None) -> Batch:
+        """Return pixels, uint8 [B, C, H, W], and their labels [B] as models read them."""
+        return to_batch(pixels, labels)
 
     def _rows(self, seed: int, passed: int) -> Iterator[Row]:
         """The rows of shuffled epochs laid end to end, without those held out and without the first `passed`."""

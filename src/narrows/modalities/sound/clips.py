@@ -8,46 +8,46 @@ in its inside, less within W of its ends, where fewer windows reach).
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from narrows.data.batch import Batch
+from narrows.data.dataset import Examples, Stored
 from narrows.data.errors import DataError
-from narrows.data.loader import Loader, part_of_batch, permutation
+from narrows.data.loader import BatchPlan, Loader, random_subset
 from narrows.modalities.sound.files import to_waveform
 
 __all__ = ["Clips"]
 
-SUBSETS = 0
-"""The seed of all subsets: which clips they are does not change from run to run."""
 WINDOWS = 2
 """What these random streams are for, beside those of `narrows.data.loader`."""
 
 
 @dataclass
-class Clips:
+class Clips(Examples):
     """The clips of a split.
 
-    They are kept in 16 bits: half of float32, and unlike 8-bit mu-law all that most files hold, so that the levels to
-    train on and the waveform to measure by both come of them.
+    They are kept in 16 bits: half of float32, and unlike 8-bit mu-law all that most files hold, so that both the levels
+    to train on and the waveform to measure by are exact.
 
     Args:
         samples: the clips end to end, int16 [total].
         offsets: where each begins, and the last ends, int64 [N + 1].
         names: the file of each.
-        speakers: positions in `speaker_names`, int64 [N].
-        speaker_names: the speakers of the whole set.
+        labels: the speaker of each, a position in `classes`, int64 [N].
+        classes: the speakers of the whole set.
         window: W, the samples of a training window.
     """
 
     samples: np.ndarray
     offsets: np.ndarray
     names: list[str]
-    speakers: np.ndarray
-    speaker_names: list[str]
+    labels: np.ndarray
+    classes: list[str]
     window: int
 
     def __len__(self) -> int:
@@ -59,25 +59,32 @@ class Clips:
         return np.diff(self.offsets)
 
     def clip(self, index: int) -> Tensor:
-        """The waveform of a clip, float32 [T] in [-1, 1)."""
+        """Return the waveform of a clip, float32 [T] in [-1, 1)."""
         return to_waveform(torch.from_numpy(self._of(range(len(self))[index])))
 
     def _of(self, index: int) -> np.ndarray:
         return self.samples[self.offsets[index] : self.offsets[index + 1]]
 
     def subset(self, count: int) -> Clips:
-        """Return `count` clips drawn at random, always the same ones, or all of them if there are fewer.
+        """Return `count` clips drawn at random; see `Examples.subset`."""
+        return self._at(random_subset(len(self), count))
 
-        They come in the order they were drawn in: the first of them are the smaller subsets.
-        """
-        which = permutation(len(self), SUBSETS)[:count]
+    def taken(self, index: int) -> Clips:
+        """Return one clip alone."""
+        return self._at(np.array([range(len(self))[index]]))
+
+    def _at(self, which: np.ndarray) -> Clips:
         return replace(
             self,
             samples=np.concatenate([self.samples[:0], *(self._of(index) for index in which)]),
             offsets=np.concatenate([[0], np.cumsum(self.lengths[which])]),
             names=[self.names[index] for index in which],
-            speakers=self.speakers[which],
+            labels=self.labels[which],
         )
+
+    def relabelled(self, classes: list[str], labels: np.ndarray | None) -> Clips:
+        """Return the same clips with other speakers; None is -1, unknown, for all."""
+        return replace(self, classes=classes, labels=np.full(len(self), -1) if labels is None else labels)
 
     @classmethod
     def joined(cls, parts: Sequence[Clips]) -> Clips:
@@ -87,48 +94,55 @@ class Clips:
             samples=np.concatenate([part.samples for part in parts]),
             offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
             names=[name for part in parts for name in part.names],
-            speakers=np.concatenate([part.speakers for part in parts]),
+            labels=np.concatenate([part.labels for part in parts]),
         )
 
-    def batches(self, batch_size: int, seed: int, start: int = 0, rank: int = 0, processes: int = 1) -> Loader:
-        """Endless batches of random windows from step `start` on.
-
-        Args:
-            batch_size: B, over all processes.
-            seed: of the choice of windows.
-            start: the steps to pass over: the first batch is that of step `start` (counted from 0).
-            rank: this process.
-            processes: how many share the batch.
+    def batches(self, plan: BatchPlan) -> Loader:
+        """Return endless batches of random windows.
 
         Returns:
             a loader of (samples int16 [B / processes, W], how many of them are real int64 [B / processes], speakers
             int64 [B / processes]); zeros follow the real samples.
 
         Raises:
-            DataError: if there is no clip, or the batch cannot be shared out evenly.
+            DataError: if there is no clip.
         """
         if not len(self):
             raise DataError("there is no clip to draw windows from")
-        part = part_of_batch(batch_size, rank, processes)
         ends = np.cumsum(np.maximum(self.lengths, self.window))
         starts = np.maximum(self.lengths - self.window, 0) + 1
 
         def generate() -> Generator[tuple[np.ndarray, ...]]:
-            step = start
+            step = plan.start
             while True:
-                which, where = _uniform(seed, step, batch_size)[:, part]
+                which, where = _uniform(plan.seed, step, plan.size)[:, plan.part]
                 clips = np.searchsorted(ends, (which * ends[-1]).astype(np.int64), side="right")
                 yield self._cut(clips, (where * starts[clips]).astype(np.int64))
                 step += 1
 
         return Loader(generate())
 
+    def batch(self, samples: Tensor, lengths: Tensor, speakers: Tensor) -> Batch:
+        """Return windows, int16 [B, T], of which so many samples [B] are real, as waveforms [B, 1, T]."""
+        real = torch.arange(samples.shape[1], device=samples.device) < lengths.unsqueeze(1)
+        return Batch(to_waveform(samples).unsqueeze(1), real, speakers)
+
+    def whole(self, at_most: int) -> Iterator[Stored]:
+        """Yield all clips in order, one at a time, for their lengths differ."""
+        for index, (length, speaker) in enumerate(zip(self.lengths, self.labels, strict=True)):
+            samples = torch.from_numpy(self._of(index)[np.newaxis])
+            yield samples, torch.tensor([int(length)]), torch.tensor([int(speaker)])
+
+    def name(self, index: int) -> str:
+        """Return the file of a clip."""
+        return self.names[index]
+
     def _cut(self, clips: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, ...]:
         lengths = np.minimum(self.lengths[clips], self.window)
         windows = np.zeros((len(clips), self.window), np.int16)
         for window, begin, length in zip(windows, self.offsets[clips] + starts, lengths, strict=True):
             window[:length] = self.samples[begin : begin + length]
-        return windows, lengths, self.speakers[clips]
+        return windows, lengths, self.labels[clips]
 
 
 def _uniform(seed: int, step: int, count: int) -> np.ndarray:

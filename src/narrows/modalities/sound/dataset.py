@@ -7,24 +7,25 @@ import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
+from narrows.data.batch import Spec
+from narrows.data.dataset import Data
 from narrows.data.errors import DataError
 from narrows.data.loader import permutation
 from narrows.data.skipped import Refused, Skipped, listed
-from narrows.data.splits import Digest, assigned, count_of, digest_of
+from narrows.data.splits import assigned, count_of, digest_of
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.files import Sound, decode_sound, to_int16
 from narrows.modalities.sound.settings import SoundSettings
 from narrows.modalities.sound.sources import FoundSound, Recording, find_sound
-from narrows.progress import Meter, progress
+from narrows.progress import Meter, Progress, hidden
 
-__all__ = ["SoundData", "SoundSpec", "open_sounds"]
+__all__ = ["SoundData", "open_sounds"]
 
 CLIPPED = 0.001
 """The share of a file's samples at full scale above which it counts as clipped."""
@@ -44,73 +45,40 @@ class Tally:
     clipped: list[str] = field(default_factory=list)
 
 
-@dataclass(frozen=True)
-class SoundSpec:
-    """What a model must know of the sound it is made for.
-
-    Attributes:
-        sample_rate: samples a second.
-        window: samples of a training window.
-        speakers: the names of the speakers heard in training.
-    """
-
-    sample_rate: int
-    window: int
-    speakers: tuple[str, ...]
-
-
 @dataclass
-class SoundData:
+class SoundData(Data):
     """A set of sound.
 
     Args:
-        train: what to train on.
-        validation: held out, to watch training by; may be empty.
-        test: held out, to quote figures on; may be empty.
         unheard: all clips of voices that training never hears, whatever their split; may be empty.
-        speakers: the names of speakers 0, 1, ...; those heard in training come first.
-        sample_rate: samples a second.
-        skipped: (file, reason) of every file passed over.
+        speakers: the names of speakers 0, 1, ...; those heard in training, the classes, come first.
         silent: the files whose every sample is 0 in 16 bits; they are kept.
         clipped: the files with more than 0.1% of their samples at full scale; they are kept.
-        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
-        summary: how the source was read, in a line: its splits, speakers, and what was passed over.
     """
+
+    SPLITS: ClassVar[tuple[str, ...]] = (*Data.SPLITS, "unheard")
 
     train: Clips
     validation: Clips
     test: Clips
     unheard: Clips
     speakers: list[str]
-    sample_rate: int
-    skipped: list[tuple[str, str]]
     silent: list[str]
     clipped: list[str]
-    digest: Digest
-    summary: str
-
-    @property
-    def classes(self) -> list[str]:
-        """The speakers heard in training."""
-        return self.speakers[: self.train.speakers.max(initial=-1) + 1]
 
     @property
     def all(self) -> Clips:
         """The clips of all splits, and of voices never heard, one after another."""
         return Clips.joined([self.train, self.validation, self.test, self.unheard])
 
-    @property
-    def spec(self) -> SoundSpec:
-        """What a model must know of it."""
-        return SoundSpec(self.sample_rate, self.train.window, tuple(self.classes))
 
-
-def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
+def open_sounds(settings: SoundSettings, quiet: bool = False, progress: Progress = hidden) -> SoundData:
     """Find, split and decode the sound that `settings` describe.
 
     Args:
         settings: which, and how.
-        quiet: show no progress and announce nothing (the other processes of a run).
+        quiet: announce nothing (the other processes of a run).
+        progress: shows how far long work is.
 
     Raises:
         DataError: if there is none, or not as described.
@@ -122,7 +90,7 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
     splits = _hold_out(*_kept_apart(found.splits, settings), settings)
     speakers = sorted({recording.speaker for part in splits.values() for recording in part})
     count = sum(map(len, splits.values()))
-    with nullcontext(Meter(0)) if quiet else progress("reading sound", count, "clips", done=0) as meter:
+    with progress("reading sound", count, "clips") as meter:
         clips = {split: _read(part, speakers, settings, skipped, tally, meter) for split, part in splits.items()}
     for split, part in splits.items():
         if part and not len(clips[split]):
@@ -141,9 +109,11 @@ def open_sounds(settings: SoundSettings, quiet: bool = False) -> SoundData:
     if not quiet:
         logger.info(summary)
         _announce(settings, found, tally, skipped)
+    numbered = _heard_first(clips)
+    heard = numbered["speakers"][: numbered["train"].labels.max(initial=-1) + 1]
     return SoundData(
-        **_heard_first(clips),
-        sample_rate=settings.sample_rate,
+        **numbered,
+        spec=Spec((1, settings.window), "sound", tuple(heard), (-1.0, 1.0), True, settings.sample_rate),
         skipped=skipped,
         silent=tally.silent,
         clipped=tally.clipped,
@@ -187,15 +157,13 @@ def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings)
 
 def _heard_first(clips: dict[str, Clips]) -> dict[str, Any]:
     """The clips with their speakers numbered anew, those that training hears first, and `speakers`, their names."""
-    names = clips["train"].speaker_names
-    heard = sorted(set(clips["train"].speakers.tolist()))
-    others = {speaker for part in clips.values() for speaker in part.speakers.tolist()}.difference(heard)
+    names = clips["train"].classes
+    heard = sorted(set(clips["train"].labels.tolist()))
+    others = {speaker for part in clips.values() for speaker in part.labels.tolist()}.difference(heard)
     order = heard + sorted(others)
     speakers, places = [names[old] for old in order], np.zeros(len(names), np.int64)
     places[order] = np.arange(len(order))
-    anew = {
-        split: replace(part, speakers=places[part.speakers], speaker_names=speakers) for split, part in clips.items()
-    }
+    anew = {split: part.relabelled(speakers, places[part.labels]) for split, part in clips.items()}
     return {**anew, "speakers": speakers}
 
 
@@ -229,8 +197,8 @@ def _read(
         samples=np.frombuffer(samples, np.int16),
         offsets=np.array(offsets, np.int64),
         names=[recording.name for recording in kept],
-        speakers=np.array([places[recording.speaker] for recording in kept], np.int64),
-        speaker_names=speakers,
+        labels=np.array([places[recording.speaker] for recording in kept], np.int64),
+        classes=speakers,
         window=settings.window,
     )
 

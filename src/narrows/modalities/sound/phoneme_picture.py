@@ -7,8 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from narrows.errors import NarrowsError
-from narrows.modalities.images.pictures import COLUMN, LABELS
-from narrows.report.page import Picture
+from narrows.report.page import COLUMN, LABELS, Picture
 
 __all__ = ["code_phoneme_map"]
 

@@ -20,12 +20,12 @@ from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.dataset import SoundData
 from narrows.modalities.sound.phoneme_map import PhonemeMap
 from narrows.modalities.sound.phoneme_tracks import read_phonemes
-from narrows.models import SoundAutoencoder
+from narrows.models import Autoencoder
 from narrows.pretrained import fingerprint
-from narrows.progress import progress
+from narrows.progress import Progress, hidden
 from narrows.training.run import RunFolder
 
-__all__ = ["Phonemes", "learn_phonemes", "measure_foreign_phonemes"]
+__all__ = ["Phonemes", "learn_phonemes", "measure_foreign_phonemes", "phonemes_file"]
 
 TRAINING = "training clips"
 UNSEEN = {"validation": "validation clips", "test": "unseen clips", "unheard": "unseen voices"}
@@ -78,7 +78,14 @@ class _Frames:
     clips: int
 
 
-def learn_phonemes(model: SoundAutoencoder, folder: str, data: SoundData, table: Path) -> Phonemes:
+def phonemes_file(run: RunFolder) -> Path:
+    """Return where the map that `learn_phonemes` makes is kept."""
+    return run.outputs / "phonemes.json"
+
+
+def learn_phonemes(
+    model: Autoencoder, folder: str, data: SoundData, table: Path, progress: Progress = hidden
+) -> Phonemes:
     """Learn which phoneme each code stands for from the run's own training clips, and measure it on the others.
 
     A frame is a code whose middle lies within its clip.
@@ -87,14 +94,15 @@ def learn_phonemes(model: SoundAutoencoder, folder: str, data: SoundData, table:
         model: whose codes.
         folder: the run folder that it was loaded from.
         data: the run's own data.
-        table: the phonemes of the clips; see `narrows.data.read_phonemes`.
+        table: the phonemes of the clips; see `read_phonemes`.
+        progress: shows how far the work is.
 
     Raises:
         NarrowsError: if the model has not one code at a position, or no training clip has phonemes.
     """
     _require_one_code(model, table)
     parts: dict[str, Clips] = {TRAINING: data.train, **{name: getattr(data, split) for split, name in UNSEEN.items()}}
-    names, frames = _frames(model, {name: part for name, part in parts.items() if len(part)}, table)
+    names, frames = _frames(model, {name: part for name, part in parts.items() if len(part)}, table, progress)
     training = frames.pop(TRAINING)
     if not training.clips:
         raise NarrowsError(f"--phonemes {table}: no training clip has phonemes there, of which the map is learned")
@@ -111,7 +119,9 @@ def learn_phonemes(model: SoundAutoencoder, folder: str, data: SoundData, table:
     )
 
 
-def measure_foreign_phonemes(model: SoundAutoencoder, folder: str, clips: Clips, table: Path) -> Phonemes:
+def measure_foreign_phonemes(
+    model: Autoencoder, folder: str, clips: Clips, table: Path, progress: Progress = hidden
+) -> Phonemes:
     """Measure clips of another source by the map that was learned from the run's own training clips.
 
     Phonemes are the same if they have the same name; one that the training clips do not have is never told right, and
@@ -121,7 +131,8 @@ def measure_foreign_phonemes(model: SoundAutoencoder, folder: str, clips: Clips,
         model: whose codes.
         folder: the run folder that it was loaded from.
         clips: what to measure.
-        table: the phonemes of these clips; see `narrows.data.read_phonemes`.
+        table: the phonemes of these clips; see `read_phonemes`.
+        progress: shows how far the work is.
 
     Returns:
         the run's own map, with the figures of these clips alone.
@@ -131,7 +142,7 @@ def measure_foreign_phonemes(model: SoundAutoencoder, folder: str, clips: Clips,
     """
     _require_one_code(model, table)
     own = _read_own(folder)
-    names, frames = _frames(model, {FOREIGN: clips}, table)
+    names, frames = _frames(model, {FOREIGN: clips}, table, progress)
     part = frames[FOREIGN]
     if not part.clips:
         raise NarrowsError(f"--phonemes {table}: none of the {len(clips)} clips has phonemes there")
@@ -146,7 +157,7 @@ def measure_foreign_phonemes(model: SoundAutoencoder, folder: str, clips: Clips,
         "unknown": float((mapped.counts.sum(0)[phonemes] == 0).mean()),
         "clips": part.clips,
     }
-    by_voice = _by_voice(mapped, part, clips.speaker_names)
+    by_voice = _by_voice(mapped, part, clips.classes)
     return replace(own, table=str(table), figures={FOREIGN: figures}, voices={FOREIGN: by_voice})
 
 
@@ -156,7 +167,7 @@ def _read_own(folder: str) -> Phonemes:
     Raises:
         NarrowsError: if there is none, or it is of an earlier version or an earlier model.
     """
-    path = RunFolder(folder).phonemes
+    path = phonemes_file(RunFolder(folder))
     way_out = f"run `narrows evaluate {folder} --phonemes TABLE` on the run's own data first"
     if not path.exists():
         raise NarrowsError(
@@ -174,12 +185,14 @@ def _read_own(folder: str) -> Phonemes:
     return own
 
 
-def _require_one_code(model: SoundAutoencoder, table: Path) -> None:
+def _require_one_code(model: Autoencoder, table: Path) -> None:
     if not model.discrete or model.codes.codebooks > 1:
         raise NarrowsError(f"--phonemes {table}: phonemes are told by one code at a time, and this model has not one")
 
 
-def _frames(model: SoundAutoencoder, parts: Mapping[str, Clips], table: Path) -> tuple[list[str], dict[str, _Frames]]:
+def _frames(
+    model: Autoencoder, parts: Mapping[str, Clips], table: Path, progress: Progress
+) -> tuple[list[str], dict[str, _Frames]]:
     """The names of the phonemes, and the frames of each of `parts`."""
     tracks = read_phonemes(table, [name for part in parts.values() for name in part.names])
     track = iter(tracks.tracks)
@@ -194,8 +207,8 @@ def _frames(model: SoundAutoencoder, parts: Mapping[str, Clips], table: Path) ->
                 if own is not None:
                     count = (int(part.lengths[index]) + model.hop // 2) // model.hop
                     codes = model.encode(part.clip(index).to(device).view(1, 1, -1))[0, :count].cpu().numpy()
-                    phonemes = own.frames(count, model.hop, model.sample_rate)
-                    found.append(np.stack([codes, phonemes, np.full(count, part.speakers[index])]))
+                    phonemes = own.frames(count, model.hop, int(model.spec.rate or 0))
+                    found.append(np.stack([codes, phonemes, np.full(count, part.labels[index])]))
             codes, phonemes, voices = np.concatenate([np.zeros((3, 0), np.int64), *found], 1)
             frames[name] = _Frames(codes, phonemes, voices, len(found))
     return tracks.phonemes, frames

@@ -1,0 +1,50 @@
+"""Pieces of the command line that several commands share; no PyTorch is imported here."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+__all__ = ["add_decoding", "add_out", "add_run", "positive", "seed"]
+
+
+def positive(text: str) -> int:
+    """Return a whole number of at least 1."""
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"{value} is not at least 1")
+    return value
+
+
+def seed(text: str) -> int:
+    """Return the seed of a random number generator."""
+    value = int(text)
+    if not 0 <= value < 2**63:
+        raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2^63 - 1")
+    return value
+
+
+def add_run(parser: argparse.ArgumentParser) -> None:
+    """Add the run that a command is about."""
+    parser.add_argument("folder", metavar="RUN", help="a run folder, or the id of one on the Hugging Face hub")
+
+
+def add_out(parser: argparse.ArgumentParser, help: str, required: bool = False) -> None:
+    """Add where a command writes to."""
+    parser.add_argument("-o", "--out", type=Path, metavar="PATH", required=required, help=help)
+
+
+def add_decoding(parser: argparse.ArgumentParser) -> None:
+    """Add how data are drawn by an autoregressive decoder."""
+    group = parser.add_argument_group("decoders that draw data position by position, such as a WaveNet")
+    group.add_argument(
+        "--decoder-temperature",
+        type=float,
+        metavar="T",
+        help="sampling temperature; below 1 is cleaner but flatter (1)",
+    )
+    group.add_argument("--decoder-top-k", type=positive, metavar="K", help="only the K most probable levels")
+    group.add_argument(
+        "--decoder-top-p", type=float, metavar="P", help="only the most probable levels that together reach P"
+    )
+    group.add_argument("--decoder-seed", type=seed, metavar="SEED", help="random seed (0)")

@@ -1,0 +1,203 @@
+"""Fit a prior to the codes of a trained model."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from narrows.commands.resume import require_resumable
+from narrows.commands.source import open_run_data, what_changed
+from narrows.commands.train import built_with_seed, plan_of, settings_of
+from narrows.config import PriorRecipe, resolve
+from narrows.data import Batch, Data, Examples, batches
+from narrows.errors import NarrowsError
+from narrows.evaluation import measure_prior
+from narrows.migrations import up_to_date
+from narrows.modalities import find_modality
+from narrows.models import Autoencoder
+from narrows.pretrained import is_on_hub, load_without_prior, save_prior
+from narrows.priors import CodeSpec, Prior
+from narrows.progress import Progress, hidden
+from narrows.recipe import find_recipe
+from narrows.report.run import report_run
+from narrows.training.loop import Work, make_accelerator
+from narrows.training.loop import train as run_loop
+from narrows.training.run import RunFolder
+from narrows.training.tasks import PriorTask
+
+__all__ = ["codes_of", "fit_prior"]
+
+ENCODED_AT_ONCE = 256
+
+
+def fit_prior(
+    folder: str,
+    recipe: str | None = None,
+    variant: str | None = None,
+    source: str | None = None,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    progress: Progress = hidden,
+) -> RunFolder:
+    """Fit a prior to the codes of a trained model, into `prior/` of its run folder.
+
+    Args:
+        folder: the run folder.
+        recipe: the name of a recipe, or a YAML file; None is the one that suits the model's kind of data.
+        variant: of the recipe.
+        source: the data whose codes are learned; None for the run's own.
+        resume: continue from the newest checkpoint, by the settings there with `overrides` laid over them.
+        overrides: of settings, such as `--training.steps=100`.
+        progress: shows how far the work is.
+
+    Raises:
+        NarrowsError: if settings do not fit, before anything is written; or if the training diverges.
+    """
+    if is_on_hub(folder):
+        raise NarrowsError(
+            f"{folder} is no run folder here, and a prior is fitted into one: to fit one to a model on the hub, "
+            f"download that first, as with `hf download {folder} --local-dir runs/{Path(folder).name}`"
+        )
+    with torch.random.fork_rng(devices=[]):
+        return _fit(RunFolder(folder), recipe, variant, source, resume, overrides, progress)
+
+
+def _fit(
+    run: RunFolder,
+    recipe_name: str | None,
+    variant: str | None,
+    source: str | None,
+    resume: bool,
+    overrides: Sequence[str],
+    progress: Progress,
+) -> RunFolder:
+    modality = find_modality(up_to_date(run.reopen())["modality"], str(run.recipe))
+    recipe = find_recipe(recipe_name or modality.default_prior)
+    settings = settings_of(run.prior, recipe, variant, resume)
+    resolved = resolve(PriorRecipe, settings, overrides, str(run.prior.recipe) if resume else recipe.name)
+    if resume:
+        require_resumable(run.prior, resolve(PriorRecipe, settings, origin=str(run.prior.recipe)), resolved)
+    built = built_with_seed(resolved)
+    accelerator = make_accelerator(built.training)
+    main = accelerator.is_main_process
+    progress = progress if main else hidden
+    model = load_without_prior(run.path, accelerator.device)
+    spec = _code_spec(model, built.window)
+    prior = built.prior(spec)
+    with accelerator.main_process_first():
+        data = open_run_data(run, model, source, progress=progress)
+    if source is None:
+        what_changed(run, data)
+    _require_same_classes(model, prior, data, source or str(run.recipe))
+    codes, labels = codes_of(model, data.train, spec, progress)
+    held_out = data.validation.subset(built.training.validation_examples).numbered(model.classes)
+    held_out_codes, held_out_labels = codes_of(model, held_out, spec, progress)
+    # Of the data behind the codes of an example.
+    dimensions = model.dimensions * math.prod(spec.grid) // math.prod(model.grid)
+    plan = plan_of(built.training, accelerator)
+    batches(codes, labels, plan).close()
+    work = Work(
+        PriorTask(prior, dimensions),
+        lambda step: batches(codes, labels, replace(plan, start=step)),
+        lambda: measure_prior(prior, held_out_codes, held_out_labels, dimensions),
+        lambda: run.prior.write_recipe(resolved.yaml),
+        lambda: save_prior(run.prior.model, prior, resolved.yaml),
+    )
+    run_loop(accelerator, work, built.training, run.prior, partial(progress, "prior"))
+    if main:
+        report_run(run, data, accelerator.device, progress)
+    accelerator.end_training()
+    return run
+
+
+def codes_of(
+    model: Autoencoder, examples: Examples, spec: CodeSpec, progress: Progress = hidden
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Return the codes of a split, [N, *grid] or [N, *grid, M] in the smallest integer type, and their labels [N].
+
+    Of examples of any length these are windows of the codes, which overlap by half or, the last, by more; examples of
+    classes that the model does not know are left out.
+
+    Raises:
+        NarrowsError: if the examples are streamed, none is as long as a window, or the model knows the class of none.
+    """
+    if not isinstance(examples, Examples):
+        raise NarrowsError(
+            "a prior is fitted to the codes of a whole data set, not of a stream: set --data to a fetched one"
+        )
+    device = next(model.parameters()).device
+    found: list[np.ndarray] = []
+    labels: list[np.ndarray] = []
+    longest = 0
+    with progress("encode", len(examples), "examples") as meter:
+        for stored in examples.whole(ENCODED_AT_ONCE):
+            batch = examples.batch(*(part.to(device) for part in stored))
+            meter.advance(len(batch.x))
+            longest = max(longest, -(-batch.x.shape[2] // model.hop))
+            if model.variable:
+                if batch.condition is not None and int(batch.condition[0]) < 0:
+                    continue
+                batch = _at_least(batch, spec.grid[0] * model.hop)
+            windows = list(_windows(_narrow(model.encode(batch.x), spec), spec.grid[0] if model.variable else None))
+            found += windows
+            if batch.condition is not None:
+                labels += [batch.condition.cpu().numpy()] * len(windows)
+    if spec.grid[0] > longest and model.variable:
+        raise NarrowsError(
+            f"window is {spec.grid[0]} codes, but the longest example of a split has {longest}: set it to {longest} or "
+            "less"
+        )
+    if not found:
+        raise NarrowsError("there is no example of a class that the model was trained on, whose codes to learn")
+    return np.concatenate(found), np.concatenate(labels) if labels else None
+
+
+def _code_spec(model: Autoencoder, window: int | None) -> CodeSpec:
+    """The codes that a prior is fitted to; `window` is the setting of its recipe."""
+    if window is None:
+        return model.codes
+    if not model.variable:
+        raise NarrowsError(f"window is {window}: a prior models all codes of an example of a fixed size; leave it out")
+    if window < 1:
+        raise NarrowsError(f"window is {window}: it must be at least 1 code")
+    return model.codes_of((window, *model.grid[1:]))
+
+
+def _require_same_classes(model: Autoencoder, prior: Prior, data: Data, source: str) -> None:
+    if data.classes != model.classes:
+        raise NarrowsError(
+            f"the data at {source} have not the classes of the model: "
+            f"{', '.join(sorted(set(data.classes) ^ set(model.classes)))} are in one of them alone"
+        )
+    if prior.classes and isinstance(data.train, Examples) and data.train.labels is None:
+        raise NarrowsError(
+            f"{source} has no labels, and a prior of this model is given the class of each example: give the labelled "
+            "data that the model was trained on"
+        )
+
+
+def _at_least(batch: Batch, length: int) -> Batch:
+    missing = max(0, length - batch.x.shape[2])
+    return batch._replace(x=F.pad(batch.x, [0, 0] * (batch.x.ndim - 3) + [0, missing]))
+
+
+def _narrow(codes: Tensor, spec: CodeSpec) -> np.ndarray:
+    return codes.cpu().numpy().astype(np.min_scalar_type(spec.codebook_size - 1))
+
+
+def _windows(codes: np.ndarray, length: int | None) -> Iterator[np.ndarray]:
+    """Windows [B, length, ...] of codes [B, N, ...]; None for all of them."""
+    if length is None:
+        yield codes
+        return
+    for start in range(0, codes.shape[1] - length, max(1, length // 2)):
+        yield codes[:, start : start + length]
+    yield codes[:, codes.shape[1] - length :]

@@ -1,0 +1,147 @@
+"""How data are decoded: as which class, and how an autoregressive decoder draws them."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from narrows.errors import NarrowsError
+from narrows.models import Autoencoder
+from narrows.priors import Prior
+from narrows.progress import Progress, drawing
+from narrows.sampling import Sampling
+
+__all__ = ["Decoding", "class_index", "conditions", "decode_drawn", "decoding_of", "require_prior"]
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """How data are decoded.
+
+    Args:
+        label: the name or number of the class to decode as, for decoders that are given it; None for the examples' own.
+        sampling: how an autoregressive decoder draws; None for the defaults with seed 0. Others refuse it.
+    """
+
+    label: str | None = None
+    sampling: Sampling | None = None
+
+
+def decoding_of(options: argparse.Namespace) -> Decoding:
+    """Return what the options of `narrows.arguments.add_decoding` and `--class` ask for.
+
+    Raises:
+        NarrowsError: if one is out of range.
+    """
+    asked = (
+        options.decoder_temperature,
+        options.decoder_top_k,
+        options.decoder_top_p,
+        options.decoder_seed,
+    )
+    label = getattr(options, "label", None)
+    if all(value is None for value in asked):
+        return Decoding(label)
+    temperature, top_k, top_p, seed = asked
+    return Decoding(label, Sampling(1.0 if temperature is None else temperature, top_k, top_p, seed or 0))
+
+
+def sampling_of(model: Autoencoder, decoding: Decoding) -> Sampling:
+    """Return how the decoder of a model draws.
+
+    Raises:
+        NarrowsError: if it draws nothing, but is told how.
+    """
+    if decoding.sampling is not None and not model.autoregressive:
+        raise NarrowsError(
+            f"this model's decoder, a {type(model.decoder).__name__}, is deterministic: the --decoder options have no "
+            "effect; leave them out"
+        )
+    return decoding.sampling or Sampling(seed=0)
+
+
+def decode_drawn(
+    model: Autoencoder,
+    codes: Sequence[Tensor],
+    condition: Tensor | None,
+    decoding: Decoding | None,
+    progress: Progress,
+) -> list[Tensor]:
+    """Return the data [C, *size] of each of the codes, with a bar where they are drawn position by position.
+
+    Args:
+        model: the model.
+        codes: as `Autoencoder.decode_all` takes them.
+        condition: the class of each, int64 [N]; None where the decoder is given none.
+        decoding: how an autoregressive decoder draws; None for the defaults.
+        progress: shows how far the work is.
+
+    Raises:
+        NarrowsError: if the decoder draws nothing, but is told how.
+    """
+    sampling = sampling_of(model, decoding or Decoding())
+    if not model.autoregressive:
+        return model.decode_all(codes, condition)
+    longest = max(part.shape[0 if model.discrete else 1] for part in codes) * model.hop
+    with drawing(progress, "decode", len(codes), longest, model.spec.rate) as advance:
+        return model.decode_all(codes, condition, sampling, advance)
+
+
+def conditions(model: Autoencoder, label: str | None, count: int) -> Tensor | None:
+    """Return the class that each of `count` examples is decoded as, [count]; None where the decoder is given none.
+
+    Raises:
+        NarrowsError: if a class is named that is unknown or has no effect, or none of several is named.
+    """
+    if not model.conditional:
+        if label is not None:
+            raise NarrowsError(
+                f"--class {label}: this model's decoder is not given the class of an example; leave it out"
+            )
+        return None
+    if label is None and len(model.classes) > 1:
+        raise NarrowsError(f"say what to decode as, with --class NAME; the classes are: {_listed(model)}")
+    return torch.full((count,), 0 if label is None else class_index(model, label))
+
+
+def class_index(model: Autoencoder, label: str) -> int:
+    """Return the index of a class given by name or number.
+
+    Raises:
+        NarrowsError: if there is no such class; the message lists those there are.
+    """
+    if label in model.classes:
+        return model.classes.index(label)
+    if label.isdigit() and int(label) < len(model.classes):
+        return int(label)
+    raise NarrowsError(f"no class {label!r}; the classes are: {_listed(model)}")
+
+
+def require_prior(folder: str, model: Autoencoder, prior: Prior | None, sampling: Sampling, label: str | None) -> None:
+    """Check that samples can be drawn, and that there is a learned prior to steer.
+
+    Raises:
+        NarrowsError: if codes have no prior, or an option would have no effect.
+    """
+    if model.lacks_prior:
+        raise NarrowsError(
+            f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`; the first of two stages "
+            "needs it before the second is trained"
+        )
+    asked = {"--temperature": sampling.temperature - 1, "--top-k": sampling.top_k, "--top-p": sampling.top_p}
+    if not model.conditional:
+        asked["--class"] = label  # type: ignore[assignment]
+    if prior is None and (useless := [option for option, value in asked.items() if value]):
+        raise NarrowsError(
+            f"{useless[0]} steers a learned prior over codes, and the latents of {folder} are continuous; leave it out"
+        )
+    if label is not None and not model.classes:
+        raise NarrowsError(f"--class {label}: {folder} was trained on data without classes")
+
+
+def _listed(model: Autoencoder) -> str:
+    return ", ".join(f"{index} {name}" if name != str(index) else name for index, name in enumerate(model.classes))

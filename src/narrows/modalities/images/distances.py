@@ -1,0 +1,40 @@
+"""How far samples and reconstructions are from real images, for the points of a rate-distortion curve."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from torch import Tensor
+
+from narrows.modalities.images.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
+from narrows.modalities.images.images import Images
+from narrows.progress import Progress
+
+__all__ = ["distances"]
+
+FEATURE_STEPS = 1500
+NO_DISTANCE = "There is no Fréchet distance: it takes labels to learn features from, and more test images."
+
+
+def distances(
+    data: Any, real: Any, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
+) -> tuple[dict[float, dict[str, float]], str]:
+    """Return the Fréchet distances to `real` of the images made at each point, by name, and what to say of them.
+
+    There are none for data that no classifier can learn from, or with too few images.
+    """
+    if not isinstance(data.train, Images) or len(data.classes) < 2 or len(real) <= FeatureNetwork.num_features:
+        return {point: {} for point in made}, NO_DISTANCE
+    with progress("features", FEATURE_STEPS) as meter:
+        features = train_features(data.train, len(data.classes), steps=FEATURE_STEPS, advance=meter.advance)
+    found = {
+        point: {f"frechet_{name}": frechet_distance(features, real, images) for name, images in own.items()}
+        for point, own in made.items()
+    }
+    told = accuracy(features, data.test)
+    return found, (
+        f"The Fréchet distances are of {len(real):,} images to as many of the test split, in the features of a small "
+        f"classifier of these data ({told:.1%} of the test images told right): they compare these models with each "
+        "other alone."
+    )

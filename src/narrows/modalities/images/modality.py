@@ -1,0 +1,174 @@
+"""Images as a modality: how they are opened, read, written and shown."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from narrows.config import TrainingRecipe
+from narrows.data import Data, Examples, Spec
+from narrows.modalities.images.distances import distances
+from narrows.modalities.images.files import image_grid, read_images, save_image, to_unit
+from narrows.modalities.images.folders import EXTENSIONS
+from narrows.modalities.images.images import ImageData, Images, open_images
+from narrows.modalities.images.pictures import grid, versions_grid
+from narrows.modalities.images.settings import ImageSettings
+from narrows.modality import Modality, Row
+from narrows.models import Autoencoder
+from narrows.progress import Progress
+from narrows.report.page import Block
+
+__all__ = ["MODALITY", "ImageModality", "ImageRecipe"]
+
+SSIM_WINDOW = 11
+"""The side of the window that SSIM compares; smaller images have none."""
+logger = logging.getLogger(__name__)
+
+COLUMNS, PAIRS = 10, 8
+"""Images in a row of a file: of samples, and of originals above their reconstructions."""
+
+
+@dataclass
+class ImageRecipe(TrainingRecipe):
+    """What `narrows train` does with images.
+
+    Args:
+        model: makes the model of the data.
+        estimator: the loss and how its gradient is found.
+        data: what it is trained on.
+        training: how it is trained.
+        on: the run folder of a first stage, or the hub's id of one, for a model of two stages; None for others.
+        modality: the kind of data.
+    """
+
+    data: ImageSettings = field(default_factory=ImageSettings)
+    modality: Literal["images"] = "images"
+
+
+class ImageModality(Modality):
+    """Images [C, H, W] in [0, 1], C = 1 (grey) or 3 (RGB)."""
+
+    name = "images"
+    unit = "images"
+    dimension = "pixels"
+    suffix = ".png"
+    extensions = EXTENSIONS
+    recipe = ImageRecipe
+    default_prior = "pixelcnn"
+    samples = 64
+    has_figures = True
+    units: ClassVar[Mapping[str, str]] = {
+        "mse": "mean over pixels of 0 to 1",
+        "psnr": "dB",
+        "ssim": "of 1",
+        "frechet_samples": "",
+        "frechet_reconstructions": "",
+    }
+    shared_overrides = ("--data.memory_limit_gb=0",)
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "sample": ("scale",),
+        "reconstruct": ("scale",),
+        "interpolate": ("scale",),
+    }
+
+    def open(
+        self, settings: ImageSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
+    ) -> ImageData:
+        """Find, split and decode images; for a model, they are scaled and cropped to its size."""
+        if spec is not None and not quiet:
+            colour = "grey" if spec.shape[0] == 1 else "RGB"
+            logger.info(
+                "%s: images are scaled and cropped to the model's %dx%d pixels of %s",
+                *(settings.source, *spec.shape[1:], colour),
+            )
+        return open_images(settings, quiet, None if spec is None else spec.shape, progress)
+
+    def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
+        """Return images scaled and cropped as in training."""
+        return list(to_unit(read_images(files, spec.shape)))
+
+    def write(self, path: Path, x: Tensor, spec: Spec) -> None:
+        """Write a PNG."""
+        save_image(path, x)
+
+    def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, scale: int = 1, **options: Any) -> Path:
+        """Write a PNG of all images, row by row."""
+        images = torch.stack([x for row in rows for x in row.examples])
+        longest = max(len(row.examples) for row in rows)
+        columns = longest if len(rows) == 1 or longest > 1 else min(len(rows), COLUMNS)
+        return _save(out, image_grid(images, columns, scale=scale))
+
+    def save_versions(
+        self,
+        out: Path,
+        title: str,
+        names: Sequence[str],
+        versions: Mapping[str, Sequence[Tensor]],
+        spec: Spec,
+        scale: int = 1,
+        **options: Any,
+    ) -> Path:
+        """Write a PNG of images above their reconstructions."""
+        rows: list[Tensor] = []
+        for start in range(0, len(names), PAIRS):
+            for images in versions.values():
+                part = torch.stack(list(images[start : start + PAIRS]))
+                rows += [part, torch.ones(PAIRS - len(part), *spec.shape)]
+        return _save(out, image_grid(torch.cat(rows), PAIRS, scale=scale))
+
+    def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
+        """Return a picture of rows of images, with their names beside them."""
+        names = [row.name for row in rows] if any(row.name for row in rows) else []
+        images = torch.stack([x for row in rows for x in row.examples])
+        return grid(images, max(len(row.examples) for row in rows), names, caption)
+
+    def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
+        """Return a picture of the versions of each image above each other."""
+        return versions_grid({name: torch.stack(list(images)) for name, images in versions.items()}, caption)
+
+    def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        """Return `mse` over pixels in [0, 1], `psnr` (dB), and `ssim` of images of 11x11 pixels or more, [B] each."""
+        mse = (reconstruction - x).square().flatten(1).mean(1)
+        figures = {"mse": mse, "psnr": -10 * mse.clamp_min(1e-10).log10()}
+        if min(x.shape[2:]) >= SSIM_WINDOW:
+            from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
+
+            figures["ssim"] = structural_similarity_index_measure(reconstruction, x, reduction="none", data_range=1.0)
+        return figures
+
+    def describe(self, data: Data, spec: Spec) -> str:
+        """Return the number of training images, their size and channels."""
+        count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
+        size, channels = "×".join(map(str, spec.shape[1:])), spec.shape[0]
+        return f"{count}training images of {size} pixels, {channels} channel{'s' * (channels > 1)}"
+
+    def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
+        """Return the PSNR of reconstructions, and the size of an image's codes."""
+        facts = {"reconstruction": f"{figures['psnr']:.1f} dB PSNR"}
+        if model.discrete:
+            bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
+            share = f", 1/{8 * model.dimensions / bits:.0f} of its pixels'" if bits else ""
+            facts["an image"] = f"{bits:.0f} bits{share}"
+        return facts
+
+    def distances(
+        self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
+    ) -> tuple[dict[float, dict[str, float]], str]:
+        """Return Fréchet distances in the features of a classifier of the data, where one can be trained."""
+        return distances(data, real, made, progress)
+
+
+def _save(out: Path, pixels: Any) -> Path:
+    path = out if out.suffix else out.with_suffix(".png")
+    save_image(path, pixels)
+    return path
+
+
+MODALITY = ImageModality()

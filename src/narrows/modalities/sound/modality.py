@@ -1,0 +1,197 @@
+"""Sound as a modality: how it is opened, read, written and played."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from narrows.config import TrainingRecipe
+from narrows.data import Data, DataError, Examples, Spec
+from narrows.modalities.sound.dataset import CLIPPED, SoundData, open_sounds
+from narrows.modalities.sound.evaluate import evaluate_sound
+from narrows.modalities.sound.files import decode_sound, write_sound
+from narrows.modalities.sound.player import Clip, Sounds
+from narrows.modalities.sound.report import phonemes_section, spoken
+from narrows.modalities.sound.settings import SoundSettings
+from narrows.modalities.sound.sources import EXTENSIONS
+from narrows.modalities.sound.units import UNITS
+from narrows.modality import Modality, Row
+from narrows.models import Autoencoder
+from narrows.progress import Progress
+from narrows.report.page import Block, Page, Section, write_page
+from narrows.training.run import RunFolder
+
+__all__ = ["MODALITY", "SoundModality", "SoundRecipe"]
+
+COLUMNS = 3
+"""Samples in a row of a page."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class SoundRecipe(TrainingRecipe):
+    """What `narrows train` does with sound.
+
+    Args:
+        model: makes the model of the data.
+        estimator: the loss and how its gradient is found.
+        data: what it is trained on.
+        training: how it is trained.
+        on: None; no model of sound has two stages.
+        modality: the kind of data.
+    """
+
+    data: SoundSettings
+    modality: Literal["sound"] = "sound"
+
+
+class SoundModality(Modality):
+    """Mono sound [1, T] in [-1, 1], of any length."""
+
+    name = "sound"
+    unit = "clips"
+    dimension = "samples"
+    suffix = ".wav"
+    extensions = EXTENSIONS
+    recipe = SoundRecipe
+    default_prior = "wavenet"
+    units = UNITS
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {"evaluate": ("phonemes", "reconstruct")}
+
+    def open(
+        self, settings: SoundSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
+    ) -> SoundData:
+        """Find, split and decode sound; the rate and window of a model are those of its recipe's settings."""
+        return open_sounds(settings, quiet, progress)
+
+    def overrides_of_another_source(self, settings: Mapping[str, Any]) -> list[str]:
+        """Hold out no speakers: those of the settings are speakers of the run's own data."""
+        return ["--data.held_out_speakers=[]"] if settings.get("held_out_speakers") else []
+
+    def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
+        """Return waveforms, mixed down and resampled to the model's rate."""
+        return [_read(file, _rate(spec)) for file in files]
+
+    def write(self, path: Path, x: Tensor, spec: Spec) -> None:
+        """Write a WAV file of 16 bits."""
+        write_sound(path, x[0], _rate(spec))
+
+    def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, **options: Any) -> Path:
+        """Write a WAV file of each sound into a folder, and a page there to listen to them."""
+        sounds = [(row.name, x) for row in rows for x in row.examples]
+        clips = []
+        for index, (name, x) in enumerate(sounds):
+            stem = "-".join(filter(None, [f"{index:03}", _safe(name)]))
+            self.write(out / f"{stem}{self.suffix}", x, spec)
+            clips.append(Clip(name or str(index + 1), x[0]))
+        in_page = [clips[at : at + COLUMNS] for at in range(0, len(clips), COLUMNS)]
+        return _page(out / "index.html", title, in_page, spec)
+
+    def save_versions(
+        self,
+        out: Path,
+        title: str,
+        names: Sequence[str],
+        versions: Mapping[str, Sequence[Tensor]],
+        spec: Spec,
+        **options: Any,
+    ) -> Path:
+        """Write WAV files of the last version into a folder, and a page there to listen to all beside each other."""
+        for name, x in zip(names, list(versions.values())[-1], strict=True):
+            self.write(out / f"{name}{self.suffix}", x, spec)
+        first, *others = versions
+        rows = [
+            [Clip(name, versions[first][index][0]), *(Clip(other, versions[other][index][0]) for other in others)]
+            for index, name in enumerate(names)
+        ]
+        return _page(out / "index.html", title, rows, spec)
+
+    def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
+        """Return players of the sounds of each row."""
+        clips = [[Clip(row.name or str(index + 1), x[0]) for index, x in enumerate(row.examples)] for row in rows]
+        return Sounds(caption, clips, _rate(spec))
+
+    def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
+        """Return players of the versions of each sound beside each other."""
+        columns = [[Clip(name, x[0]) for x in sounds] for name, sounds in versions.items()]
+        return Sounds(caption, [list(row) for row in zip(*columns, strict=True)], _rate(spec))
+
+    def describe(self, data: Data, spec: Spec) -> str:
+        """Return the number of training clips, how long they last, and by how many speakers."""
+        minutes, rate = data.train.lengths.sum() / _rate(spec) / 60, _rate(spec)
+        speakers = f"{len(spec.classes)} speaker{'s' * (len(spec.classes) > 1)}"
+        return f"{len(data.train):,} training clips, {minutes:,.0f} minutes at {rate:,} Hz, {speakers}"
+
+    def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
+        """Return how many bits and codes a second of sound has."""
+        if not model.discrete:
+            return {}
+        codes = _rate(model.spec) / model.hop * model.codes.codebooks
+        return {"a second": f"{figures['bits_per_second']:.0f} bits, {codes:.0f} codes"}
+
+    def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
+        """Yield clips with their reconstructions and a control, and the same words in other voices."""
+        return spoken(model, examples, progress)
+
+    def sections(self, run: RunFolder, model: Autoencoder) -> Iterator[Section]:
+        """Yield what `narrows evaluate --phonemes` found."""
+        return phonemes_section(run)
+
+    def evaluate(
+        self,
+        run: RunFolder,
+        model: Autoencoder,
+        data: Data,
+        examples: Examples,
+        source: str | None,
+        progress: Progress,
+        phonemes: Path | None = None,
+        reconstruct: int | None = None,
+        **options: Any,
+    ) -> dict[str, float]:
+        """Return how well codes tell phonemes, and how far reconstructions are in their spectra."""
+        return evaluate_sound(run, model, data, examples, source, progress, phonemes, reconstruct)
+
+
+def _rate(spec: Spec) -> int:
+    assert spec.rate is not None
+    return int(spec.rate)
+
+
+def _read(file: Path, sample_rate: int) -> Tensor:
+    """The sound of a file, float32 [1, T], as the model takes it; what is done to it, and what is odd, is logged."""
+    try:
+        sound = decode_sound(file, sample_rate)
+    except (DataError, OSError) as error:
+        raise DataError(f"{file}: {error.strerror if isinstance(error, OSError) else error}") from error
+    notes = {
+        f"resampled from {sound.rate:,} Hz to the model's {sample_rate:,} Hz": sound.rate != sample_rate,
+        f"{sound.channels} channels, mixed down to one": sound.channels > 1,
+        f"clipped: {sound.clipped:.1%} of its samples are at full scale": sound.clipped > CLIPPED,
+        "silent: every sample is 0": not sound.samples.any(),
+    }
+    for note, true in notes.items():
+        if true:
+            logger.warning("%s: %s", file, note)
+    return torch.from_numpy(sound.samples).unsqueeze(0)
+
+
+def _safe(name: str) -> str:
+    """A name as part of a file's name, which must not lead out of its folder."""
+    return re.sub(r"[^\w.-]", "_", name)
+
+
+def _page(path: Path, title: str, rows: list[list[Clip]], spec: Spec) -> Path:
+    write_page(path, Page(title, sections=[Section("Sounds", blocks=[Sounds(title, rows, _rate(spec))])]))
+    return path
+
+
+MODALITY = SoundModality()
