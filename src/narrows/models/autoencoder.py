@@ -573,7 +573,7 @@ def require_tensor(x: object) -> None:
 
 
 def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:
-    """Return T = `steps` points from each row of `start` to that of `end`, both [B, ...], ends included: [B, T, ...]."""
+    """Return T = `steps` points on the line from each row of `start` to that of `end`, [B, ...]: [B, T, ...]."""
     weights = torch.linspace(0, 1, steps, device=start.device).view(-1, *[1] * (start.dim() - 1))
     return torch.lerp(start.unsqueeze(1), end.unsqueeze(1), weights)
 
