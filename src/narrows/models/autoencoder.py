@@ -17,6 +17,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood, Observation
 from narrows.priors import CodeSpec, Prior, sample
+from narrows.sampling import Sampling
 from narrows.tracing import is_traced
 
 __all__ = ["Autoencoder", "lines", "require_tensor"]
@@ -265,7 +266,8 @@ class Autoencoder(nn.Module):
         if labels is None and self.prior.classes:
             source = "cpu" if generator is None else generator.device
             labels = torch.randint(self.prior.classes, (n,), generator=generator, device=source)
-        codes = sample(self.prior, n, labels, temperature, top_k, top_p, generator, progress)
+        sampling = Sampling(temperature, top_k, top_p, generator)
+        codes = sample(self.prior, n, labels, sampling, progress=progress)
         return self._observe_drawn(self._embed(codes), labels)
 
     def _observe_drawn(self, z: Tensor, labels: Tensor | None) -> Observation:

@@ -22,6 +22,7 @@ from narrows.models.autoencoder import Autoencoder, lines, require_tensor
 from narrows.models.levels import draw_levels
 from narrows.networks import WaveNetDecoder
 from narrows.priors import CodeSpec, sample
+from narrows.sampling import Sampling
 
 __all__ = ["SoundAutoencoder"]
 
@@ -288,7 +289,7 @@ class SoundAutoencoder(Autoencoder):
             z = self.bottleneck.sample_prior(n, self.grid)
         else:
             given = labels.to(next(self.parameters()).device) if self.prior.classes else None
-            z = self._embed(sample(self.prior, n, given, temperature, top_k, top_p, generator))
+            z = self._embed(sample(self.prior, n, given, Sampling(temperature, top_k, top_p, generator)))
         return self._sound(z, labels, generator=generator, progress=progress)
 
     def _observe_drawn(self, z: Tensor, labels: Tensor | None) -> Observation:

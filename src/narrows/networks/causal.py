@@ -154,6 +154,15 @@ class WrittenCache:
         self.length += 1
         return attention(projected[0], *self.keys_values[..., : self.length, :])
 
+    def fill(self, projected: Tensor) -> Tensor:
+        """Write the first n steps at once and return their causal attention, [R, H, n, D], as n single steps would.
+
+        `projected` holds the queries, keys and values of the steps, [3, R, H, n, D].
+        """
+        self.length = projected.shape[3]
+        self.keys_values[..., : self.length, :] = projected[1:]
+        return causal_attention(projected)
+
 
 class GrowingCache:
     """Keys and values that keep their gradient: joined anew at every step, nothing is written in place.

@@ -55,26 +55,50 @@ class CodeTransformer(nn.Module):
         positions = sinusoids(tuple(features.shape[2:]), len(self.start), features.device)
         return self.transformer.read(self.memory_norm(tokens) + positions)
 
-    def forward(self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...]) -> Tensor:
-        """Logits of codes [B, S, N], or of the first n of them at whole positions, all at once: [B, S, n, K]."""
-        books, size, _ = self.codes.shape
-        rows = codes.unflatten(2, (-1, books)) + torch.arange(books, device=codes.device) * size
-        embedded = F.embedding(rows.flatten(2), self.codes.flatten(0, 1))
-        start = self.start.expand_as(embedded[:, :, :1])
-        x = torch.cat([start, embedded[:, :, :-1]], 2) + self._places(grid)[: codes.shape[2]]
-        hidden = self.transformer(x, memory)
+    def forward(
+        self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...], features: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits of codes [B, S, N], or of the first n of them at whole positions, at once: [B, S, n, K].
+
+        Args:
+            codes: [B, S, n].
+            memory: keys and values that `read` returned.
+            grid: the code grid.
+            features: terms added to the embeddings of the P positions of the grid, [B, P, W]; None for none.
+        """
+        books = len(self.books)
+        hidden = self.transformer(self._inputs(codes, self._places(grid, features)), memory)
         return torch.stack([self.logits(hidden[:, :, book::books], book) for book in range(books)], 3).flatten(2, 3)
 
     @torch.no_grad()
-    def begin(self, memory: list[Tensor], grid: tuple[int, ...], samples: int = 1) -> CodeState:
-        """The state of S sequences of each example, to be written in full precision and without gradient."""
-        places = self._places(grid)
+    def begin(
+        self,
+        memory: list[Tensor],
+        grid: tuple[int, ...],
+        samples: int = 1,
+        features: Tensor | None = None,
+        past: Tensor | None = None,
+    ) -> CodeState:
+        """Return the state of S sequences of each example. Its steps run in full precision and have no gradient.
+
+        Args:
+            memory: keys and values that `read` returned.
+            grid: the code grid.
+            samples: S.
+            features: terms added to the embeddings of the P positions of the grid, [B, P, W]; None for none.
+            past: the first n codes of each sequence, int64 [B, S, n], to continue from; None for no codes.
+        """
+        places = self._places(grid, features)
         memory = [layer.to(places.dtype).contiguous() for layer in memory]
         caches = [
-            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], len(places), layer.shape[4]))
+            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], places.shape[-2], layer.shape[4]))
             for layer in memory
         ]
-        return CodeState(self, memory, places, samples, caches)
+        state = CodeState(self, memory, places, samples, caches)
+        if past is not None and past.shape[2]:
+            self.transformer(self._inputs(past, places), memory, [cache.fill for cache in caches])
+            state.resume(past)
+        return state
 
     @torch.no_grad()
     def write(
@@ -107,10 +131,20 @@ class CodeTransformer(nn.Module):
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
 
-    def _places(self, grid: tuple[int, ...]) -> Tensor:
-        """The embeddings of the places of the N codes of a grid, [N, W]."""
+    def _inputs(self, codes: Tensor, places: Tensor) -> Tensor:
+        """Return the vectors that the first n steps read, [B, S, n, W], given the codes they write, [B, S, n]."""
+        books, size, _ = self.codes.shape
+        rows = codes + torch.arange(codes.shape[2], device=codes.device) % books * size
+        embedded = F.embedding(rows, self.codes.flatten(0, 1))
+        start = self.start.expand_as(embedded[:, :, :1])
+        return torch.cat([start, embedded[:, :, :-1]], 2) + places[..., : codes.shape[2], :]
+
+    def _places(self, grid: tuple[int, ...], features: Tensor | None = None) -> Tensor:
+        """Return the embeddings of the places of the N codes of a grid, [N, W], or [B, 1, N, W] with features."""
         positions = sinusoids(grid, len(self.start), self.start.device)
-        return (positions.unsqueeze(1) + self.books).flatten(0, 1)
+        if features is not None:
+            positions = positions + features.unsqueeze(1)
+        return (positions.unsqueeze(-2) + self.books).flatten(-3, -2)
 
 
 class CodeState:
@@ -119,7 +153,7 @@ class CodeState:
     Args:
         network: the network that writes them.
         memory: what it has read, [2, B, H, P, W / H] for each block.
-        places: the embeddings of the places of the N codes, [N, W].
+        places: the embeddings of the places of the N codes, [N, W] or [B, 1, N, W].
         samples: S.
         caches: the keys and values of the codes so far, for each block.
 
@@ -136,9 +170,14 @@ class CodeState:
         caches: Sequence[Callable[[Tensor], Tensor]],
     ) -> None:
         self.network, self.memory, self.caches = network, memory, caches
-        self.places = places.unbind()
+        self.places = places.unbind(-2)
         self.start = network.start.expand(memory[0].shape[1], samples, -1)
-        self.index = 0
+        self.index = self.first = 0
+
+    def resume(self, past: Tensor) -> None:
+        """Continue after the codes [B, S, n], n > 0, whose steps the caches hold: the next step is the first."""
+        self.index = self.first = past.shape[2]
+        self.start = self.network.embed(past[..., -1], (self.index - 1) % len(self.network.books))
 
     def step(self, previous: Tensor | None) -> Tensor:
         """Take in the codes before, [B, S], or weights [B, S, K], and return the logits of the next, [B, S, K].
@@ -148,7 +187,7 @@ class CodeState:
         """
         if self.index == len(self.places):
             raise NarrowsError(f"all {self.index} codes are drawn: call begin() for new examples")
-        if (previous is None) != (self.index == 0):
+        if (previous is None) != (self.index == self.first):
             raise NarrowsError("step() takes None at the first code and the code before at every other")
         books = len(self.network.books)
         x = self.start if previous is None else self.network.embed(previous, (self.index - 1) % books)
