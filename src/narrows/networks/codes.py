@@ -1,6 +1,7 @@
-"""Codes written one after another by a causal transformer that reads a memory: all logits at once, or step by step.
+"""Causal transformer over codes that attends to a memory: all logits in one pass, or code by code.
 
-The recognition network of DAPS (M. Drolet et al., "Discrete Variational Autoencoding via Policy Search") and a prior.
+It is the recognition network of DAPS (M. Drolet et al., "Discrete Variational Autoencoding via Policy Search") and the
+network of a prior.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ __all__ = ["CodeState", "CodeTransformer"]
 
 
 class CodeTransformer(nn.Module):
-    """Logits of the N codes of a grid, each given the codes before it and features that it attends to.
+    """Logits of the N codes of a grid, each given the codes before it and a memory that it attends to.
 
-    The codes are in row order, the M codes of a position one after another. A step reads the embedding of the code
-    before, or of the start, and that of the code's place: sinusoids of its position, a learnt vector of its codebook.
+    The codes are in row order, the M codes of a position one after another. The input of a step is the embedding of the
+    previous code (a learnt vector at the first), plus sinusoids of the position of the next code, plus a learnt vector
+    of its codebook.
 
     Args:
         codebooks: M, the codes per position.
@@ -30,7 +32,7 @@ class CodeTransformer(nn.Module):
         width: W, features.
         layers: blocks.
         heads: attention heads of a block, which divide the width.
-        dropout: probability with which a feature that a sublayer adds is dropped in training; a step drops none.
+        dropout: probability with which the features that a sublayer adds are dropped in training, but not in steps.
 
     Raises:
         NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
@@ -104,7 +106,7 @@ class CodeTransformer(nn.Module):
     def write(
         self, memory: list[Tensor], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Write S sequences of each example in full precision, without gradient: codes [B, S, N].
+        """Return S sequences of codes of each example, [B, S, N], in full precision and without gradient.
 
         `choose` maps the logits of the next codes [B, S, K] to the codes [B, S].
         """
@@ -114,25 +116,26 @@ class CodeTransformer(nn.Module):
     def mix(
         self, memory: list[Tensor], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Write S sequences of mixtures of codes with the gradient of their weights: [B, S, N, K].
+        """Return S sequences of relaxed codes of each example, weights [B, S, N, K] that keep their gradient.
 
-        `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K], by which the embeddings are mixed.
+        `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K]; the next step reads the embeddings
+        averaged with these weights.
         """
         caches = [GrowingCache() for _ in memory]
         return torch.stack(CodeState(self, memory, self._places(grid), samples, caches).run(relax), 2)
 
     def embed(self, codes: Tensor, book: int) -> Tensor:
-        """Embeddings [..., W] of codes [...] of a codebook, or of mixtures of its codes by weights [..., K]."""
+        """Return the embeddings [..., W] of codes [...] of a codebook, or their averages by weights [..., K]."""
         table = self.codes[book]
         return codes @ table if codes.is_floating_point() else F.embedding(codes, table)
 
     def logits(self, hidden: Tensor, book: int) -> Tensor:
-        """Logits [..., K] of codes of a codebook, from features [..., W], in full precision."""
+        """Return the logits [..., K] of codes of a codebook from features [..., W], in full precision."""
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
 
     def _inputs(self, codes: Tensor, places: Tensor) -> Tensor:
-        """Return the vectors that the first n steps read, [B, S, n, W], given the codes they write, [B, S, n]."""
+        """Return the inputs of the first n steps, [B, S, n, W], for the codes [B, S, n] whose logits they give."""
         books, size, _ = self.codes.shape
         rows = codes + torch.arange(codes.shape[2], device=codes.device) % books * size
         embedded = F.embedding(rows, self.codes.flatten(0, 1))
@@ -140,7 +143,7 @@ class CodeTransformer(nn.Module):
         return torch.cat([start, embedded[:, :, :-1]], 2) + places[..., : codes.shape[2], :]
 
     def _places(self, grid: tuple[int, ...], features: Tensor | None = None) -> Tensor:
-        """Return the embeddings of the places of the N codes of a grid, [N, W], or [B, 1, N, W] with features."""
+        """Return the position and codebook embeddings of N codes, [N, W], or with features [B, 1, N, W]."""
         positions = sinusoids(grid, len(self.start), self.start.device)
         if features is not None:
             positions = positions + features.unsqueeze(1)
@@ -148,17 +151,18 @@ class CodeTransformer(nn.Module):
 
 
 class CodeState:
-    """S sequences of codes of each of B examples, as far as they are written.
+    """S sequences of codes of each of B examples, generated code by code.
 
     Args:
-        network: the network that writes them.
-        memory: what it has read, [2, B, H, P, W / H] for each block.
-        places: the embeddings of the places of the N codes, [N, W] or [B, 1, N, W].
+        network: the network to run.
+        memory: keys and values of the memory, [2, B, H, P, W / H] for each block.
+        places: position and codebook embeddings of the N codes, [N, W] or [B, 1, N, W].
         samples: S.
-        caches: the keys and values of the codes so far, for each block.
+        caches: for each block, the attention to the keys and values of the codes so far, which it also stores.
 
     Attributes:
-        index: how many logits were given, those of the code that is next included.
+        index: the number of codes whose logits are known.
+        first: the value of `index` before the first step, the number of codes given at the start.
     """
 
     def __init__(
@@ -180,15 +184,15 @@ class CodeState:
         self.start = self.network.embed(past[..., -1], (self.index - 1) % len(self.network.books))
 
     def step(self, previous: Tensor | None) -> Tensor:
-        """Take in the codes before, [B, S], or weights [B, S, K], and return the logits of the next, [B, S, K].
+        """Append codes [B, S], or weights [B, S, K], and return the logits of the next codes, [B, S, K].
 
         Raises:
-            NarrowsError: if `previous` is other than None at the first code, or None at another, or all are written.
+            NarrowsError: if `previous` is given at the first step or None at a later one, or all codes are known.
         """
         if self.index == len(self.places):
             raise NarrowsError(f"all {self.index} codes are drawn: call begin() for new examples")
         if (previous is None) != (self.index == self.first):
-            raise NarrowsError("step() takes None at the first code and the code before at every other")
+            raise NarrowsError("pass None at the first step after begin() and the previous code at every later one")
         books = len(self.network.books)
         x = self.start if previous is None else self.network.embed(previous, (self.index - 1) % books)
         x = (x + self.places[self.index]).unsqueeze(2)
@@ -197,7 +201,7 @@ class CodeState:
         return self.network.logits(hidden, (self.index - 1) % books)
 
     def run(self, choose: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """What `choose` makes of the logits at each place, codes or weights, which the next step reads."""
+        """Return the codes or weights that `choose` returns for the logits of each code; the next step reads them."""
         chosen: list[Tensor] = []
         for _ in self.places:
             chosen.append(choose(self.step(chosen[-1] if chosen else None)))

@@ -114,7 +114,7 @@ class WaveNet(nn.Module):
             if local.shape[2] * self.hop != x.shape[-1]:
                 raise NarrowsError(
                     f"{local.shape[2]} local features of hop = {self.hop} samples each do not fit {x.shape[-1]} "
-                    "samples: cut the sound to a multiple of hop"
+                    "samples: cut them to a multiple of hop"
                 )
             conditions = conditions + self.local(local)
         by_layer = conditions.unsqueeze(3).chunk(len(self.spans), 1)
@@ -170,7 +170,7 @@ class WaveNet(nn.Module):
         ):
             if features is None:
                 if channels:
-                    raise NarrowsError(f"this WaveNet has {name}_channels = {channels}: give it {name} features")
+                    raise NarrowsError(f"this WaveNet has {name}_channels = {channels}: pass {name} features")
             elif not channels:
                 raise NarrowsError(f"this WaveNet has {name}_channels = 0: leave {name} features out, or set it")
             elif features.dim() != dims or features.shape[:2] != (batch, channels):
@@ -273,7 +273,7 @@ class WaveNetState:
             condition = next(self.conditions, None)
             if condition is None:
                 raise NarrowsError(
-                    f"the local features were those of {self.time} samples, which are drawn: call begin() for new ones"
+                    f"the local features cover {self.time} samples, all drawn: call begin() for new sequences"
                 )
             self.condition = condition
         read, written = self.rows[self.time % len(self.rows)]
@@ -298,7 +298,7 @@ class WaveNetState:
         else:
             whole, level = list(self.sample.shape), list(self.sample.shape[:1])
             found = list(previous.shape)
-            raise NarrowsError(f"a step takes the sample before, {whole}, or its level, {level}, not {found}")
+            raise NarrowsError(f"step() needs the previous sample, {whole}, or its level, {level}, not {found}")
 
 
 def _check_sizes(least: int, **sizes: int) -> None:

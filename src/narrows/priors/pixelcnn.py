@@ -143,7 +143,7 @@ class PixelCNNState:
         self.hidden_weight, self.hidden_bias = head.hidden.weight.t().contiguous(), head.hidden.bias.detach()
         self.earlier = [embedding.weight.detach() for embedding in head.earlier]
 
-        # The terms of the gates in a row, the same in every row or, with features, written anew when a row begins.
+        # The terms of the gates in a row: constant, or with features computed when a row begins.
         constants = [term.flatten(1).repeat_interleave(width, 0) for term in network.conditions(labels)]
         conditions = constants
         self.local: list[tuple[Tensor, Tensor, Tensor]] = []
@@ -201,7 +201,7 @@ class PixelCNNState:
         if self.index == self.length:
             raise NarrowsError(f"all {self.length} codes are drawn: call begin() for new examples")
         if (previous is None) != (self.index == self.first):
-            raise NarrowsError("step() takes None at the first code and the code before at every other")
+            raise NarrowsError("pass None at the first step after begin() and the previous code at every later one")
         if previous is not None:
             self._write(previous)
         bias, hidden, weight = self.heads[self._advance()]
@@ -219,7 +219,7 @@ class PixelCNNState:
         return code
 
     def _write(self, previous: Tensor) -> None:
-        """Write the code whose features were computed last to the caches that later codes read."""
+        """Write the code that `_advance` reached to the caches that later codes read."""
         slot = (self.index - 1) % len(self.slots)
         column, code = divmod(slot, self.codebooks)
         self.slots[slot].copy_(previous)

@@ -39,7 +39,7 @@ class CodeSpec:
     channels: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse sizes below one."""
+        """Check the sizes."""
         if min(*self.grid, self.codebooks, self.codebook_size) < 1 or min(self.classes, self.channels) < 0:
             raise NarrowsError(
                 f"grid, codebooks and codebook_size must be at least 1, and classes and channels 0 or more: {self}"

@@ -87,7 +87,7 @@ class WaveNetPrior(Prior):
         if state.time == self.length:
             raise NarrowsError(f"all {self.length} codes are drawn: call begin() for new examples")
         if (previous is None) != (state.time == state.first):
-            raise NarrowsError("step() takes None at the first code and the code before at every other")
+            raise NarrowsError("pass None at the first step after begin() and the previous code at every later one")
         if previous is not None:
             previous = self._level(previous, state.time - 1)
         return state.step(previous)
