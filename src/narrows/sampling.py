@@ -19,13 +19,13 @@ __all__ = ["Sampling", "draw", "filtered", "require_finite", "tempered", "top_k_
 
 @dataclass(frozen=True)
 class Sampling:
-    """How categories are drawn from logits.
+    """Settings for drawing categories from logits.
 
     Args:
-        temperature: divides the logits; below 1 is more probable and less varied.
-        top_k: draw among the k most probable categories only; None for all.
-        top_p: draw among the fewest most probable categories that together reach this probability; None for all.
-        seed: of the random numbers, or a generator to continue with; None uses torch's global one.
+        temperature: divisor of the logits; below 1, draws are more probable and less varied.
+        top_k: number of most probable categories to draw from; None for all.
+        top_p: probability that the categories to draw from, the fewest and most probable, reach together; None for all.
+        seed: seed of the random numbers, or a generator to continue with; None for torch's global CPU generator.
 
     Raises:
         NarrowsError: if a setting is out of range.
@@ -41,7 +41,7 @@ class Sampling:
 
     @property
     def generator(self) -> torch.Generator | None:
-        """The source of the random numbers; a new one for a seed, so ask once for each sequence of draws."""
+        """The source of the random numbers; each access with an integer seed makes a new one that starts again."""
         return torch.Generator().manual_seed(self.seed) if isinstance(self.seed, int) else self.seed
 
     def filter(self, logits: Tensor) -> Tensor:
@@ -50,36 +50,38 @@ class Sampling:
 
 
 def tempered(logits: Tensor, temperature: float) -> Tensor:
-    """Logits [..., K] divided by the temperature: below 1 sharpens the distribution, above 1 flattens it.
+    """Return logits [..., K] divided by the temperature: below 1 sharpens the distribution, above 1 flattens it.
 
     Raises:
         NarrowsError: if `temperature` is not above 0.
     """
     if not temperature > 0:
-        raise NarrowsError(f"temperature must be above 0, got {temperature}; for the most probable code use top_k=1")
+        raise NarrowsError(
+            f"temperature must be above 0, got {temperature}; for the most probable category use top_k=1"
+        )
     return logits / temperature
 
 
 def top_k_filtered(logits: Tensor, k: int) -> Tensor:
-    """Logits [..., K] with all but the `k` most probable codes excluded (minus infinity).
+    """Return logits [..., K] with all but the `k` most probable categories excluded (minus infinity).
 
     Raises:
         NarrowsError: if `k` is below 1.
     """
     if k < 1:
-        raise NarrowsError(f"top_k must be at least 1, got {k}; leave it out to keep all codes")
+        raise NarrowsError(f"top_k must be at least 1, got {k}; leave it out to keep all categories")
     values, indices = logits.topk(min(k, logits.shape[-1]))
     return torch.full_like(logits, -torch.inf).scatter(-1, indices, values)
 
 
 def top_p_filtered(logits: Tensor, p: float) -> Tensor:
-    """Logits [..., K] with all but the fewest most probable codes that together reach probability `p` excluded.
+    """Return logits [..., K] with all but the fewest most probable categories that reach probability `p` excluded.
 
     Raises:
         NarrowsError: if `p` is not in (0, 1].
     """
     if not 0 < p <= 1:
-        raise NarrowsError(f"top_p must be above 0 and at most 1, got {p}; leave it out to keep all codes")
+        raise NarrowsError(f"top_p must be above 0 and at most 1, got {p}; leave it out to keep all categories")
     ordered, indices = logits.sort(descending=True)
     probabilities = ordered.softmax(-1)
     before = probabilities.cumsum(-1) - probabilities
@@ -87,7 +89,7 @@ def top_p_filtered(logits: Tensor, p: float) -> Tensor:
 
 
 def filtered(logits: Tensor, temperature: float = 1.0, top_k: int | None = None, top_p: float | None = None) -> Tensor:
-    """Logits [..., K] after temperature, then top-k, then top-p; each is left out at its default.
+    """Return logits [..., K] after temperature, then top-k, then top-p; defaults change nothing.
 
     Raises:
         NarrowsError: if a setting is out of range.
@@ -102,19 +104,24 @@ def filtered(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The codes [B] at which the cumulative probability of logits [B, K] passes uniform numbers [B, 1] in [0, 1).
+    """Return the categories [B] at which the cumulative probability of logits [B, K] exceeds `uniform` [B, 1].
 
-    A code of probability zero is never drawn: `uniform` is scaled by the total, so that rounding cannot carry it past.
+    `uniform` lies in [0, 1). It is scaled by the total probability, so that in spite of rounding a category of
+    probability zero is never drawn.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
     return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(1)
 
 
 def require_finite(network: nn.Module, name: str) -> None:
-    """Look at the weights before codes or levels are drawn; of each step's logits, a look would make a GPU wait.
+    """Check that all weights are finite, once before drawing: a check of the logits of each step would stall a GPU.
+
+    Args:
+        network: the network to draw from.
+        name: its name in the message, such as "prior".
 
     Raises:
-        NarrowsError: if one is not finite.
+        NarrowsError: if a weight is not finite.
     """
     if not torch.stack([weight.isfinite().all() for weight in network.parameters()]).all():
         raise NarrowsError(f"the {name}'s weights are not finite: its training diverged, so train it again")

@@ -25,6 +25,7 @@ from narrows.models import SoundAutoencoder
 from narrows.networks import ConvEncoder, StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.pretrained import load, save_autoencoder
 from narrows.priors import WaveNetPrior, sample
+from narrows.sampling import Sampling
 from narrows.training.tasks import SoundTask
 
 HOP, LEVELS, CODES, WINDOW = 6, 16, 8, 24
@@ -155,7 +156,7 @@ def test_a_sample_is_drawn_from_codes_of_a_prior_over_windows_of_any_length(deco
     prior = WaveNetPrior(spec, channels=4, skip_channels=8, stacks=1, layers=3).eval()
     spoken.prior, labels = prior, torch.tensor([2, 0, 1])
     generator = seeded()
-    drawn = sample(prior, 3, labels, 0.9, 5, 0.8, generator)
+    drawn = sample(prior, 3, labels, Sampling(0.9, 5, 0.8, generator))
     expected = spoken.decode(drawn, labels, generator=generator)
     assert torch.equal(spoken.sample(3, labels, 0.9, 5, 0.8, seeded()), expected)
     assert expected.shape == (3, 1, 7 * HOP)

@@ -231,9 +231,9 @@ def test_features_that_do_not_fit_are_refused(parallel: bool) -> None:
         run(without, local=torch.zeros(2, LOCAL, 2).double())
     with pytest.raises(NarrowsError, match="global_channels = 0: leave global features out"):
         run(without, global_=torch.zeros(2, GLOBAL).double())
-    with pytest.raises(NarrowsError, match="local_channels = 3: give it local features"):
+    with pytest.raises(NarrowsError, match="local_channels = 3: pass local features"):
         run(local)
-    with pytest.raises(NarrowsError, match="global_channels = 4: give it global features"):
+    with pytest.raises(NarrowsError, match="global_channels = 4: pass global features"):
         run(whole)
     for shape in ((1, LOCAL, 2), (2, LOCAL + 1, 2), (2, LOCAL)):
         with pytest.raises(NarrowsError, match=r"local features must have the shape \[2, 3, N\]"):
@@ -253,12 +253,14 @@ def test_local_features_that_are_not_as_long_as_the_sound_are_refused() -> None:
     for sample in x.unbind(2):
         state.step(sample)
     for _ in range(2):
-        with pytest.raises(NarrowsError, match="the local features were those of 8 samples"):
+        with pytest.raises(NarrowsError, match="the local features cover 8 samples"):
             state.step(x[..., 0])
 
 
-def test_a_step_takes_a_sample_of_each_sound() -> None:
+def test_a_step_needs_a_sample_of_each_sound() -> None:
     state = build().begin(3)
     for shape in ((1, INPUTS), (3,), (3, INPUTS, 1)):
-        with pytest.raises(NarrowsError, match=r"a step takes the sample before, \[3, 2\], or its level, \[3\], not"):
+        with pytest.raises(
+            NarrowsError, match=r"step\(\) needs the previous sample, \[3, 2\], or its level, \[3\], not"
+        ):
             state.step(torch.zeros(shape).double())

@@ -6,10 +6,14 @@ import torch
 
 from narrows.priors import CodeSpec, GatedPixelCNN, Prior, TransformerPrior, WaveNetPrior
 
-KINDS: dict[type[Prior], dict[str, Any]] = {
-    GatedPixelCNN: {"layers": 2, "width": 16, "head_width": 32},
-    TransformerPrior: {"layers": 2, "width": 16, "heads": 2, "memory": 2},
-    WaveNetPrior: {"layers": 3, "channels": 16, "skip_channels": 32, "stacks": 1},
+Grid = Callable[[int], tuple[int, ...]]
+"""From the number of positions, even, to a grid."""
+TRANSFORMER = {"layers": 2, "width": 16, "heads": 2, "memory": 2}
+KINDS: dict[str, tuple[type[Prior], dict[str, Any], Grid]] = {
+    "GatedPixelCNN": (GatedPixelCNN, {"layers": 2, "width": 16, "head_width": 32}, lambda n: (2, n // 2)),
+    "TransformerPrior": (TransformerPrior, TRANSFORMER, lambda n: (2, n // 2)),
+    "TransformerPrior of frames": (TransformerPrior, TRANSFORMER, lambda n: (n // 2, 1, 2)),
+    "WaveNetPrior": (WaveNetPrior, {"layers": 3, "channels": 16, "skip_channels": 32, "stacks": 1}, lambda n: (n,)),
 }
 
 
@@ -22,16 +26,20 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(params=KINDS, ids=lambda kind: kind.__name__)
+@pytest.fixture(params=KINDS)
 def make(request: pytest.FixtureRequest) -> Callable[..., Prior]:
-    """Makes a small prior of each kind, in double precision, in which labels and earlier codes matter."""
+    """Makes a small prior of each kind, in double precision, in which conditions and earlier codes matter."""
+    kind, settings, grid = KINDS[request.param]
 
-    def make(positions: int = 6, codebooks: int = 1, classes: int = 0, codebook_size: int = 5) -> Prior:
+    def make(
+        positions: int = 6, codebooks: int = 1, classes: int = 0, codebook_size: int = 5, channels: int = 0
+    ) -> Prior:
         torch.manual_seed(0)
-        grid = (positions,) if request.param is WaveNetPrior else (2, positions // 2)
-        prior = request.param(CodeSpec(grid, codebooks, codebook_size, classes), **KINDS[request.param])
+        prior = kind(CodeSpec(grid(positions), codebooks, codebook_size, classes, channels), **settings)
         if isinstance(prior, GatedPixelCNN):
             torch.nn.init.normal_(prior.network.condition.weight)
+            if prior.network.local is not None:
+                torch.nn.init.normal_(prior.network.local.weight)
         if isinstance(prior, TransformerPrior):
             torch.nn.init.normal_(prior.network.weight)
         return prior.double()

@@ -2,34 +2,26 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
 
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec
+from tests.priors.helpers import codes_of, feature_influence, stepped
 
 K = 5
 
 
-def build(grid: tuple[int, ...] = (4, 5), codebooks: int = 1, classes: int = 0, **settings: Any) -> GatedPixelCNN:
-    """A small prior in double precision in which labels matter and no position has only dead ReLUs."""
+def build(
+    grid: tuple[int, ...] = (4, 5), codebooks: int = 1, classes: int = 0, channels: int = 0, **settings: Any
+) -> GatedPixelCNN:
+    """A small prior in double precision in which conditions matter and no position has only dead ReLUs."""
     torch.manual_seed(0)
     prior = GatedPixelCNN(
-        CodeSpec(grid, codebooks, K, classes), **{"layers": 2, "width": 16, "head_width": 32, **settings}
+        CodeSpec(grid, codebooks, K, classes, channels), **{"layers": 2, "width": 16, "head_width": 32, **settings}
     ).double()
     torch.nn.init.normal_(prior.network.condition.weight)
+    if prior.network.local is not None:
+        torch.nn.init.normal_(prior.network.local.weight)
     return prior
-
-
-def codes_of(prior: GatedPixelCNN, batch: int) -> Tensor:
-    return torch.randint(K, (batch, *prior.code_shape), generator=torch.Generator().manual_seed(1))
-
-
-def stepped(prior: GatedPixelCNN, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The logits of given codes by incremental steps, [B, *grid, M, K]."""
-    state = prior.begin(len(codes), labels)
-    inputs = [None, *codes.flatten(1).unbind(1)[:-1]]
-    logits = torch.stack([prior.step(state, code) for code in inputs], 1)
-    return logits.view(-1, *prior.grid, prior.codebooks, K)
 
 
 SHAPES = [
@@ -62,6 +54,18 @@ def test_logits_depend_on_earlier_codes_of_the_window_and_on_nothing_else(
     assert torch.equal(influence, above | left | same)
 
 
+@pytest.mark.parametrize(("layers", "kernel_size", "reach"), [(1, 3, 0), (2, 3, 1), (3, 3, 2), (2, 5, 2)])
+def test_logits_depend_on_the_features_of_a_window_and_on_nothing_else(
+    layers: int, kernel_size: int, reach: int
+) -> None:
+    """The position's row, `reach` rows above, and in all of them `reach` columns to either side."""
+    prior = build((4, 6), 2, channels=2, layers=layers, kernel_size=kernel_size)
+    row, column = torch.cartesian_prod(*map(torch.arange, prior.grid)).unbind(1)
+    down, right = row - row[:, None], column - column[:, None]
+    expected = (down >= 0) & (down <= reach) & (right.abs() <= reach)
+    assert torch.equal(feature_influence(prior), expected.unsqueeze(2).expand(-1, -1, 2))
+
+
 @pytest.mark.parametrize(("grid", "codebooks", "layers", "kernel_size", "first_kernel_size", "reach"), SHAPES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_steps_give_the_logits_of_the_parallel_pass(
@@ -77,15 +81,17 @@ def test_steps_give_the_logits_of_the_parallel_pass(
     prior = build(grid, codebooks, classes=3, **settings).to(dtype)
     codes, labels = codes_of(prior, 3), torch.tensor([2, 0, 1])
     logits = stepped(prior, codes, labels)
+    expected = prior.logits(codes, labels).detach().view_as(logits)
     assert logits.dtype == dtype
     assert not logits.requires_grad
-    torch.testing.assert_close(logits, prior.logits(codes, labels).detach(), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_steps_ignore_dropout() -> None:
     prior = build(dropout=0.5)
     codes = codes_of(prior, 2)
-    torch.testing.assert_close(stepped(prior, codes), prior.eval().logits(codes).detach())
+    logits = stepped(prior, codes)
+    torch.testing.assert_close(logits, prior.eval().logits(codes).detach().view_as(logits))
     assert not torch.allclose(prior.train().logits(codes), prior.eval().logits(codes))
 
 
@@ -104,8 +110,10 @@ def test_a_new_prior_is_close_to_uniform_and_deep_vertical_signals_survive() -> 
 
 
 def test_bad_settings_are_refused() -> None:
-    with pytest.raises(ValueError, match="grid"):
+    with pytest.raises(ValueError, match=r"got \(16,\): use WaveNetPrior or TransformerPrior"):
         build(grid=(16,))
+    with pytest.raises(ValueError, match=r"got \(2, 3, 4\): use TransformerPrior"):
+        build(grid=(2, 3, 4))
     with pytest.raises(ValueError, match="first_kernel_size must be odd"):
         build(first_kernel_size=4)
     with pytest.raises(ValueError, match="layers, width and head_width"):

@@ -5,24 +5,11 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from torch import Tensor
 
 from narrows.priors import Prior
+from tests.priors.helpers import codes_of, stepped
 
 Make = Callable[..., Prior]
-
-
-def codes_of(prior: Prior, batch: int) -> Tensor:
-    shape = (batch, *prior.code_shape)
-    return torch.randint(prior.codebook_size, shape, generator=torch.Generator().manual_seed(1))
-
-
-def stepped(prior: Prior, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-    """The logits of given codes by incremental steps, [B, *grid, M, K]."""
-    state = prior.begin(len(codes), labels)
-    inputs = [None, *codes.flatten(1).unbind(1)[:-1]]
-    logits = torch.stack([prior.step(state, code) for code in inputs], 1)
-    return logits.view(-1, *prior.grid, prior.codebooks, prior.codebook_size)
 
 
 @pytest.mark.parametrize("codebooks", [1, 3])
@@ -34,9 +21,10 @@ def test_steps_give_the_logits_of_the_parallel_pass(
     prior = make(12, codebooks, classes).to(dtype)
     codes, labels = codes_of(prior, 3), torch.tensor([2, 0, 1]) if classes else None
     logits = stepped(prior, codes, labels)
+    expected = prior.logits(codes, labels).detach().view_as(logits)
     assert logits.dtype == dtype
     assert not logits.requires_grad
-    torch.testing.assert_close(logits, prior.logits(codes, labels).detach(), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(logits, expected, rtol=tolerance, atol=tolerance)
 
 
 @pytest.mark.parametrize("codebooks", [1, 3])
@@ -61,7 +49,7 @@ def test_examples_and_states_do_not_mix(make: Make) -> None:
 
     states = [prior.begin(1, labels[i : i + 1]) for i in range(3)]
     previous = torch.empty(1, dtype=torch.long)  # the caller's own buffer, overwritten at every step
-    for n, expected in enumerate(together.view(3, prior.length, -1).unbind(1)):
+    for n, expected in enumerate(together.unbind(1)):
         for i, state in enumerate(states):
             if n > 0:
                 previous.copy_(codes[i].flatten()[n - 1])

@@ -6,10 +6,12 @@ import torch
 from torch import Tensor
 
 from narrows.errors import NarrowsError
+from narrows.priors.condition import Condition
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec, Prior
 from narrows.priors.sampler import sample
-from narrows.sampling import draw, filtered, tempered, top_k_filtered, top_p_filtered
+from narrows.sampling import Sampling, draw, filtered, tempered, top_k_filtered, top_p_filtered
+from tests.priors.helpers import condition_of
 
 K = 6
 LAST_UNIFORM = 1 - 2**-24  # the greatest float32 number torch.rand gives
@@ -48,13 +50,15 @@ def reference_code(
 
 @torch.no_grad()
 def sample_by_full_forwards(
-    prior: Prior, batch: int, labels: Tensor | None, generator: torch.Generator, **filters: Any
+    prior: Prior, past: Tensor, condition: Condition | None, generator: torch.Generator, **filters: Any
 ) -> Tensor:
     """The sampler without caches: a parallel pass over the whole grid for every code."""
+    batch, first = past.shape
     uniforms = torch.rand(batch, prior.length, generator=generator)
     codes = torch.zeros(batch, prior.length, dtype=torch.long)
-    for n in range(prior.length):
-        logits = prior.logits(codes.view(batch, *prior.code_shape), labels).view(batch, prior.length, -1)
+    codes[:, :first] = past
+    for n in range(first, prior.length):
+        logits = prior.logits(codes.view(batch, *prior.code_shape), condition).view(batch, prior.length, -1)
         for b in range(batch):
             codes[b, n] = reference_code(logits[b, n], uniforms[b, n].item(), **filters)
     return codes.view(batch, *prior.code_shape)
@@ -71,21 +75,31 @@ FILTERS: list[dict[str, Any]] = [
 
 @pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("codebooks", [1, 3])
-@pytest.mark.parametrize("classes", [0, 4])
+@pytest.mark.parametrize(("classes", "channels"), [(0, 0), (4, 0), (4, 2)])
 def test_codes_equal_those_of_full_forwards(
-    make: Callable[..., Prior], codebooks: int, classes: int, filters: dict[str, Any]
+    make: Callable[..., Prior], codebooks: int, classes: int, channels: int, filters: dict[str, Any]
 ) -> None:
-    prior = make(codebooks=codebooks, classes=classes).float()
-    labels = torch.tensor([3, 0, 2]) if classes else None
+    prior = make(codebooks=codebooks, classes=classes, channels=channels).float()
+    condition = condition_of(prior, 3)
     for seed in range(3):
-        codes = sample(prior, 3, labels, **filters, generator=seeded(seed))
-        assert torch.equal(codes, sample_by_full_forwards(prior, 3, labels, seeded(seed), **filters))
+        past = torch.randint(prior.codebook_size, (3, 2 * seed), generator=seeded(seed))
+        codes = sample(prior, 3, condition, Sampling(**filters, seed=seed), past)
+        assert torch.equal(codes, sample_by_full_forwards(prior, past, condition, seeded(seed), **filters))
+
+
+def test_a_generator_is_continued_and_a_seed_begins_again() -> None:
+    prior, generator = build(), seeded(3)
+    first, second = (sample(prior, 2, sampling=Sampling(seed=generator)) for _ in range(2))
+    assert torch.equal(first, sample(prior, 2, sampling=Sampling(seed=3)))
+    assert not torch.equal(first, second)
+    torch.manual_seed(3)
+    assert torch.equal(first, sample(prior, 2))
 
 
 def test_an_example_does_not_depend_on_the_rest_of_the_batch() -> None:
     prior = build(classes=4)
-    one = sample(prior, 1, torch.tensor([3]), generator=seeded(0))
-    three = sample(prior, 3, torch.tensor([3, 0, 2]), generator=seeded(0))
+    one = sample(prior, 1, torch.tensor([3]), Sampling(seed=0))
+    three = sample(prior, 3, torch.tensor([3, 0, 2]), Sampling(seed=0))
     assert torch.equal(one[0], three[0])
     assert not torch.equal(three[0], three[1])
 
@@ -93,8 +107,8 @@ def test_an_example_does_not_depend_on_the_rest_of_the_batch() -> None:
 def test_codes_do_not_depend_on_autocast_and_can_be_trained_on() -> None:
     prior = build()
     with torch.autocast("cpu", torch.bfloat16):
-        codes = sample(prior, 2, generator=seeded(0))
-    assert torch.equal(codes, sample(prior, 2, generator=seeded(0)))
+        codes = sample(prior, 2, sampling=Sampling(seed=0))
+    assert torch.equal(codes, sample(prior, 2, sampling=Sampling(seed=0)))
     prior.log_prob(codes).sum().backward()
 
 
@@ -154,12 +168,16 @@ def test_temperature_raises_probabilities_to_its_inverse() -> None:
         ({"top_k": 0}, "top_k must be at least 1, got 0"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1"),
         ({"top_p": 1.5}, "top_p must be above 0 and at most 1, got 1.5"),
-        ({"labels": torch.tensor([0, 1])}, "classes = 0"),
     ],
 )
 def test_bad_settings_are_refused(setting: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        sample(build(), 2, **setting)
+        Sampling(**setting)
+
+
+def test_a_condition_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(NarrowsError, match="classes = 0"):
+        sample(build(), 2, torch.tensor([0, 1]))
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

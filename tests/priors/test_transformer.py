@@ -5,14 +5,18 @@ import torch
 
 from narrows.errors import NarrowsError
 from narrows.priors import CodeSpec, TransformerPrior, sample
+from narrows.sampling import Sampling
+from tests.priors.helpers import feature_influence
 
 K = 5
 
 
-def build(grid: tuple[int, ...] = (2, 3), codebooks: int = 1, classes: int = 0, **settings: Any) -> TransformerPrior:
+def build(
+    grid: tuple[int, ...] = (2, 3), codebooks: int = 1, classes: int = 0, channels: int = 0, **settings: Any
+) -> TransformerPrior:
     torch.manual_seed(0)
     settings = {"width": 8, "layers": 1, "heads": 2, "memory": 2, **settings}
-    return TransformerPrior(CodeSpec(grid, codebooks, K, classes), **settings).double()
+    return TransformerPrior(CodeSpec(grid, codebooks, K, classes, channels), **settings).double()
 
 
 @pytest.mark.parametrize("grid", [(), (6,), (2, 3), (2, 2, 2)])
@@ -26,6 +30,23 @@ def test_logits_depend_on_all_earlier_codes_and_on_nothing_else(grid: tuple[int,
         logits = prior.logits(codes.view(-1, *prior.code_shape)).view(-1, prior.length, K)
     influence = (logits[:-1] - logits[-1]).abs().amax(-1) > 1e-12
     assert torch.equal(influence, n > n[:, None])
+
+
+@pytest.mark.parametrize("grid", [(), (6,), (2, 3), (2, 2, 2)])
+@pytest.mark.parametrize("codebooks", [1, 3])
+def test_logits_depend_on_the_features_of_all_positions_so_far(grid: tuple[int, ...], codebooks: int) -> None:
+    prior = build(grid, codebooks, channels=2)
+    n = torch.arange(prior.length // codebooks)
+    expected = (n >= n[:, None]).unsqueeze(2).expand(-1, -1, codebooks)
+    assert torch.equal(feature_influence(prior), expected)
+
+
+def test_the_past_is_read_in_one_pass() -> None:
+    prior, calls = build((2, 2, 2), 2), []
+    prior.network.transformer.register_forward_hook(lambda module, args, output: calls.append(output.shape[2]))
+    state = prior.begin(1, past=torch.zeros(1, 11).long())
+    prior.step(state, None)
+    assert calls == [11, 1]
 
 
 def test_positions_are_told_apart() -> None:
@@ -45,8 +66,8 @@ def test_an_example_reads_the_vectors_of_its_own_class() -> None:
 def test_steps_ignore_dropout() -> None:
     prior = build(dropout=0.5)
     codes = torch.zeros(2, 2, 3).long()
-    in_training = [sample(prior.train(), 2, generator=torch.Generator().manual_seed(1)) for _ in range(2)]
-    expected = sample(prior.eval(), 2, generator=torch.Generator().manual_seed(1))
+    in_training = [sample(prior.train(), 2, sampling=Sampling(seed=1)) for _ in range(2)]
+    expected = sample(prior.eval(), 2, sampling=Sampling(seed=1))
     assert all(torch.equal(drawn, expected) for drawn in in_training)
     torch.testing.assert_close(prior.logits(codes), build().logits(codes))
     assert not torch.allclose(prior.train().logits(codes), prior.eval().logits(codes))

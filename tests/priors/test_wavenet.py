@@ -4,15 +4,18 @@ import pytest
 import torch
 
 from narrows.errors import NarrowsError
-from narrows.priors import CodeSpec, WaveNetPrior
+from narrows.priors import CodeSpec, Condition, WaveNetPrior
+from tests.priors.helpers import feature_influence
 
 K = 5
 
 
-def build(grid: tuple[int, ...] = (24,), codebooks: int = 1, classes: int = 0, **settings: Any) -> WaveNetPrior:
+def build(
+    grid: tuple[int, ...] = (24,), codebooks: int = 1, classes: int = 0, features: int = 0, **settings: Any
+) -> WaveNetPrior:
     torch.manual_seed(0)
     settings = {"channels": 8, "skip_channels": 16, "stacks": 1, "layers": 3, **settings}
-    return WaveNetPrior(CodeSpec(grid, codebooks, K, classes), **settings).double()
+    return WaveNetPrior(CodeSpec(grid, codebooks, K, classes, features), **settings).double()
 
 
 @pytest.mark.parametrize(
@@ -33,22 +36,46 @@ def test_logits_depend_on_the_codes_of_the_receptive_field_and_on_nothing_else(
     assert torch.equal(influence, (later >= 1) & (later <= reach))
 
 
-def test_the_network_reads_a_level_of_each_codebook_the_place_and_the_label_as_one_hot_vectors() -> None:
+@pytest.mark.parametrize(
+    ("settings", "back"),
+    [
+        ({}, {0, 2, 4, 6}),
+        ({"stacks": 2, "layers": 2}, {0, 1, 2, 3, 4, 5}),
+        ({"kernel_size": 3, "layers": 2}, {0, 2, 4}),
+    ],
+)
+@pytest.mark.parametrize("codebooks", [1, 3])
+def test_logits_depend_on_the_features_that_the_layers_after_the_first_read(
+    codebooks: int, settings: dict[str, int], back: set[int]
+) -> None:
+    prior = build((8,), codebooks, features=2, **settings)
+    n = torch.arange(prior.length)
+    codes = torch.isin(n - n[:, None], torch.tensor(sorted(back)))
+    assert torch.equal(feature_influence(prior), codes.view(8, codebooks, 8, codebooks).any(1))
+
+
+@pytest.mark.parametrize("features", [0, 2])
+def test_the_network_reads_levels_codebooks_and_labels_as_one_hot_vectors_and_features_of_positions(
+    features: int,
+) -> None:
     positions, codebooks, classes = 4, 3, 2
-    prior = build((positions,), codebooks, classes)
+    prior = build((positions,), codebooks, classes, features)
+    given = torch.randn(2, features, positions).double()
     codes, labels = torch.randint(K, (2, positions, codebooks)), torch.tensor([1, 0])
     levels = torch.zeros(2, codebooks * K, positions * codebooks).double()
-    places = torch.zeros(2, codebooks, positions * codebooks).double()
+    local = torch.zeros(2, codebooks + features, positions * codebooks).double()
     classes_of = torch.zeros(2, classes).double()
     for b in range(2):
         classes_of[b, labels[b]] = 1
         for n in range(positions):
             for m in range(codebooks):
                 levels[b, m * K + codes[b, n, m], n * codebooks + m] = 1
-                places[b, m, n * codebooks + m] = 1
-    outputs = prior.network(levels, places, classes_of)
+                local[b, m, n * codebooks + m] = 1
+                local[b, codebooks:, n * codebooks + m] = given[b, :, n]
+    outputs = prior.network(levels, local, classes_of)
     expected = torch.stack([outputs[..., m::codebooks] for m in range(codebooks)], 3).permute(0, 2, 3, 1)
-    torch.testing.assert_close(prior.logits(codes, labels), expected, rtol=0, atol=1e-12)
+    condition = Condition(labels, given if features else None)
+    torch.testing.assert_close(prior.logits(codes, condition), expected, rtol=0, atol=1e-12)
 
 
 def test_bad_settings_are_refused() -> None:

@@ -558,7 +558,7 @@ class Autoencoder(nn.Module):
         given = None
         if self.prior.classes and condition is not None:
             given = condition.to(next(self.prior.parameters()).device)
-        codes = sample(self.prior, n, given, stream.temperature, stream.top_k, stream.top_p, stream.generator, progress)
+        codes = sample(self.prior, n, given, stream, progress=progress)
         return self._embed(codes), condition
 
 

@@ -1,7 +1,7 @@
-"""A causal transformer that reads a memory, over whole sequences or step by step.
+"""Causal transformer that attends to a memory, over whole sequences or step by step.
 
-A. Vaswani et al., "Attention Is All You Need" (2017), the decoder, with the norms before each sublayer. A step costs
-the work of one position, for the keys and values of those before it are kept.
+A. Vaswani et al., "Attention Is All You Need" (2017), the decoder, with a norm before each sublayer. A step costs the
+work of one position, because the keys and values of the positions before it are cached.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ __all__ = [
     "WrittenCache",
 ]
 
-# Below this many queries the fused kernel of a CPU is slower than two products, which read the keys as they lie.
+# Below this many queries the fused kernel of a CPU is slower than two products, which need no copy of the keys.
 _FEW_QUERIES = 8
-# Up to this many rows a CPU's threads share a product better by its columns (see `StepLinear`).
+# Up to this many rows, W x^T is faster than x W^T on several threads of a CPU (see `StepLinear`).
 _FEW_ROWS = 64
 
 
 class StepLinear(nn.Linear):
-    """A linear map whose threads share the weights where there are few rows, as in a step of a few sequences.
+    """Linear map that is fast for few rows, as in a step of a few sequences, on several threads of a CPU.
 
-    Then the time goes into reading the weights: W x^T splits them among the threads, x W^T does not.
+    Reading the weights then dominates the time: W x^T divides them among the threads, x W^T does not.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -51,7 +51,7 @@ def _keep(x: Tensor) -> Tensor:
 
 
 class CausalBlock(nn.Module):
-    """Attention to the vectors before, to the memory, and a network of one hidden layer, each added after a norm.
+    """Residual block of causal self-attention, attention to the memory and a hidden layer, each after a norm.
 
     Args:
         width: W, features.
@@ -97,13 +97,13 @@ class CausalBlock(nn.Module):
 
 
 class CausalTransformer(nn.Module):
-    """Blocks and a last norm, for S sequences of each of B examples, which share their example's memory.
+    """Blocks and a final norm for S sequences of each of B examples; the sequences of an example share its memory.
 
     Args:
         width: W, features.
         layers: blocks.
         heads: attention heads of a block, which divide the width.
-        dropout: probability with which a feature that a sublayer adds is dropped in training; a step drops none.
+        dropout: probability with which the features that a sublayer adds are dropped in training, but not in steps.
 
     Raises:
         NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
@@ -141,7 +141,7 @@ class WrittenCache:
     """Keys and values written in place, without gradient.
 
     Args:
-        keys_values: room for N steps of R sequences, [2, R, H, N, W / H].
+        keys_values: empty storage for N steps of R sequences, [2, R, H, N, W / H].
     """
 
     def __init__(self, keys_values: Tensor) -> None:
@@ -149,23 +149,33 @@ class WrittenCache:
         self.length = 0
 
     def __call__(self, projected: Tensor) -> Tensor:
-        """What the queries of the next step find, [R, H, 1, W / H], of its projections [3, R, H, 1, W / H]."""
+        """Store the next step of the projections [3, R, H, 1, W / H] and return its attention, [R, H, 1, W / H]."""
         self.keys_values[..., self.length, :] = projected[1:].squeeze(3)
         self.length += 1
         return attention(projected[0], *self.keys_values[..., : self.length, :])
 
+    def fill(self, projected: Tensor) -> Tensor:
+        """Write the first n steps at once and return their causal attention, [R, H, n, D], as n single steps would.
+
+        `projected` holds the queries, keys and values of the steps, [3, R, H, n, D].
+        """
+        self.length = projected.shape[3]
+        self.keys_values[..., : self.length, :] = projected[1:]
+        return causal_attention(projected)
+
 
 class GrowingCache:
-    """Keys and values that keep their gradient: joined anew at every step, nothing is written in place.
+    """Keys and values that keep their gradient: concatenated at every step, never written in place.
 
-    The joined ones are not kept for the gradient but joined again, so that memory grows with N and not with its square.
+    The concatenation is recomputed in the backward pass instead of stored, so that memory grows with N and not with its
+    square.
     """
 
     def __init__(self) -> None:
         self.keys_values: list[Tensor] = []
 
     def __call__(self, projected: Tensor) -> Tensor:
-        """What the queries of the next step find, [R, H, 1, W / H], of its projections [3, R, H, 1, W / H]."""
+        """Store the next step of the projections [3, R, H, 1, W / H] and return its attention, [R, H, 1, W / H]."""
         self.keys_values.append(projected[1:])
         return checkpoint(
             _joined_attention, projected[0], *self.keys_values, use_reentrant=False, preserve_rng_state=False
@@ -177,7 +187,7 @@ def _joined_attention(queries: Tensor, *keys_values: Tensor) -> Tensor:
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """softmax(q k^T / sqrt(D)) v of queries [R, H, n, D] and P keys and values [R, H, P, D]: [R, H, n, D]."""
+    """Return softmax(q k^T / sqrt(D)) v, [R, H, n, D], of queries [R, H, n, D], keys and values [R, H, P, D]."""
     if queries.shape[2] < _FEW_QUERIES:
         scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(2, 3)
         return scores.softmax(-1) @ values
@@ -185,6 +195,6 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
 
 
 def causal_attention(projected: Tensor) -> Tensor:
-    """Attention of each position to itself and those before, of projections [3, R, H, N, D]."""
+    """Return the attention of each position to itself and the positions before, of projections [3, R, H, N, D]."""
     queries, keys, values = projected
     return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)

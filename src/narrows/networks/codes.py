@@ -1,6 +1,7 @@
-"""Codes written one after another by a causal transformer that reads a memory: all logits at once, or step by step.
+"""Causal transformer over codes that attends to a memory: all logits in one pass, or code by code.
 
-The recognition network of DAPS (M. Drolet et al., "Discrete Variational Autoencoding via Policy Search") and a prior.
+It is the recognition network of DAPS (M. Drolet et al., "Discrete Variational Autoencoding via Policy Search") and the
+network of a prior.
 """
 
 from __future__ import annotations
@@ -19,10 +20,11 @@ __all__ = ["CodeState", "CodeTransformer"]
 
 
 class CodeTransformer(nn.Module):
-    """Logits of the N codes of a grid, each given the codes before it and features that it attends to.
+    """Logits of the N codes of a grid, each given the codes before it and a memory that it attends to.
 
-    The codes are in row order, the M codes of a position one after another. A step reads the embedding of the code
-    before, or of the start, and that of the code's place: sinusoids of its position, a learnt vector of its codebook.
+    The codes are in row order, the M codes of a position one after another. The input of a step is the embedding of the
+    previous code (a learnt vector at the first), plus sinusoids of the position of the next code, plus a learnt vector
+    of its codebook.
 
     Args:
         codebooks: M, the codes per position.
@@ -30,7 +32,7 @@ class CodeTransformer(nn.Module):
         width: W, features.
         layers: blocks.
         heads: attention heads of a block, which divide the width.
-        dropout: probability with which a feature that a sublayer adds is dropped in training; a step drops none.
+        dropout: probability with which the features that a sublayer adds are dropped in training, but not in steps.
 
     Raises:
         NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
@@ -55,32 +57,56 @@ class CodeTransformer(nn.Module):
         positions = sinusoids(tuple(features.shape[2:]), len(self.start), features.device)
         return self.transformer.read(self.memory_norm(tokens) + positions)
 
-    def forward(self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...]) -> Tensor:
-        """Logits of codes [B, S, N], or of the first n of them at whole positions, all at once: [B, S, n, K]."""
-        books, size, _ = self.codes.shape
-        rows = codes.unflatten(2, (-1, books)) + torch.arange(books, device=codes.device) * size
-        embedded = F.embedding(rows.flatten(2), self.codes.flatten(0, 1))
-        start = self.start.expand_as(embedded[:, :, :1])
-        x = torch.cat([start, embedded[:, :, :-1]], 2) + self._places(grid)[: codes.shape[2]]
-        hidden = self.transformer(x, memory)
+    def forward(
+        self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...], features: Tensor | None = None
+    ) -> Tensor:
+        """Return the logits of codes [B, S, N], or of the first n of them at whole positions, at once: [B, S, n, K].
+
+        Args:
+            codes: [B, S, n].
+            memory: keys and values that `read` returned.
+            grid: the code grid.
+            features: terms added to the embeddings of the P positions of the grid, [B, P, W]; None for none.
+        """
+        books = len(self.books)
+        hidden = self.transformer(self._inputs(codes, self._places(grid, features)), memory)
         return torch.stack([self.logits(hidden[:, :, book::books], book) for book in range(books)], 3).flatten(2, 3)
 
     @torch.no_grad()
-    def begin(self, memory: list[Tensor], grid: tuple[int, ...], samples: int = 1) -> CodeState:
-        """The state of S sequences of each example, to be written in full precision and without gradient."""
-        places = self._places(grid)
+    def begin(
+        self,
+        memory: list[Tensor],
+        grid: tuple[int, ...],
+        samples: int = 1,
+        features: Tensor | None = None,
+        past: Tensor | None = None,
+    ) -> CodeState:
+        """Return the state of S sequences of each example. Its steps run in full precision and have no gradient.
+
+        Args:
+            memory: keys and values that `read` returned.
+            grid: the code grid.
+            samples: S.
+            features: terms added to the embeddings of the P positions of the grid, [B, P, W]; None for none.
+            past: the first n codes of each sequence, int64 [B, S, n], to continue from; None for no codes.
+        """
+        places = self._places(grid, features)
         memory = [layer.to(places.dtype).contiguous() for layer in memory]
         caches = [
-            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], len(places), layer.shape[4]))
+            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], places.shape[-2], layer.shape[4]))
             for layer in memory
         ]
-        return CodeState(self, memory, places, samples, caches)
+        state = CodeState(self, memory, places, samples, caches)
+        if past is not None and past.shape[2]:
+            self.transformer(self._inputs(past, places), memory, [cache.fill for cache in caches])
+            state.resume(past)
+        return state
 
     @torch.no_grad()
     def write(
         self, memory: list[Tensor], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Write S sequences of each example in full precision, without gradient: codes [B, S, N].
+        """Return S sequences of codes of each example, [B, S, N], in full precision and without gradient.
 
         `choose` maps the logits of the next codes [B, S, K] to the codes [B, S].
         """
@@ -90,41 +116,53 @@ class CodeTransformer(nn.Module):
     def mix(
         self, memory: list[Tensor], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Write S sequences of mixtures of codes with the gradient of their weights: [B, S, N, K].
+        """Return S sequences of relaxed codes of each example, weights [B, S, N, K] that keep their gradient.
 
-        `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K], by which the embeddings are mixed.
+        `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K]; the next step reads the embeddings
+        averaged with these weights.
         """
         caches = [GrowingCache() for _ in memory]
         return torch.stack(CodeState(self, memory, self._places(grid), samples, caches).run(relax), 2)
 
     def embed(self, codes: Tensor, book: int) -> Tensor:
-        """Embeddings [..., W] of codes [...] of a codebook, or of mixtures of its codes by weights [..., K]."""
+        """Return the embeddings [..., W] of codes [...] of a codebook, or their averages by weights [..., K]."""
         table = self.codes[book]
         return codes @ table if codes.is_floating_point() else F.embedding(codes, table)
 
     def logits(self, hidden: Tensor, book: int) -> Tensor:
-        """Logits [..., K] of codes of a codebook, from features [..., W], in full precision."""
+        """Return the logits [..., K] of codes of a codebook from features [..., W], in full precision."""
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
 
-    def _places(self, grid: tuple[int, ...]) -> Tensor:
-        """The embeddings of the places of the N codes of a grid, [N, W]."""
+    def _inputs(self, codes: Tensor, places: Tensor) -> Tensor:
+        """Return the inputs of the first n steps, [B, S, n, W], for the codes [B, S, n] whose logits they give."""
+        books, size, _ = self.codes.shape
+        rows = codes + torch.arange(codes.shape[2], device=codes.device) % books * size
+        embedded = F.embedding(rows, self.codes.flatten(0, 1))
+        start = self.start.expand_as(embedded[:, :, :1])
+        return torch.cat([start, embedded[:, :, :-1]], 2) + places[..., : codes.shape[2], :]
+
+    def _places(self, grid: tuple[int, ...], features: Tensor | None = None) -> Tensor:
+        """Return the position and codebook embeddings of N codes, [N, W], or with features [B, 1, N, W]."""
         positions = sinusoids(grid, len(self.start), self.start.device)
-        return (positions.unsqueeze(1) + self.books).flatten(0, 1)
+        if features is not None:
+            positions = positions + features.unsqueeze(1)
+        return (positions.unsqueeze(-2) + self.books).flatten(-3, -2)
 
 
 class CodeState:
-    """S sequences of codes of each of B examples, as far as they are written.
+    """S sequences of codes of each of B examples, generated code by code.
 
     Args:
-        network: the network that writes them.
-        memory: what it has read, [2, B, H, P, W / H] for each block.
-        places: the embeddings of the places of the N codes, [N, W].
+        network: the network to run.
+        memory: keys and values of the memory, [2, B, H, P, W / H] for each block.
+        places: position and codebook embeddings of the N codes, [N, W] or [B, 1, N, W].
         samples: S.
-        caches: the keys and values of the codes so far, for each block.
+        caches: for each block, the attention to the keys and values of the codes so far, which it also stores.
 
     Attributes:
-        index: how many logits were given, those of the code that is next included.
+        index: the number of codes whose logits are known.
+        first: the value of `index` before the first step, the number of codes given at the start.
     """
 
     def __init__(
@@ -136,20 +174,25 @@ class CodeState:
         caches: Sequence[Callable[[Tensor], Tensor]],
     ) -> None:
         self.network, self.memory, self.caches = network, memory, caches
-        self.places = places.unbind()
+        self.places = places.unbind(-2)
         self.start = network.start.expand(memory[0].shape[1], samples, -1)
-        self.index = 0
+        self.index = self.first = 0
+
+    def resume(self, past: Tensor) -> None:
+        """Continue after the codes [B, S, n], n > 0, whose steps the caches hold: the next step is the first."""
+        self.index = self.first = past.shape[2]
+        self.start = self.network.embed(past[..., -1], (self.index - 1) % len(self.network.books))
 
     def step(self, previous: Tensor | None) -> Tensor:
-        """Take in the codes before, [B, S], or weights [B, S, K], and return the logits of the next, [B, S, K].
+        """Append codes [B, S], or weights [B, S, K], and return the logits of the next codes, [B, S, K].
 
         Raises:
-            NarrowsError: if `previous` is other than None at the first code, or None at another, or all are written.
+            NarrowsError: if `previous` is given at the first step or None at a later one, or all codes are known.
         """
         if self.index == len(self.places):
             raise NarrowsError(f"all {self.index} codes are drawn: call begin() for new examples")
-        if (previous is None) != (self.index == 0):
-            raise NarrowsError("step() takes None at the first code and the code before at every other")
+        if (previous is None) != (self.index == self.first):
+            raise NarrowsError("pass None at the first step after begin() and the previous code at every later one")
         books = len(self.network.books)
         x = self.start if previous is None else self.network.embed(previous, (self.index - 1) % books)
         x = (x + self.places[self.index]).unsqueeze(2)
@@ -158,7 +201,7 @@ class CodeState:
         return self.network.logits(hidden, (self.index - 1) % books)
 
     def run(self, choose: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """What `choose` makes of the logits at each place, codes or weights, which the next step reads."""
+        """Return the codes or weights that `choose` returns for the logits of each code; the next step reads them."""
         chosen: list[Tensor] = []
         for _ in self.places:
             chosen.append(choose(self.step(chosen[-1] if chosen else None)))

@@ -1,12 +1,13 @@
-"""The gated PixelCNN: logits of every code of a 2-D grid, each from the codes before it in row order.
+"""Gated PixelCNN: the logits of every code of a 2-D grid, each from the codes before it in row order.
 
-van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders", figure 2 and equation 4. Masked
-convolutions are ordinary ones over the part the mask would leave, on inputs padded so that nothing later is in sight.
+van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders", figure 2 and equations 4 and 5. A
+masked convolution is an ordinary one over the unmasked part of the kernel, on an input padded so that no later code is
+in reach.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import cast
 
 import torch
@@ -17,19 +18,20 @@ __all__ = ["CodeHead", "GatedLayer", "PixelCNN", "gate"]
 
 
 def gate(features: Tensor) -> Tensor:
-    """tanh(-a / 2) sigmoid(b) of features [B, 2 C, ...] = [a, b]: the gate of equation 2, [B, C, ...].
+    """Return tanh(-a / 2) sigmoid(b) of features [B, 2 C, ...] = [a, b], the gate of equation 2: [B, C, ...].
 
-    tanh(-a / 2) = 1 - 2 sigmoid(a), so one sigmoid serves both halves; sign and scale are left to the weights before.
+    tanh(-a / 2) = 1 - 2 sigmoid(a), so one sigmoid serves both halves; the weights before it learn sign and scale.
     """
     a, b = features.sigmoid().chunk(2, 1)
     return torch.addcmul(b, a, b, value=-2)
 
 
 class GatedLayer(nn.Module):
-    """One gated layer of both stacks (figure 2), with mask B: its kernels end at the position itself.
+    """Gated layer of both stacks (figure 2) with mask B: the kernels end at the position itself.
 
-    The vertical stack reads `kernel_size` // 2 rows up and its own row, on which it stands for the rows above; the
-    horizontal stack reads as many columns to the left, its own, and through a 1x1 link the vertical features.
+    The vertical stack reads `kernel_size` // 2 rows up and its own row, whose vertical features depend on the rows
+    above alone. The horizontal stack reads as many columns to the left, its own column and, by a 1x1 link, the vertical
+    features.
 
     Args:
         width: C, the channels of either stack.
@@ -40,23 +42,27 @@ class GatedLayer(nn.Module):
     def __init__(self, width: int, kernel_size: int, dropout: float) -> None:
         super().__init__()
         self.reach = kernel_size // 2
-        # No biases: the class condition is one, and what follows `project` has its own.
+        # No biases: the class condition serves as one, and the layers after `project` have their own.
         self.vertical = nn.Conv2d(width, 2 * width, (self.reach + 1, kernel_size), padding=(0, self.reach), bias=False)
         self.link = nn.Conv2d(2 * width, 2 * width, 1, bias=False)
         self.horizontal = nn.Conv2d(width, 2 * width, (1, self.reach + 1), bias=False)
         self.dropout = nn.Dropout(dropout)
         self.project = nn.Conv2d(width, 2 * width, 1, bias=False)
-        # A gate passes a quarter of a small input on: with a gain of 4 the vertical stack, which has no residual
-        # connection, neither loses its signal over the layers nor swells it.
+        # A gate scales a small input by a quarter: with a gain of 4 the signal of the vertical stack, which has no
+        # residual connection, neither vanishes nor explodes over the layers.
         for convolution, gain in ((self.vertical, 4), (self.link, 1), (self.horizontal, 1)):
             nn.init.normal_(convolution.weight, std=gain * convolution.weight[0].numel() ** -0.5)
 
     def forward(self, vertical: Tensor, horizontal: Tensor, condition: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Map both stacks [B, C, H, W] to those of the next layer and this layer's skip connection [B, C, H, W].
+        """Return the input of both stacks for the next layer and the skip connection of this one, each [B, C, H, W].
 
-        `condition` [B, 4 C] is added in the gates of the vertical, then of the horizontal stack (equation 4).
+        Args:
+            vertical: input of the vertical stack, [B, C, H, W].
+            horizontal: input of the horizontal stack, [B, C, H, W].
+            condition: terms of the gates, [B, 4 C, H, W] or [B, 4 C, 1, 1]: first those of the vertical, then those of
+                the horizontal stack (equations 4 and 5).
         """
-        above, here = condition[..., None, None].chunk(2, 1)
+        above, here = condition.chunk(2, 1)
         down = self.vertical(F.pad(vertical, (0, 0, self.reach, 0))) + above
         across = self.horizontal(F.pad(horizontal, (self.reach, 0))) + self.link(down) + here
         residual, skip = self.project(self.dropout(gate(across))).chunk(2, 1)
@@ -64,12 +70,12 @@ class GatedLayer(nn.Module):
 
 
 class CodeHead(nn.Module):
-    """Logits of the M codes of a position, each given the position's earlier ones: a ReLU network of 1x1 convolutions.
+    """Logits of the M codes of a position, each given the position's earlier codes: a ReLU network of 1x1 convolutions.
 
     An embedding of each code is added to the hidden features of the codes after it.
 
     Args:
-        width: channels of the features read.
+        width: C, the channels of the input features.
         hidden: D, hidden features of each code.
         codebooks: M, the codes per position.
         codebook_size: K, the values a code can take.
@@ -85,7 +91,7 @@ class CodeHead(nn.Module):
         self.bias = nn.Parameter(torch.zeros(codebooks, codebook_size))
 
     def forward(self, features: Tensor, codes: Tensor) -> Tensor:
-        """Logits [B, H, W, M, K] from features [B, H, W, C] and codes [B, H, W, M]."""
+        """Return logits [B, H, W, M, K] from features [B, H, W, C] and codes [B, H, W, M]."""
         hidden = self.hidden(features.relu()).unflatten(-1, (len(self.weight), -1))
         for m, embedding in enumerate(self.earlier):
             hidden[..., m + 1 :, :] += embedding(codes[..., m]).unsqueeze(-2)
@@ -97,9 +103,11 @@ class CodeHead(nn.Module):
 class PixelCNN(nn.Module):
     """Gated PixelCNN over codes [B, H, W, M]: a convolution with mask A, gated layers with mask B, and a head.
 
-    The logits at a position depend on every position of a window, with no blind spot, and on nothing else: the `reach`
-    rows above it, in them `reach` columns to either side, `reach` columns to the left in its own row, and the earlier
-    codes of the position itself, where `reach` = `first_kernel_size` // 2 + `layers` (`kernel_size` // 2).
+    The logits at a position depend on all codes of a window, with no blind spot, and on no others: the `reach` rows
+    above it, in them `reach` columns to either side, `reach` columns to the left in its own row, and the earlier codes
+    of the position itself, where `reach` = `first_kernel_size` // 2 + `layers` (`kernel_size` // 2). They also depend
+    on the features of its own row and of the n = (`layers` - 1) (`kernel_size` // 2) rows above it, in all of them n
+    columns to either side: unlike codes, features may be those of later positions of the row.
 
     Args:
         codebooks: M, the codes per position, each with its own embedding.
@@ -111,6 +119,7 @@ class PixelCNN(nn.Module):
         first_kernel_size: side of the masked square kernel of the first convolution, odd.
         head_width: D, hidden features of the head for each code.
         dropout: probability with which a gated feature of the horizontal stack is dropped in training.
+        channels: features of each position to condition on; 0 for none.
     """
 
     def __init__(
@@ -124,6 +133,7 @@ class PixelCNN(nn.Module):
         first_kernel_size: int,
         head_width: int,
         dropout: float,
+        channels: int = 0,
     ) -> None:
         super().__init__()
         self.first_reach = first_kernel_size // 2
@@ -141,23 +151,38 @@ class PixelCNN(nn.Module):
             Sequence[GatedLayer], nn.ModuleList(GatedLayer(width, kernel_size, dropout) for _ in range(layers))
         )
         self.head = CodeHead(width, head_width, codebooks, codebook_size)
+        self.local = nn.Conv2d(channels, layers * 4 * width, 1, bias=False) if channels else None
+        if self.local is not None:
+            nn.init.zeros_(self.local.weight)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """Sum of the embeddings of the M codes of each position, [B, H, W, C]."""
+        """Return the sum of the embeddings of the M codes of each position, [B, H, W, C]."""
         embedded = [embedding(code) for embedding, code in zip(self.embeddings, codes.unbind(-1), strict=True)]
         return torch.stack(embedded).sum(0)
 
-    def conditions(self, labels: Tensor) -> tuple[Tensor, ...]:
-        """What the labels [B] add in the gates of each layer, [B, 4 C]."""
-        return self.condition(labels).chunk(len(self.layers), 1)
+    def conditions(self, labels: Tensor, features: Tensor | None = None) -> Iterator[Tensor]:
+        """Yield the terms of the gates of each layer, [B, 4 C, 1, 1], or with features [B, 4 C, H, W]."""
+        constants = self.condition(labels)[..., None, None].chunk(len(self.layers), 1)
+        if self.local is None or features is None:
+            yield from constants
+            return
+        # Layer by layer, so that the terms of all layers are never in memory at once.
+        for constant, weight in zip(constants, self.local.weight.chunk(len(self.layers)), strict=True):
+            yield constant + F.conv2d(features, weight)
 
-    def forward(self, codes: Tensor, labels: Tensor) -> Tensor:
-        """Logits [B, H, W, M, K] of codes [B, H, W, M] given labels [B]."""
+    def forward(self, codes: Tensor, labels: Tensor, features: Tensor | None = None) -> Tensor:
+        """Return logits [B, H, W, M, K] of codes [B, H, W, M].
+
+        Args:
+            codes: [B, H, W, M].
+            labels: int64 [B].
+            features: [B, channels, H, W], where H and W may be 1 to broadcast; None for a network without.
+        """
         embedded = self.embed(codes).permute(0, 3, 1, 2)  # channels last in memory, and so all that follows
         vertical = self.above(F.pad(embedded, (0, 0, self.first_reach, -1)))
         horizontal = self.left(F.pad(embedded, (self.first_reach, -1)))
         skips = []
-        for layer, condition in zip(self.layers, self.conditions(labels), strict=True):
+        for layer, condition in zip(self.layers, self.conditions(labels, features), strict=True):
             vertical, horizontal, skip = layer(vertical, horizontal, condition)
             skips.append(skip)
         features = horizontal + torch.stack(skips).sum(0)

@@ -1,4 +1,4 @@
-"""A transformer encoder over image patches: the recognition network of DAPS, with features on the grid of the patches.
+"""Transformer encoder over image patches: the recognition network of DAPS, with features on the grid of the patches.
 
 M. Drolet et al., "Discrete Variational Autoencoding via Policy Search"; patches: A. Dosovitskiy et al., "An Image is
 Worth 16x16 Words" (2021); sinusoids: A. Vaswani et al., "Attention Is All You Need" (2017), section 3.5.
@@ -17,15 +17,15 @@ __all__ = ["PatchTransformer", "check_heads", "sinusoids"]
 
 
 class PatchTransformer(nn.Module):
-    """Images [B, inputs, H, W] -> features [B, outputs, H / patch, W / patch].
+    """Map images [B, inputs, H, W] to features [B, outputs, H / patch, W / patch].
 
-    Patches that do not overlap are embedded linearly and given sinusoidal positions, so that one network reads images
-    of any size; then pre-norm transformer layers, a norm and a linear map.
+    Patches without overlap are embedded linearly, with sinusoidal positions so that one network accepts images of any
+    size. Transformer layers, each with a norm first, a final norm and a linear map follow.
 
     Args:
         inputs: image channels.
         outputs: feature channels.
-        patch: the side of a patch in pixels.
+        patch: side of a patch in pixels.
         width: features of a patch inside the network.
         layers: transformer layers.
         heads: attention heads of a layer, which divide the width.
@@ -53,10 +53,10 @@ class PatchTransformer(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Encode images.
+        """Return the features of images.
 
         Raises:
-            NarrowsError: if the height or the width is no multiple of `patch`.
+            NarrowsError: if the height or the width is not a multiple of `patch`.
         """
         height, width = x.shape[2:]
         if height % self.patch or width % self.patch:
@@ -71,10 +71,10 @@ class PatchTransformer(nn.Module):
 
 
 def sinusoids(grid: tuple[int, ...], width: int, device: torch.device | None = None) -> Tensor:
-    """The positions of a grid of any number of dimensions, in row order: [prod(grid), width].
+    """Return sinusoidal embeddings of the positions of a grid with any number of axes, in row order: [N, width].
 
-    Each axis has an equal share of the features, half of them sines and half cosines, of wavelengths from 2 pi to
-    10,000 times as much; what the shares leave over is zero, and so is all of a grid without axes.
+    Each axis has an equal number of features, half of them sines and half cosines, of wavelengths from 2 pi to 10,000
+    times 2 pi. Any remaining features are zero; a grid without axes has one position, of zeros.
     """
     share = width // max(2 * len(grid), 1)
     frequencies = 10_000.0 ** -(torch.arange(share, device=device) / max(share, 1))
@@ -88,10 +88,10 @@ def sinusoids(grid: tuple[int, ...], width: int, device: torch.device | None = N
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Refuse heads that do not divide the width.
+    """Check that the number of attention heads divides the width.
 
     Raises:
-        NarrowsError: if they do not, or either is below 1.
+        NarrowsError: if it does not, or either is below 1.
     """
     if min(width, heads) < 1 or width % heads:
         raise NarrowsError(f"heads must divide width, both at least 1: got heads {heads} and width {width}")

@@ -1,4 +1,4 @@
-"""What a prior is told of an example besides its codes: its class, and features of each position or frame."""
+"""What the codes of an example depend on: its label, and features of each position or frame of the grid."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ class Condition(NamedTuple):
     labels: Tensor | None = None
     """The class of each example, int64 [B]."""
     features: Tensor | None = None
-    """Features of the positions of the grid, [B, C, *grid], or any shape that broadcasts to it: [B, C, T, 1, 1] gives
-    each frame of a grid [T, H, W] features of its own."""
+    """Features of the positions of the grid, float [B, C, *grid], where B and each axis of the grid may also be 1 and
+    are then broadcast: [B, C, T, 1, 1] gives each frame of a grid (T, H, W) its own features."""
 
     @classmethod
     def of(cls, condition: Condition | Tensor | None) -> Condition:
-        """Return a condition; a tensor stands for labels alone, None for no condition."""
+        """Return `condition` as a `Condition`; a tensor stands for labels alone, None for no condition."""
         return condition if isinstance(condition, Condition) else cls(labels=condition)

@@ -1,7 +1,7 @@
-"""The gated PixelCNN as a prior over 2-D codes: in parallel for training, one code at a time for sampling and coding.
+"""Gated PixelCNN as a prior over 2-D codes: in parallel for training, one code at a time for sampling and coding.
 
-van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders". The vertical stack runs once for each
-row, the horizontal stack once for each position, on caches of what both computed before.
+van den Oord et al. 2016, "Conditional image generation with PixelCNN decoders". In steps, the vertical stack runs once
+for each row and the horizontal stack once for each position, on caches of their earlier results.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.networks.pixelcnn import PixelCNN, gate
+from narrows.priors.condition import Condition
 from narrows.priors.prior import CodeSpec, Prior
 
 __all__ = ["GatedPixelCNN", "PixelCNNState"]
@@ -18,6 +19,10 @@ __all__ = ["GatedPixelCNN", "PixelCNNState"]
 
 class GatedPixelCNN(Prior):
     """Gated PixelCNN over a grid of (H, W) positions; see `narrows.networks.pixelcnn.PixelCNN`.
+
+    The features enter the gates of every layer by a 1x1 convolution (V * s of equation 5), which starts at zero, as the
+    class terms do. A code depends on the features of its own position and of the positions around it in the same row,
+    later ones included, and in the rows above.
 
     Args:
         spec: the codes to model, on a grid of two dimensions.
@@ -46,7 +51,8 @@ class GatedPixelCNN(Prior):
         if not 0 <= dropout < 1:
             raise NarrowsError(f"dropout must be at least 0 and below 1, not {dropout}")
         if len(spec.grid) != 2:
-            raise NarrowsError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use another prior")
+            suited = "WaveNetPrior or TransformerPrior" if len(spec.grid) == 1 else "TransformerPrior"
+            raise NarrowsError(f"a PixelCNN models codes on a grid (rows, columns), got {spec.grid}: use {suited}")
         if min(layers, width, head_width) < 1:
             raise NarrowsError(f"layers, width and head_width must be at least 1, got {layers}, {width}, {head_width}")
         for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
@@ -62,39 +68,50 @@ class GatedPixelCNN(Prior):
             first_kernel_size,
             head_width,
             dropout,
+            spec.channels,
         )
 
-    def logits(self, codes: Tensor, labels: Tensor | None = None) -> Tensor:
-        """Unnormalised log p(code | earlier codes, label), [B, H, W, M, K], of all codes at once."""
-        return self.network(self.check_codes(codes), self._labels(labels, len(codes)))
+    def logits(self, codes: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
+        """Return the logits of p(code | codes before it, condition) of all codes at once, [B, H, W, M, K]."""
+        return self.network(self.check_codes(codes), *self._condition(condition, len(codes)))
 
     @torch.no_grad()
-    def begin(self, batch: int, labels: Tensor | None = None) -> PixelCNNState:
-        """The caches of `batch` empty examples, to be used before the weights change; steps give no gradient."""
+    def begin(
+        self, batch: int, condition: Condition | Tensor | None = None, past: Tensor | None = None
+    ) -> PixelCNNState:
+        """Return the state of `batch` examples after the codes of `past`, [B, n], which are appended one by one."""
+        past = self.check_past(past, batch)
         height, width = self.grid
-        return PixelCNNState(self.network, height, width, self._labels(labels, batch))
+        state = PixelCNNState(self.network, height, width, *self._condition(condition, batch))
+        state.append(past)
+        return state
 
     def step(self, state: PixelCNNState, previous: Tensor | None) -> Tensor:
-        """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
+        """Append a code, [B] (None at the first step), and return the logits of the next code, [B, K]."""
         return state.step(previous)
 
-    def _labels(self, labels: Tensor | None, batch: int) -> Tensor:
-        labels = self.check_labels(labels, batch)
-        device = self.network.condition.weight.device
-        return torch.zeros(batch, dtype=torch.long, device=device) if labels is None else labels.to(device)
+    def _condition(self, condition: Condition | Tensor | None, batch: int) -> tuple[Tensor, Tensor | None]:
+        """Return the labels, zeros for a prior without classes, and the features."""
+        labels, features = self.check_condition(condition, batch)
+        if labels is None:
+            labels = torch.zeros(batch, dtype=torch.long, device=self.network.condition.weight.device)
+        return labels, features
 
 
 class PixelCNNState:
-    """A batch of grids filled code by code: what both stacks computed so far, and the weights laid out to go on.
+    """A batch of grids filled code by code: the caches of both stacks, and the weights rearranged for steps.
 
     Args:
-        network: the network that is run.
+        network: the network to run.
         height: H, the rows of the grid.
         width: W, the columns of the grid.
-        labels: [B].
+        labels: int64 [B].
+        features: [B, channels, H, W], where H and W may be 1 to broadcast; None for a network without.
     """
 
-    def __init__(self, network: PixelCNN, height: int, width: int, labels: Tensor) -> None:
+    def __init__(
+        self, network: PixelCNN, height: int, width: int, labels: Tensor, features: Tensor | None = None
+    ) -> None:
         layers, first, reach = network.layers, network.first_reach, network.layers[0].reach
         depth, channels, batch = len(layers), network.left.in_channels, len(labels)
         zeros = network.left.weight.new_zeros
@@ -102,13 +119,13 @@ class PixelCNNState:
         self.codebooks = len(network.embeddings)
         self.width = width
         self.length = height * width * self.codebooks
-        self.index = 0
+        self.index = self.first = 0
 
-        # Caches, with margins for the kernels. The rows above, as embeddings and, with this row as the last, as the
-        # vertical features that each layer reads:
+        # Caches, with margins for the kernels. The rows above, as embeddings, and the input of each vertical layer for
+        # the rows above and, as the last, this row:
         self.embedded = zeros(batch, first, first + width + first, channels)
         self.vertical = zeros(depth, batch, reach + 1, reach + width + reach, channels)
-        # This row: its codes, what each layer takes from above, the horizontal features before and after each layer:
+        # This row: its codes, the terms of each layer from above, the horizontal features before and after each layer:
         self.codes = torch.zeros(width * self.codebooks, batch, dtype=torch.long, device=labels.device)
         across = zeros(depth, batch, width, 2 * channels)
         self.horizontal = zeros(depth + 1, batch, reach + width + first, channels)
@@ -116,7 +133,7 @@ class PixelCNNState:
         self.gates = zeros(batch, depth * channels)
         self.hidden = zeros(batch, network.head.hidden.out_features)
 
-        # Weights as matrices. What a code adds to the `first` positions after it comes from a table of all codes.
+        # Weights as matrices. A table holds, for each code, its terms at the `first` positions after it.
         self.above = _matrix(network.above)
         left = network.left.weight[:, :, 0].flip(-1).permute(1, 2, 0).flatten(1)
         self.tables = [embedding.weight @ left for embedding in network.embeddings]
@@ -126,6 +143,16 @@ class PixelCNNState:
         self.hidden_weight, self.hidden_bias = head.hidden.weight.t().contiguous(), head.hidden.bias.detach()
         self.earlier = [embedding.weight.detach() for embedding in head.earlier]
 
+        # The terms of the gates in a row: constant, or with features computed when a row begins.
+        constants = [term.flatten(1).repeat_interleave(width, 0) for term in network.conditions(labels)]
+        conditions = constants
+        self.local: list[tuple[Tensor, Tensor, Tensor]] = []
+        if network.local is not None and features is not None:
+            self.features = features.expand(-1, -1, height, width).permute(2, 0, 3, 1).flatten(1, 2)
+            conditions = [torch.empty_like(constant) for constant in constants]
+            weights = _matrix(network.local).chunk(depth, 1)
+            self.local = list(zip(constants, weights, conditions, strict=True))
+
         # The views and weights that a row, a position and a code need, made once: a view costs as much as arithmetic.
         self.rows = [
             (
@@ -133,11 +160,11 @@ class PixelCNNState:
                 _windows(cache, 2 * reach + 1),
                 _matrix(layer.vertical),
                 _matrix(layer.link),
-                *condition.repeat_interleave(width, 0).chunk(2, 1),
+                *condition.chunk(2, 1),
                 out,
             )
             for cache, layer, condition, out in zip(
-                self.vertical, layers, network.conditions(labels), across.flatten(1, 2), strict=True
+                self.vertical, layers, conditions, across.flatten(1, 2), strict=True
             )
         ]
         mixes = [_matrix(layer.horizontal) for layer in layers]
@@ -158,14 +185,30 @@ class PixelCNNState:
         self.later = [hidden[:, code + 1 :] for code in range(self.codebooks)]
         self.slots = self.codes.unbind()
 
+    def append(self, codes: Tensor) -> None:
+        """Append codes [B, n] without computing their logits; the next step is a first step again."""
+        for code in codes.unbind(1):
+            self._advance()
+            self._write(code)
+        self.first = self.index
+
     def step(self, previous: Tensor | None) -> Tensor:
-        """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
+        """Append a code, [B] (None at the first step), and return the logits of the next code, [B, K].
+
+        Raises:
+            NarrowsError: if `previous` is given at the first step or None at a later one, or the grids are full.
+        """
         if self.index == self.length:
             raise NarrowsError(f"all {self.length} codes are drawn: call begin() for new examples")
-        if (previous is None) != (self.index == 0):
-            raise NarrowsError("step() takes None at the first code and the code before at every other")
+        if (previous is None) != (self.index == self.first):
+            raise NarrowsError("pass None at the first step after begin() and the previous code at every later one")
         if previous is not None:
-            self._take(previous)
+            self._write(previous)
+        bias, hidden, weight = self.heads[self._advance()]
+        return torch.addmm(bias, hidden.relu(), weight)
+
+    def _advance(self) -> int:
+        """Compute the hidden features of the next code, and return its index among those of its position."""
         position, code = divmod(self.index, self.codebooks)
         self.index += 1
         if code == 0:
@@ -173,11 +216,10 @@ class PixelCNNState:
             if column == 0:
                 self._begin_row(row)
             self._read(column)
-        bias, hidden, weight = self.heads[code]
-        return torch.addmm(bias, hidden.relu(), weight)
+        return code
 
-    def _take(self, previous: Tensor) -> None:
-        """Add the code before to all that later codes read."""
+    def _write(self, previous: Tensor) -> None:
+        """Write the code that `_advance` reached to the caches that later codes read."""
         slot = (self.index - 1) % len(self.slots)
         column, code = divmod(slot, self.codebooks)
         self.slots[slot].copy_(previous)
@@ -187,13 +229,15 @@ class PixelCNNState:
 
     @torch.no_grad()
     def _begin_row(self, row: int) -> None:
-        """Run the vertical stack over the row that begins, given all rows above."""
+        """Run the vertical stack over a new row, given all rows above."""
         first, batch = self.embedded.shape[1], len(self.gates)
         if row > 0:
             codes = self.codes.t().reshape(batch, 1, self.width, self.codebooks)
             self.embedded[:, :-1] = self.embedded[:, 1:].clone()
             self.embedded[:, -1:, first:-first] = self.network.embed(codes)
             self.vertical[:, :, :-1] = self.vertical[:, :, 1:].clone()
+        for constant, weight, condition in self.local:
+            torch.addmm(constant, self.features[row], weight, out=condition)
         self.horizontal[0].zero_()
         vertical = _windows(self.embedded, 2 * first + 1).reshape(batch * self.width, -1) @ self.above
         for here, window, mix, link, above, beside, across in self.rows:
@@ -213,10 +257,10 @@ class PixelCNNState:
 
 
 def _matrix(convolution: nn.Conv2d) -> Tensor:
-    """The weights of a convolution from the features under its kernel, rows first, to its outputs."""
+    """Return a convolution's weights as a matrix from the features under its kernel, row by row, to its outputs."""
     return convolution.weight.permute(2, 3, 1, 0).flatten(0, 2).contiguous()
 
 
 def _windows(rows: Tensor, size: int) -> Tensor:
-    """The features of rows [B, R, W + `size` - 1, C] under a kernel at each column, a view [B, W, R, `size`, C]."""
+    """Return the features of rows [B, R, W + `size` - 1, C] under a kernel at each column: [B, W, R, `size`, C]."""
     return rows.unfold(2, size, 1).permute(0, 2, 1, 4, 3)

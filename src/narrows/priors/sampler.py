@@ -1,4 +1,4 @@
-"""Sampling from a learned prior, code by code: each costs one incremental step and one uniform random number."""
+"""Sampling from a learned prior: each code costs one incremental step and one uniform random number."""
 
 from __future__ import annotations
 
@@ -7,53 +7,56 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from narrows.priors.condition import Condition
 from narrows.priors.prior import Prior
-from narrows.sampling import draw, filtered, require_finite
+from narrows.sampling import Sampling, draw, require_finite
 
 __all__ = ["sample"]
+
+_DEFAULT = Sampling()
 
 
 def sample(
     prior: Prior,
     batch: int,
-    labels: Tensor | None = None,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    generator: torch.Generator | None = None,
+    condition: Condition | Tensor | None = None,
+    sampling: Sampling = _DEFAULT,
+    past: Tensor | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Draw codes from p(codes | label), one incremental step a code, in full precision whatever the autocast.
+    """Draw codes from p(codes | condition, past), one incremental step a code, in full precision even under autocast.
 
-    All random numbers are drawn at the start, one uniform for each code: those of the first example in the order of its
-    codes, then those of the second, and so on. An example is thus the same however many follow it in the batch.
+    All random numbers are drawn at the start, one uniform for each code of the grid, those of the past included: first
+    those of the first example in the order of its codes, then those of the second, and so on. An example is thus the
+    same however many follow it in the batch, and continuing its own first codes with the same seed gives it again, up
+    to rounding.
 
     Args:
         prior: the prior to sample from.
         batch: B, the number of examples.
-        labels: the class of each example, [B]; None for an unconditional prior.
-        temperature: divides the logits.
-        top_k: draw among the k most probable codes only.
-        top_p: draw among the fewest codes that together reach this probability only.
-        generator: source of the random numbers; by default the CPU's global one.
-        progress: called after each code with the number of codes done and their total.
+        condition: the condition of the examples; a tensor stands for labels alone.
+        sampling: temperature, top-k, top-p and seed.
+        past: the first n codes of each example in the prior's fixed order, int64 [B, n]; None draws all codes.
+        progress: called after each code drawn with the number of codes done, the past included, and their total.
 
     Returns:
-        Codes [B, *grid], or [B, *grid, M] where the prior has M > 1 codes per position.
+        Whole examples, the past included: codes [B, *grid], or [B, *grid, M] with M > 1 codes per position.
 
     Raises:
-        NarrowsError: if a setting is out of range, labels do not fit the prior, or its weights are not finite.
+        NarrowsError: if the condition or the past does not fit the prior, or its weights are not finite.
     """
     require_finite(prior, "prior")
-    device = next(prior.parameters()).device
+    past = prior.check_past(past, batch)
+    generator = sampling.generator
     source = "cpu" if generator is None else generator.device
-    codes: list[Tensor] = []
-    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        uniforms = torch.rand(batch, prior.length, generator=generator, device=source).to(device)
-        state = prior.begin(batch, labels)
-        for uniform in uniforms.t().contiguous().unsqueeze(-1):
-            logits = prior.step(state, codes[-1] if codes else None)
-            codes.append(draw(filtered(logits, temperature, top_k, top_p), uniform))
+    codes = list(past.unbind(1))
+    previous: Tensor | None = None
+    with torch.inference_mode(), torch.autocast(past.device.type, enabled=False):
+        uniforms = torch.rand(batch, prior.length, generator=generator, device=source).to(past.device)
+        state = prior.begin(batch, condition, past)
+        for uniform in uniforms.t()[len(codes) :].contiguous().unsqueeze(-1):
+            previous = draw(sampling.filter(prior.step(state, previous)), uniform)
+            codes.append(previous)
             if progress is not None:
                 progress(len(codes), prior.length)
     return torch.stack(codes, 1).view(batch, *prior.code_shape)
