@@ -27,8 +27,8 @@ class AutoregressivePosterior(SampledPosterior):
 
     The rate has no closed form: that of a draw is the mean over its samples of sum_n KL(q(z_n|z_<n, x) || uniform),
     which is unbiased. The `codes` are greedy, each the most probable after those before it, and written when first
-    asked for. The statistics are there after a draw, and are its: the `entropy` of the conditionals, in nats per
-    latent, and the `perplexity` and `usage` (share of codes in use) of the codes, averaged over the codebooks.
+    asked for. The statistics of a draw are the `entropy` of the conditionals, in nats per latent, and the
+    `perplexity` and `usage` (share of codes in use) of the codes, averaged over the codebooks.
 
     Args:
         writer: the network that writes the codes.
@@ -100,12 +100,12 @@ class AutoregressivePosterior(SampledPosterior):
         return log_probs.gather(-1, sequences.unsqueeze(-1)).sum((2, 3)).T, log_probs
 
     def _draw(self, z: Tensor, log_q: Tensor, log_probs: Tensor, codes: Tensor) -> Draw:
-        """The draw of these, with the rate of log q(.|z_<n, x) [B, S, N, K]; the statistics become its."""
+        """The draw of these, with the rate and the statistics of log q(.|z_<n, x) [B, S, N, K]."""
         entropy = -(log_probs.exp() * log_probs).sum((2, 3)).mean(1)
         uniform = self.latents * log(self.codebook_size)
         used = count(codes.reshape(-1, self.codebooks), self.codebook_size)
-        self.statistics = {"entropy": entropy.detach().mean() / self.latents, **usage_statistics(used)}
-        return Draw(z, log_q, torch.full_like(log_q, -uniform), uniform - entropy)
+        statistics = {"entropy": entropy.detach().mean() / self.latents, **usage_statistics(used)}
+        return Draw(z, log_q, torch.full_like(log_q, -uniform), uniform - entropy, statistics)
 
     def _shaped(self, codes: Tensor) -> Tensor:
         """Codes [B, S, N] as [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""

@@ -10,22 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import sqrt
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from narrows.bottlenecks.posterior import Bottleneck, Draw, Posterior
+from narrows.bottlenecks.posterior import NOTHING, Bottleneck, Draw, Posterior
 from narrows.bottlenecks.stochastic import StochasticBlock
 from narrows.errors import NarrowsError
 from narrows.networks.hierarchy import BottomUp, Upsample
 
 __all__ = ["HierarchicalPosterior", "Hierarchy"]
-
-NOTHING: Mapping[int, Tensor] = MappingProxyType({})
-"""No context."""
 
 SVHN_LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 """The 48 layers of "Mind Your Bits and Errors: Prioritizing the Bits that Matter in VAEs" (2021), appendix A.1."""
@@ -35,8 +31,8 @@ class HierarchicalPosterior(Posterior):
     """Gaussian latents of L layers, each given those before it.
 
     The rate of a draw is the mean over its samples of the sum over layers of KL(q(z_l|z_<l, x) || p(z_l|z_<l)), each in
-    closed form; that is unbiased. The statistics are there after a draw, and are its: `rate_at_RxR`, the rate of all
-    layers at each resolution R in nats per example, averaged over the batch. A layer without rate has collapsed.
+    closed form; that is unbiased. The statistics of a draw are `rate_at_RxR`, the rate of all layers at each resolution
+    R in nats per example, averaged over the batch. A layer without rate has collapsed.
 
     Args:
         hierarchy: the bottleneck.
@@ -84,14 +80,19 @@ class HierarchicalPosterior(Posterior):
 
         z = self.hierarchy.top_down(samples * self.batch, step, context).unflatten(0, (samples, self.batch))
         kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, (samples, self.batch))  # each [L, S, B]
-        rates = kl.detach().mean(1)
-        self.layer_rates, self.statistics = {}, {}
+        statistics, layer_rates = self._by_layer(kl.detach().mean(1))
+        return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0), statistics, layer_rates)
+
+    def _by_layer(self, rates: Tensor) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
+        """The statistics and the layer rates of a draw, of its rates [L, B]."""
+        statistics: dict[str, Tensor] = {}
+        layer_rates: dict[tuple[str, int], Tensor] = {}
         by_resolution = rates.split(list(self.hierarchy.layers.values()))
         for resolution, part in zip(self.hierarchy.layers, by_resolution, strict=True):
             size = f"{resolution}x{resolution}"
-            self.layer_rates |= {(size, number): rate for number, rate in enumerate(part, start=1)}
-            self.statistics[f"rate_at_{size}"] = part.sum(0).mean()
-        return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0))
+            layer_rates |= {(size, number): rate for number, rate in enumerate(part, start=1)}
+            statistics[f"rate_at_{size}"] = part.sum(0).mean()
+        return statistics, layer_rates
 
 
 class Hierarchy(Bottleneck):

@@ -16,6 +16,7 @@ from narrows.errors import NarrowsError
 from narrows.tracing import is_traced
 
 __all__ = [
+    "NOTHING",
     "Bottleneck",
     "CodePosterior",
     "DiscreteBottleneck",
@@ -24,6 +25,10 @@ __all__ = [
     "SampledPosterior",
     "require_floats",
 ]
+
+
+NOTHING: Mapping[Any, Tensor] = MappingProxyType({})
+"""No tensors by any name."""
 
 
 class Draw(NamedTuple):
@@ -37,6 +42,11 @@ class Draw(NamedTuple):
     """log p(z) under the fixed prior, [S, B]."""
     rate: Tensor
     """KL(q(z|x) || p(z)) in nats, [B]: exact where it has a closed form, else estimated from the latents drawn."""
+    statistics: Mapping[str, Tensor] = NOTHING
+    """Figures of these latents worth logging, by name: scalars without gradient."""
+    layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
+    """The parts that the rate is the sum of, from the first latents to the last, by their group and their number in it:
+    nats of each example, [B], without gradient; {} if it has no parts."""
 
 
 class Posterior(ABC):
@@ -45,15 +55,12 @@ class Posterior(ABC):
     Attributes:
         codes: integer codes [B, *grid], or [B, *grid, M] with M codes per position; None if the latents are continuous.
         losses: the bottleneck's own training losses by name, scalars with their weights applied.
-        statistics: figures worth logging by name, scalars without gradient.
-        layer_rates: after a draw, the parts that its rate is the sum of, from the first latents to the last, by their
-            group and their number in it: nats of each example, [B], without gradient; {} if it has no parts.
+        statistics: figures worth logging that are known before any draw, by name: scalars without gradient.
     """
 
     codes: Tensor | None = None
     losses: dict[str, Tensor]
     statistics: dict[str, Tensor]
-    layer_rates: Mapping[tuple[str, int], Tensor] = MappingProxyType({})
 
     @property
     @abstractmethod

@@ -19,7 +19,7 @@ from narrows.bottlenecks import CodePosterior, Posterior
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.data import Images, to_unit
 from narrows.errors import NarrowsError
-from narrows.estimators import importance_weighted_bound
+from narrows.estimators import Evidence, importance_weighted_bound
 from narrows.models import Autoencoder
 from narrows.priors import Prior
 
@@ -84,10 +84,10 @@ def measure(
         torch.manual_seed(0)
         for pixels, labels in _batches(images, max(1, batch_size // samples)):
             x = to_unit(pixels.to(device))
-            posterior, figures = _figures(model, x, None if labels is None else labels.to(device), samples)
+            posterior, evidence, figures = _figures(model, x, None if labels is None else labels.to(device), samples)
             for name, values in figures.items():
                 totals[name] += values.double().sum().item()
-            for layer, values in posterior.layer_rates.items():
+            for layer, values in evidence.layer_rates.items():
                 layers[layer] += values.double().sum().item()
             codes = posterior.codes
             if codes is not None:
@@ -141,7 +141,9 @@ def measure_prior(
     return {"loss": nats / len(codes), "bits_per_code": bits / prior.length, "rate_bits_per_dim": bits / dimensions}
 
 
-def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int) -> tuple[Posterior, dict[str, Tensor]]:
+def _figures(
+    model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int
+) -> tuple[Posterior, Evidence, dict[str, Tensor]]:
     bits = 1 / (model.dimensions * math.log(2))
     posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(samples))
     distortion = -evidence.log_likelihood.mean(0) * bits
@@ -169,7 +171,7 @@ def _figures(model: Autoencoder, x: Tensor, labels: Tensor | None, samples: int)
         figures["prior_rate_bits_per_dim"] = -model.prior.log_prob(posterior.codes, labels) * bits
         # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
         figures["prior_bits_per_dim"] = figures["prior_rate_bits_per_dim"] - reconstruction.log_prob(x) * bits
-    return posterior, figures
+    return posterior, evidence, figures
 
 
 def _batches(images: Images, size: int) -> Iterator[tuple[Tensor, Tensor | None]]:

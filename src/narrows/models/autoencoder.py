@@ -169,11 +169,12 @@ class Autoencoder(nn.Module):
         The decoder runs once, on all S B latents.
         """
         posterior = self.posterior(x)
-        z, log_q, log_p, rate = draw(posterior)
+        z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
         repeated = x.expand(len(z), *x.shape).flatten(0, 1)
         observation = self.observe(z.flatten(0, 1))
         log_likelihood = observation.log_prob(repeated).view(log_q.shape)
-        return posterior, Evidence(log_likelihood, log_q, log_p, rate, x, observation)
+        evidence = Evidence(log_likelihood, log_q, log_p, rate, x, observation, statistics, layer_rates)
+        return posterior, evidence
 
     @torch.no_grad()
     def encode(self, x: Tensor) -> Tensor:

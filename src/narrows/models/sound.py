@@ -173,7 +173,7 @@ class SoundAutoencoder(Autoencoder):
             lengths: how many samples of each example are real and count, int64 [B]; None for all.
         """
         posterior = self.posterior(x)
-        z, log_q, log_p, rate = draw(posterior)
+        z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
         filled = F.pad(x, (0, -x.shape[2] % self.hop))
         real = torch.full((len(x),), x.shape[2], device=x.device) if lengths is None else lengths
         counted = torch.arange(filled.shape[2], device=x.device) < real.unsqueeze(1)
@@ -184,7 +184,8 @@ class SoundAutoencoder(Autoencoder):
         told = repeated(self._check_speakers(speakers, len(x)))
         observation = self._describe(z.flatten(0, 1), repeated(filled), told)
         log_likelihood = observation.log_prob(repeated(filled), repeated(counted)).view(log_q.shape)
-        return posterior, Evidence(log_likelihood, log_q, log_p, rate, filled, observation)
+        evidence = Evidence(log_likelihood, log_q, log_p, rate, filled, observation, statistics, layer_rates)
+        return posterior, evidence
 
     def decode(
         self,
