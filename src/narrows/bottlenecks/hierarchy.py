@@ -156,17 +156,25 @@ class Hierarchy(Bottleneck):
         """A new bottom-up network of this hierarchy's sizes."""
         return BottomUp(self.features, self.middle, self.encoder_blocks)
 
-    def forward(self, features: Tensor, context: Mapping[int, Tensor] = NOTHING) -> HierarchicalPosterior:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, context: Mapping[int, Tensor] = NOTHING
+    ) -> HierarchicalPosterior:
         """Return q(z|x) for features [B, `width`, R, R], R the finest resolution of `layers`.
 
         Args:
             features: what the posterior knows of x.
+            mask: None; the grids have one size, that of the images, and every position of them counts.
             context: what prior and posterior are given besides the latents, by resolution r: [B, width, r, r], added to
                 the feature map where the top-down pass comes to that resolution.
 
         Raises:
-            NarrowsError: if the features have other channels, or `layers` does not fit their size.
+            NarrowsError: if the features have other channels, `layers` does not fit their size, or there is a mask.
         """
+        if mask is not None:
+            raise NarrowsError(
+                "the grids of a Hierarchy have one size, and all their positions count: train it on examples of that "
+                "size, or take another bottleneck for examples that a mask fills up"
+            )
         if features.ndim != 4 or features.shape[1] != self.features:
             raise NarrowsError(
                 f"features must be [B, {self.features}, H, W] for a hierarchy of that width, not "

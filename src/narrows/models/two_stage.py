@@ -180,7 +180,7 @@ class TwoStage(Autoencoder):
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
 
     def _second_posterior(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
-        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
+        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), context=self._context(known))
 
     def _context(self, known: Tensor) -> dict[int, Tensor]:
         return self.read_known(self.embed_known(2 * known - 1), self.bottleneck.run)

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.causal import CausalTransformer, GrowingCache, WrittenCache
+from narrows.networks.causal import CausalTransformer, GrowingCache, Memory, WrittenCache
 from narrows.networks.transformer import sinusoids
 
 __all__ = ["CodeState", "CodeTransformer"]
@@ -49,13 +49,17 @@ class CodeTransformer(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(codebooks, codebook_size, width))
         self.bias = nn.Parameter(torch.zeros(codebooks, codebook_size))
 
-    def read(self, features: Tensor) -> list[Tensor]:
-        """The memory: keys and values of features [B, W, *grid] and their positions for each block."""
+    def read(self, features: Tensor, mask: Tensor | None = None) -> list[Memory]:
+        """The memory: keys and values of features [B, W, *grid] and their positions for each block.
+
+        No code attends to the features where the mask, bool [B, *grid], is False.
+        """
         tokens = features.reshape(*features.shape[:2], -1).transpose(1, 2).to(self.start.dtype)
         positions = sinusoids(tuple(features.shape[2:]), len(self.start), features.device)
-        return self.transformer.read(self.memory_norm(tokens) + positions)
+        counted = None if mask is None else mask.flatten(1)
+        return self.transformer.read(self.memory_norm(tokens) + positions, counted)
 
-    def forward(self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...]) -> Tensor:
+    def forward(self, codes: Tensor, memory: list[Memory], grid: tuple[int, ...]) -> Tensor:
         """Logits of codes [B, S, N], or of the first n of them at whole positions, all at once: [B, S, n, K]."""
         books, size, _ = self.codes.shape
         rows = codes.unflatten(2, (-1, books)) + torch.arange(books, device=codes.device) * size
@@ -66,19 +70,19 @@ class CodeTransformer(nn.Module):
         return torch.stack([self.logits(hidden[:, :, book::books], book) for book in range(books)], 3).flatten(2, 3)
 
     @torch.no_grad()
-    def begin(self, memory: list[Tensor], grid: tuple[int, ...], samples: int = 1) -> CodeState:
+    def begin(self, memory: list[Memory], grid: tuple[int, ...], samples: int = 1) -> CodeState:
         """The state of S sequences of each example, to be written in full precision and without gradient."""
         places = self._places(grid)
-        memory = [layer.to(places.dtype).contiguous() for layer in memory]
-        caches = [
-            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], len(places), layer.shape[4]))
-            for layer in memory
-        ]
+        memory = [Memory(layer.keys_values.to(places.dtype).contiguous(), layer.mask) for layer in memory]
+        caches = []
+        for keys_values, _ in memory:
+            _, batch, heads, _, width = keys_values.shape
+            caches.append(WrittenCache(keys_values.new_empty(2, samples * batch, heads, len(places), width)))
         return CodeState(self, memory, places, samples, caches)
 
     @torch.no_grad()
     def write(
-        self, memory: list[Tensor], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
+        self, memory: list[Memory], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Write S sequences of each example in full precision, without gradient: codes [B, S, N].
 
@@ -88,7 +92,7 @@ class CodeTransformer(nn.Module):
             return torch.stack(self.begin(memory, grid, samples).run(choose), 2)
 
     def mix(
-        self, memory: list[Tensor], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
+        self, memory: list[Memory], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Write S sequences of mixtures of codes with the gradient of their weights: [B, S, N, K].
 
@@ -118,7 +122,7 @@ class CodeState:
 
     Args:
         network: the network that writes them.
-        memory: what it has read, [2, B, H, P, W / H] for each block.
+        memory: what it has read, for each block.
         places: the embeddings of the places of the N codes, [N, W].
         samples: S.
         caches: the keys and values of the codes so far, for each block.
@@ -130,14 +134,14 @@ class CodeState:
     def __init__(
         self,
         network: CodeTransformer,
-        memory: list[Tensor],
+        memory: list[Memory],
         places: Tensor,
         samples: int,
         caches: Sequence[Callable[[Tensor], Tensor]],
     ) -> None:
         self.network, self.memory, self.caches = network, memory, caches
         self.places = places.unbind()
-        self.start = network.start.expand(memory[0].shape[1], samples, -1)
+        self.start = network.start.expand(memory[0].keys_values.shape[1], samples, -1)
         self.index = 0
 
     def step(self, previous: Tensor | None) -> Tensor:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
+from narrows.networks.causal import Memory
 from narrows.networks.codes import CodeState, CodeTransformer
 from narrows.priors.prior import CodeSpec, Prior
 
@@ -65,7 +66,7 @@ class TransformerPrior(Prior):
         """Take in the code before ([B]; None at the first) and return the logits of the next code, [B, K]."""
         return state.step(None if previous is None else previous.unsqueeze(1)).squeeze(1)
 
-    def _memory(self, labels: Tensor | None, batch: int) -> list[Tensor]:
+    def _memory(self, labels: Tensor | None, batch: int) -> list[Memory]:
         """The keys and values of the vectors of each example's class for each block."""
         labels = self.check_labels(labels, batch)
         vectors = self.condition.expand(batch, -1, -1) if labels is None else self.condition[labels]
