@@ -119,7 +119,7 @@ def test_float32_whatever_the_autocast() -> None:
     def everything(posterior: CategoricalPosterior) -> list[Tensor]:
         torch.manual_seed(1)
         mixed = posterior.relaxed(lambda logits: logits.softmax(-1))
-        return [posterior.rate, posterior.mode, *posterior.draw(2), *mixed]
+        return [posterior.rate, posterior.mode, *posterior.draw(2)[:4], *mixed[:4]]
 
     with torch.autocast("cpu", dtype=torch.bfloat16):
         actual = everything(bottleneck(features))
@@ -134,7 +134,7 @@ def test_extreme_logits_stay_finite_and_keep_a_gradient(size: float) -> None:
     posterior = Categorical(dim=2, codebook_size=4)(features)
     draw = posterior.draw(3)
     (posterior.rate.sum() + draw.log_q.sum()).backward()
-    assert all(tensor.isfinite().all() for tensor in (*draw, posterior.rate, features.grad))
+    assert all(tensor.isfinite().all() for tensor in (*draw[:4], posterior.rate, features.grad))
 
 
 def test_logits_that_are_not_numbers_show_in_log_q_not_in_a_crash() -> None:

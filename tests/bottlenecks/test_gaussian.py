@@ -73,7 +73,7 @@ def test_extreme_features_stay_finite_and_keep_a_gradient(size: float) -> None:
     features = (size * (torch.randint(2, (64, 4, 3)) * 2.0 - 1)).requires_grad_()
     posterior = Gaussian(2)(features)
     draw = posterior.draw(3)
-    assert all(tensor.isfinite().all() for tensor in (*draw, posterior.rate))
+    assert all(tensor.isfinite().all() for tensor in (*draw[:4], posterior.rate))
     (posterior.rate.sum() + (draw.log_q - draw.log_p).sum()).backward()
     assert features.grad is not None
     assert features.grad.isfinite().all()
@@ -95,7 +95,7 @@ def test_float32_whatever_the_autocast() -> None:
         posterior = bottleneck(features)
         torch.manual_seed(1)
         draw = posterior.draw(2)
-    for actual, wanted in zip((posterior.rate, *draw), (expected.rate, *expected_draw), strict=True):
+    for actual, wanted in zip((posterior.rate, *draw[:4]), (expected.rate, *expected_draw[:4]), strict=True):
         assert actual.dtype == torch.float32
         torch.testing.assert_close(actual, wanted, rtol=0, atol=0)
 
@@ -128,7 +128,7 @@ def test_importance_weighted_bound_lies_between_the_elbo_and_the_evidence() -> N
         return Normal(z.squeeze(-1) @ weights.T, s).log_prob(x).sum(-1)
 
     def bound(samples: int) -> tuple[float, float]:
-        z, log_q, log_p, _ = posterior.draw(samples)
+        z, log_q, log_p = posterior.draw(samples)[:3]
         iw = (log_likelihood(z) + log_p - log_q).logsumexp(0) - math.log(samples)
         return iw.mean().item(), iw.std().item() / math.sqrt(repeats)
 

@@ -58,24 +58,22 @@ def test_the_bound_of_the_pair_is_that_of_its_own_samples(bottleneck: Bottleneck
 
 def test_the_rate_is_that_of_both_stages() -> None:
     model, x = pair(), images(5)
-    posterior = model.posterior(x)
-    draw = posterior.draw(3)
-    assert list(posterior.layer_rates) == [("first stage", 1), ("1x1", 1), ("2x2", 1)]
-    torch.testing.assert_close(sum(posterior.layer_rates.values()), draw.rate.detach())
+    draw = model.posterior(x).draw(3)
+    assert list(draw.layer_rates) == [("first stage", 1), ("1x1", 1), ("2x2", 1)]
+    torch.testing.assert_close(sum(draw.layer_rates.values()), draw.rate.detach())
     with torch.no_grad():
         alone = model.first.posterior(x).draw().rate
-    torch.testing.assert_close(posterior.layer_rates["first stage", 1], alone)
+    torch.testing.assert_close(draw.layer_rates["first stage", 1], alone)
     assert draw.z.shape == (3, 5, 6, 2, 2)
 
 
 def test_the_layers_of_a_first_hierarchy_keep_their_rates() -> None:
     hierarchy = Hierarchy(width=6, latents=1, middle=4, layers={1: 1, 2: 1})
     model, x = pair(Autoencoder((1, 2, 2), Stem, hierarchy, Head, Bernoulli)), images(3)
-    posterior = model.posterior(x)
-    draw = posterior.draw()
+    draw = model.posterior(x).draw()
     first = [("first stage 1x1", 1), ("first stage 2x2", 1)]
-    assert list(posterior.layer_rates) == [*first, ("1x1", 1), ("2x2", 1)]
-    torch.testing.assert_close(sum(posterior.layer_rates.values()), draw.rate.detach())
+    assert list(draw.layer_rates) == [*first, ("1x1", 1), ("2x2", 1)]
+    torch.testing.assert_close(sum(draw.layer_rates.values()), draw.rate.detach())
 
 
 def test_training_reaches_the_second_stage_alone() -> None:

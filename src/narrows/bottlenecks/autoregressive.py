@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks.categorical import embed_codes
+from narrows.bottlenecks.mask import hide
 from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPosterior
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.errors import NarrowsError
@@ -27,20 +28,25 @@ class AutoregressivePosterior(SampledPosterior):
 
     The rate has no closed form: that of a draw is the mean over its samples of sum_n KL(q(z_n|z_<n, x) || uniform),
     which is unbiased. The `codes` are greedy, each the most probable after those before it, and written when first
-    asked for. The statistics are there after a draw, and are its: the `entropy` of the conditionals, in nats per
-    latent, and the `perplexity` and `usage` (share of codes in use) of the codes, averaged over the codebooks.
+    asked for. The statistics of a draw are the `entropy` of the conditionals, in nats per latent, and the
+    `perplexity` and `usage` (share of codes in use) of the codes, averaged over the codebooks.
 
     Args:
         writer: the network that writes the codes.
         features: what it reads, [B, W, *grid].
         embeddings: [M, K, dim].
+        mask: True where a position counts, bool [B, *grid]; None if all do. No code attends to the features of the
+            others, and their own codes are certain: they are 0, whatever else is given.
     """
 
-    def __init__(self, writer: CodeTransformer, features: Tensor, embeddings: Tensor) -> None:
+    def __init__(
+        self, writer: CodeTransformer, features: Tensor, embeddings: Tensor, mask: Tensor | None = None
+    ) -> None:
         self.writer = writer
-        self.memory = writer.read(features)
+        self.memory = writer.read(features, mask)
+        self.kept = None if mask is None else mask.flatten(1).repeat_interleave(embeddings.shape[0], 1)
         self.embeddings = embeddings
-        self.grid = tuple(features.shape[2:])
+        self.batch, self.grid = len(features), tuple(features.shape[2:])
         self.codebooks, self.codebook_size, _ = embeddings.shape
         self.latents = prod(self.grid) * self.codebooks
         self.losses = {}
@@ -49,8 +55,8 @@ class AutoregressivePosterior(SampledPosterior):
     @cached_property
     def codes(self) -> Tensor:  # type: ignore[override]
         """The greedy codes, [B, *grid], or [B, *grid, M] with M > 1 codebooks."""
-        written = self.writer.write(self.memory, self.grid, 1, lambda logits: logits.argmax(-1))
-        return self._shaped(written).squeeze(0)
+        choose = self._keeping(lambda logits: logits.argmax(-1))
+        return self._shaped(self.writer.write(self.memory, self.grid, 1, choose)).squeeze(0)
 
     @property
     def mode(self) -> Tensor:
@@ -59,10 +65,10 @@ class AutoregressivePosterior(SampledPosterior):
 
     def sample(self, samples: int = 1) -> Tensor:
         """Draw S = `samples` sequences of codes: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
-        shape = (self.latents, self.memory[0].shape[1], samples, 1)
+        shape = (self.latents, self.batch, samples, 1)
         uniforms = iter(torch.rand(shape, dtype=self.embeddings.dtype, device=self.embeddings.device))
-        written = self.writer.write(self.memory, self.grid, samples, lambda logits: pick(logits, next(uniforms)))
-        return self._shaped(written)
+        choose = self._keeping(lambda logits: pick(logits, next(uniforms)))
+        return self._shaped(self.writer.write(self.memory, self.grid, samples, choose))
 
     def log_prob(self, codes: Tensor) -> Tensor:
         """Log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
@@ -86,26 +92,54 @@ class AutoregressivePosterior(SampledPosterior):
             conditionals.append(logits.log_softmax(-1))
             return relax(conditionals[-1])
 
-        weights = self.writer.mix(self.memory, self.grid, samples, weigh)
+        weights = self.writer.mix(self.memory, self.grid, samples, self._keeping(weigh))
         log_probs = torch.stack(conditionals, 2)
         by_position = weights.transpose(0, 1).unflatten(2, (*self.grid, self.codebooks))
         with torch.autocast(weights.device.type, enabled=False):
             z = torch.einsum("...mk,mkd->...md", by_position, self.embeddings).flatten(-2).movedim(-1, 2)
-        return self._draw(z, (weights * log_probs).sum((2, 3)).T, log_probs, by_position.argmax(-1))
+        log_q = self._counted(weights * log_probs).sum((2, 3)).T
+        return self._draw(z, log_q, log_probs, by_position.argmax(-1))
 
     def _followed(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Log q(codes|x), [S, B], and all log q(.|z_<n, x) on the way, [B, S, N, K]."""
         sequences = codes.reshape(*codes.shape[:2], self.latents).transpose(0, 1)
+        if self.kept is not None:
+            sequences = sequences.where(self.kept.unsqueeze(1), 0)
         log_probs = self.writer(sequences, self.memory, self.grid).log_softmax(-1)
-        return log_probs.gather(-1, sequences.unsqueeze(-1)).sum((2, 3)).T, log_probs
+        return self._counted(log_probs.gather(-1, sequences.unsqueeze(-1))).sum((2, 3)).T, log_probs
+
+    def _keeping(self, choose: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+        """`choose`, called for one latent after another, with code 0 or all weight on it where one does not count."""
+        if self.kept is None:
+            return choose
+        by_latent = iter(self.kept.T.unsqueeze(2))
+
+        def keeping(logits: Tensor) -> Tensor:
+            chosen, kept = choose(logits), next(by_latent)
+            if not chosen.is_floating_point():
+                return chosen.where(kept, 0)
+            return chosen.where(kept.unsqueeze(2), torch.arange(self.codebook_size, device=kept.device) == 0)
+
+        return keeping
+
+    def _counted(self, terms: Tensor) -> Tensor:
+        """Terms [B, S, N, *], zero for latents that do not count."""
+        return terms if self.kept is None else terms.where(self.kept[:, None, :, None], 0)
 
     def _draw(self, z: Tensor, log_q: Tensor, log_probs: Tensor, codes: Tensor) -> Draw:
-        """The draw of these, with the rate of log q(.|z_<n, x) [B, S, N, K]; the statistics become its."""
-        entropy = -(log_probs.exp() * log_probs).sum((2, 3)).mean(1)
-        uniform = self.latents * log(self.codebook_size)
-        used = count(codes.reshape(-1, self.codebooks), self.codebook_size)
-        self.statistics = {"entropy": entropy.detach().mean() / self.latents, **usage_statistics(used)}
-        return Draw(z, log_q, torch.full_like(log_q, -uniform), uniform - entropy)
+        """The draw of these, with the rate and the statistics of log q(.|z_<n, x) [B, S, N, K]."""
+        entropy = -self._counted(log_probs.exp() * log_probs).sum((2, 3)).mean(1)
+        sequences = codes.reshape(*log_q.shape, self.latents)
+        if self.kept is None:
+            uniform = torch.full_like(log_q[0], self.latents * log(self.codebook_size))
+            per_latent = entropy.detach().mean() / self.latents
+        else:
+            uniform = self.kept.sum(1).to(log_q.dtype) * log(self.codebook_size)
+            per_latent = entropy.detach().sum() / self.kept.sum().clamp_min(1)
+            sequences = sequences.where(self.kept, self.codebook_size)
+        used = count(sequences.reshape(-1, self.codebooks), self.codebook_size)
+        statistics = {"entropy": per_latent, **usage_statistics(used)}
+        return Draw(z, log_q, -uniform.expand_as(log_q), uniform - entropy, statistics)
 
     def _shaped(self, codes: Tensor) -> Tensor:
         """Codes [B, S, N] as [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
@@ -142,8 +176,8 @@ class Autoregressive(DiscreteBottleneck):
         self.embeddings = nn.Parameter(torch.randn(codebooks, codebook_size, dim))
         self.writer = CodeTransformer(codebooks, codebook_size, width, layers, heads)
 
-    def forward(self, features: Tensor) -> AutoregressivePosterior:
-        """Return q(z|x) for features [B, `width`, *grid].
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> AutoregressivePosterior:
+        """Return q(z|x) for features [B, `width`, *grid]; see `Bottleneck.forward`.
 
         Raises:
             NarrowsError: if there are other than `width` channels.
@@ -153,7 +187,7 @@ class Autoregressive(DiscreteBottleneck):
                 f"features must be [B, {self.features}, *grid] for a transformer of that width, not "
                 f"{list(features.shape)}: build the encoder with the bottleneck's `features`"
             )
-        return AutoregressivePosterior(self.writer, features, self.embeddings)
+        return AutoregressivePosterior(self.writer, hide(features, mask), self.embeddings, mask)
 
     def embed(self, codes: Tensor) -> Tensor:
         """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks.codebook import lookup
+from narrows.bottlenecks.mask import count_positions, hide
 from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPosterior
 from narrows.bottlenecks.usage import count, usage_statistics
 from narrows.errors import NarrowsError
@@ -29,21 +30,37 @@ class CategoricalPosterior(SampledPosterior):
     Args:
         logits: [B, *grid, M, K].
         embeddings: [M, K, dim].
+        mask: True where a position counts, bool [B, *grid]; None if all do.
     """
 
     codes: Tensor
 
-    def __init__(self, logits: Tensor, embeddings: Tensor) -> None:
+    def __init__(self, logits: Tensor, embeddings: Tensor, mask: Tensor | None = None) -> None:
         self.log_probs = logits.log_softmax(-1)
         self.embeddings = embeddings
-        *_, codebooks, size = logits.shape
+        self.mask = mask
+        codebooks = logits.shape[-2]
         self.latents = logits.shape[1:-1].numel()
-        self.entropy = -(self.log_probs.exp() * self.log_probs).flatten(1).sum(1)
+        self.entropy = -self._counted(self.log_probs.exp() * self.log_probs).flatten(1).sum(1)
         best = logits.detach().argmax(-1)
         self.codes = best.squeeze(-1) if codebooks == 1 else best
         self.losses = {}
-        entropy = self.entropy.detach().mean() / self.latents
-        self.statistics = {"entropy": entropy, **usage_statistics(count(best.flatten(0, -2), size))}
+        self.statistics = self._statistics(best)
+
+    def _statistics(self, best: Tensor) -> dict[str, Tensor]:
+        """The statistics of the most probable codes [B, *grid, M]."""
+        *_, codebooks, size = self.log_probs.shape
+        entropy = self.entropy.detach()
+        if self.mask is None:
+            per_latent = entropy.mean() / self.latents
+        else:
+            per_latent = entropy.sum() / (self.mask.sum() * codebooks).clamp_min(1)
+            best = best.masked_fill(~self.mask.unsqueeze(-1), size)
+        return {"entropy": per_latent, **usage_statistics(count(best.flatten(0, -2), size))}
+
+    def _counted(self, terms: Tensor) -> Tensor:
+        """Terms [..., B, *grid, M, *], zero at positions that do not count."""
+        return terms if self.mask is None else terms.where(self.mask[..., None, None], 0)
 
     @property
     def rate(self) -> Tensor:
@@ -69,7 +86,7 @@ class CategoricalPosterior(SampledPosterior):
     def log_prob(self, codes: Tensor) -> Tensor:
         """Log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
         index = codes.reshape(len(codes), *self.log_probs.shape[:-1]).movedim(0, -1)
-        return self.log_probs.gather(-1, index).flatten(1, -2).sum(1).T
+        return self._counted(self.log_probs.gather(-1, index)).flatten(1, -2).sum(1).T
 
     def draw(self, samples: int = 1) -> Draw:
         """Sample S codes of each example, without gradient through the sampling."""
@@ -83,12 +100,15 @@ class CategoricalPosterior(SampledPosterior):
         with torch.autocast(self.log_probs.device.type, enabled=False):
             weights = relax(self.log_probs.expand(samples, *self.log_probs.shape))
             z = torch.einsum("...mk,mkd->...md", weights, self.embeddings).flatten(-2).movedim(-1, 2)
-        log_q = (weights * self.log_probs).flatten(2).sum(2)
+        log_q = self._counted(weights * self.log_probs).flatten(2).sum(2)
         return Draw(z, log_q, self._log_p.expand_as(log_q), self.rate)
 
     @property
     def _log_p(self) -> Tensor:
-        return torch.full_like(self.entropy, -self.latents * log(self.log_probs.shape[-1]))
+        *_, codebooks, size = self.log_probs.shape
+        if self.mask is None:
+            return torch.full_like(self.entropy, -self.latents * log(size))
+        return count_positions(self.mask).to(self.entropy.dtype) * (-codebooks * log(size))
 
 
 class Categorical(DiscreteBottleneck):
@@ -114,8 +134,10 @@ class Categorical(DiscreteBottleneck):
         self.codebook_size, self.codebooks = codebook_size, codebooks
         self.embeddings = nn.Parameter(torch.randn(codebooks, codebook_size, dim))
 
-    def forward(self, features: Tensor) -> CategoricalPosterior:
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> CategoricalPosterior:
         """Return q(z|x) for logits [B, M * K, *grid], those of a codebook next to each other.
+
+        For the mask see `Bottleneck.forward`.
 
         Raises:
             NarrowsError: if there are other than M * K channels.
@@ -125,8 +147,8 @@ class Categorical(DiscreteBottleneck):
                 f"features must be [B, {self.features}, *grid] for {self.codebooks} latent(s) of {self.codebook_size} "
                 f"categories, not {list(features.shape)}: build the encoder with the bottleneck's `features`"
             )
-        logits = features.movedim(1, -1).unflatten(-1, (self.codebooks, self.codebook_size))
-        return CategoricalPosterior(logits.float(), self.embeddings.float())
+        logits = hide(features, mask).movedim(1, -1).unflatten(-1, (self.codebooks, self.codebook_size))
+        return CategoricalPosterior(logits.float(), self.embeddings.float(), mask)
 
     def embed(self, codes: Tensor) -> Tensor:
         """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.

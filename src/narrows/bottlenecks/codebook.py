@@ -152,12 +152,13 @@ class Codebook(nn.Module):
         """Tokens [n, M, dim], brought to where the points lie."""
         return tokens
 
-    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
+    def losses(self, tokens: Tensor, codes: Tensor, latents: int | Tensor) -> dict[str, Tensor]:
         """Return what the optimiser has to minimise for the vectors to be learned, by name.
 
         Args:
             tokens: [n, M, dim].
-            codes: [n, M]; K stands for a token that is not finite.
+            codes: [n, M]; K stands for a token of which nothing is learned.
+            latents: how many latents the losses are means over.
         """
         return {}
 
@@ -167,7 +168,7 @@ class Codebook(nn.Module):
 
         Args:
             tokens: of this process, [n, M, dim].
-            codes: of this process, [n, M]; K stands for a token that is not finite, of which nothing is learned.
+            codes: of this process, [n, M]; K stands for a token of which nothing is learned.
             counts: of the global batch, [M, K].
         """
         self.steps += 1
@@ -205,13 +206,13 @@ class LearntCodebook(Codebook):
         del self.vectors
         self.vectors = nn.Parameter(vectors)
 
-    def losses(self, tokens: Tensor, codes: Tensor) -> dict[str, Tensor]:
-        """The codebook loss, the mean over latents of the squared distance; those of tokens not finite are 0."""
+    def losses(self, tokens: Tensor, codes: Tensor, latents: int | Tensor) -> dict[str, Tensor]:
+        """The codebook loss, the mean over latents of the squared distance; those of code K are 0."""
         counted = (codes < self.size).unsqueeze(2)
         found = lookup(self.points, codes.clamp_max(self.size - 1))
         # The difference must be 0, and not only its square: the gradient of NaN times 0 is NaN.
         targets = torch.where(counted, tokens.detach(), found.detach())
-        return {"codebook": (found - targets).square().sum() / max(codes.numel(), 1)}
+        return {"codebook": (found - targets).square().sum() / latents}
 
 
 class EMACodebook(Codebook):
@@ -282,7 +283,10 @@ class CodebookCare(ABC):
 
     @abstractmethod
     def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
-        """Look at this process's tokens [n, M, dim] and place codes of `codebook`."""
+        """Look at this process's tokens [n, M, dim] and place codes of `codebook`.
+
+        Tokens that are not finite do not count; those that a mask leaves out are NaN.
+        """
 
 
 class KMeansStart(CodebookCare):

@@ -10,6 +10,7 @@ import math
 import torch
 from torch import Tensor
 
+from narrows.bottlenecks.mask import hide
 from narrows.bottlenecks.posterior import Bottleneck, Draw, Posterior
 from narrows.errors import NarrowsError
 
@@ -26,15 +27,28 @@ def _sum(terms: Tensor, start: int) -> Tensor:
 class GaussianPosterior(Posterior):
     """N(mean, exp(log_variance)) in every dimension, from tensors [B, C, *grid].
 
-    The statistic `active_units` counts the dimensions whose KL, averaged over the batch, exceeds 0.01 nats.
+    The statistic `active_units` counts the dimensions whose KL, averaged over the batch, exceeds 0.01 nats; with a mask
+    it is averaged over the examples in which the dimension's position counts.
+
+    Args:
+        mean: [B, C, *grid].
+        log_variance: [B, C, *grid].
+        mask: True where a position counts, bool [B, *grid]; None if all do.
     """
 
-    def __init__(self, mean: Tensor, log_variance: Tensor) -> None:
+    def __init__(self, mean: Tensor, log_variance: Tensor, mask: Tensor | None = None) -> None:
         self.mean = mean
         self.log_variance = log_variance
-        self.kl = (mean**2 + log_variance.expm1() - log_variance) / 2
+        self.mask = None if mask is None else mask.unsqueeze(1)
+        self.kl = self._counted((mean**2 + log_variance.expm1() - log_variance) / 2)
         self.losses = {}
-        self.statistics = {"active_units": (self.kl.detach().mean(0) > ACTIVE_NATS).sum(dtype=torch.float32)}
+        kl = self.kl.detach()
+        average = kl.mean(0) if self.mask is None else kl.sum(0) / self.mask.sum(0).clamp_min(1)
+        self.statistics = {"active_units": (average > ACTIVE_NATS).sum(dtype=torch.float32)}
+
+    def _counted(self, terms: Tensor) -> Tensor:
+        """Terms [..., B, C, *grid], zero at positions that do not count."""
+        return terms if self.mask is None else terms.where(self.mask, 0)
 
     @property
     def rate(self) -> Tensor:
@@ -52,8 +66,8 @@ class GaussianPosterior(Posterior):
         z = self.mean + (self.log_variance / 2).exp() * noise
         constant = math.log(2 * math.pi)
         # (z - mu) / sigma is the noise itself: exact, where recomputing it from z would lose digits.
-        log_q = -_sum(noise**2 + self.log_variance + constant, 2) / 2
-        log_p = -_sum(z**2 + constant, 2) / 2
+        log_q = -_sum(self._counted(noise**2 + self.log_variance + constant), 2) / 2
+        log_p = -_sum(self._counted(z**2 + constant), 2) / 2
         return Draw(z, log_q, log_p, self.rate)
 
 
@@ -76,8 +90,8 @@ class Gaussian(Bottleneck):
         # Without parameters of its own the module could not tell `sample_prior` on which device it lives.
         self.register_buffer("device_holder", torch.empty(0), persistent=False)
 
-    def forward(self, features: Tensor) -> GaussianPosterior:
-        """Return q(z|x) for encoder features [B, 2C, *grid].
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> GaussianPosterior:
+        """Return q(z|x) for encoder features [B, 2C, *grid]; see `Bottleneck.forward`.
 
         Raises:
             NarrowsError: if there are other than 2C channels.
@@ -87,8 +101,8 @@ class Gaussian(Bottleneck):
                 f"Gaussian needs {self.features} features from the encoder, not {features.shape[1]}: "
                 "build the encoder with the bottleneck's `features`"
             )
-        mean, raw = features.float().chunk(2, dim=1)
-        return GaussianPosterior(mean, raw / (1 + raw.abs() / LOG_VARIANCE_LIMIT))
+        mean, raw = hide(features, mask).float().chunk(2, dim=1)
+        return GaussianPosterior(mean, raw / (1 + raw.abs() / LOG_VARIANCE_LIMIT), mask)
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
         """Draw z [`batch`, C, *grid] from N(0, I)."""

@@ -10,22 +10,18 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from itertools import pairwise
 from math import sqrt
-from types import MappingProxyType
 from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from narrows.bottlenecks.posterior import Bottleneck, Draw, Posterior
+from narrows.bottlenecks.posterior import NOTHING, Bottleneck, Draw, Posterior
 from narrows.bottlenecks.stochastic import StochasticBlock
 from narrows.errors import NarrowsError
 from narrows.networks.hierarchy import BottomUp, Upsample
 
 __all__ = ["HierarchicalPosterior", "Hierarchy"]
-
-NOTHING: Mapping[int, Tensor] = MappingProxyType({})
-"""No context."""
 
 SVHN_LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 """The 48 layers of "Mind Your Bits and Errors: Prioritizing the Bits that Matter in VAEs" (2021), appendix A.1."""
@@ -35,8 +31,8 @@ class HierarchicalPosterior(Posterior):
     """Gaussian latents of L layers, each given those before it.
 
     The rate of a draw is the mean over its samples of the sum over layers of KL(q(z_l|z_<l, x) || p(z_l|z_<l)), each in
-    closed form; that is unbiased. The statistics are there after a draw, and are its: `rate_at_RxR`, the rate of all
-    layers at each resolution R in nats per example, averaged over the batch. A layer without rate has collapsed.
+    closed form; that is unbiased. The statistics of a draw are `rate_at_RxR`, the rate of all layers at each resolution
+    R in nats per example, averaged over the batch. A layer without rate has collapsed.
 
     Args:
         hierarchy: the bottleneck.
@@ -84,14 +80,19 @@ class HierarchicalPosterior(Posterior):
 
         z = self.hierarchy.top_down(samples * self.batch, step, context).unflatten(0, (samples, self.batch))
         kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, (samples, self.batch))  # each [L, S, B]
-        rates = kl.detach().mean(1)
-        self.layer_rates, self.statistics = {}, {}
+        statistics, layer_rates = self._by_layer(kl.detach().mean(1))
+        return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0), statistics, layer_rates)
+
+    def _by_layer(self, rates: Tensor) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
+        """The statistics and the layer rates of a draw, of its rates [L, B]."""
+        statistics: dict[str, Tensor] = {}
+        layer_rates: dict[tuple[str, int], Tensor] = {}
         by_resolution = rates.split(list(self.hierarchy.layers.values()))
         for resolution, part in zip(self.hierarchy.layers, by_resolution, strict=True):
             size = f"{resolution}x{resolution}"
-            self.layer_rates |= {(size, number): rate for number, rate in enumerate(part, start=1)}
-            self.statistics[f"rate_at_{size}"] = part.sum(0).mean()
-        return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0))
+            layer_rates |= {(size, number): rate for number, rate in enumerate(part, start=1)}
+            statistics[f"rate_at_{size}"] = part.sum(0).mean()
+        return statistics, layer_rates
 
 
 class Hierarchy(Bottleneck):
@@ -155,17 +156,25 @@ class Hierarchy(Bottleneck):
         """A new bottom-up network of this hierarchy's sizes."""
         return BottomUp(self.features, self.middle, self.encoder_blocks)
 
-    def forward(self, features: Tensor, context: Mapping[int, Tensor] = NOTHING) -> HierarchicalPosterior:
+    def forward(
+        self, features: Tensor, mask: Tensor | None = None, context: Mapping[int, Tensor] = NOTHING
+    ) -> HierarchicalPosterior:
         """Return q(z|x) for features [B, `width`, R, R], R the finest resolution of `layers`.
 
         Args:
             features: what the posterior knows of x.
+            mask: None; the grids have one size, that of the images, and every position of them counts.
             context: what prior and posterior are given besides the latents, by resolution r: [B, width, r, r], added to
                 the feature map where the top-down pass comes to that resolution.
 
         Raises:
-            NarrowsError: if the features have other channels, or `layers` does not fit their size.
+            NarrowsError: if the features have other channels, `layers` does not fit their size, or there is a mask.
         """
+        if mask is not None:
+            raise NarrowsError(
+                "the grids of a Hierarchy have one size, and all their positions count: train it on examples of that "
+                "size, or take another bottleneck for examples that a mask fills up"
+            )
         if features.ndim != 4 or features.shape[1] != self.features:
             raise NarrowsError(
                 f"features must be [B, {self.features}, H, W] for a hierarchy of that width, not "

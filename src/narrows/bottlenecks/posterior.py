@@ -12,10 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import register_pytree_node
 
+from narrows.bottlenecks.mask import count_positions
 from narrows.errors import NarrowsError
 from narrows.tracing import is_traced
 
 __all__ = [
+    "NOTHING",
     "Bottleneck",
     "CodePosterior",
     "DiscreteBottleneck",
@@ -24,6 +26,10 @@ __all__ = [
     "SampledPosterior",
     "require_floats",
 ]
+
+
+NOTHING: Mapping[Any, Tensor] = MappingProxyType({})
+"""No tensors by any name."""
 
 
 class Draw(NamedTuple):
@@ -37,6 +43,11 @@ class Draw(NamedTuple):
     """log p(z) under the fixed prior, [S, B]."""
     rate: Tensor
     """KL(q(z|x) || p(z)) in nats, [B]: exact where it has a closed form, else estimated from the latents drawn."""
+    statistics: Mapping[str, Tensor] = NOTHING
+    """Figures of these latents worth logging, by name: scalars without gradient."""
+    layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
+    """The parts that the rate is the sum of, from the first latents to the last, by their group and their number in it:
+    nats of each example, [B], without gradient; {} if it has no parts."""
 
 
 class Posterior(ABC):
@@ -45,15 +56,12 @@ class Posterior(ABC):
     Attributes:
         codes: integer codes [B, *grid], or [B, *grid, M] with M codes per position; None if the latents are continuous.
         losses: the bottleneck's own training losses by name, scalars with their weights applied.
-        statistics: figures worth logging by name, scalars without gradient.
-        layer_rates: after a draw, the parts that its rate is the sum of, from the first latents to the last, by their
-            group and their number in it: nats of each example, [B], without gradient; {} if it has no parts.
+        statistics: figures worth logging that are known before any draw, by name: scalars without gradient.
     """
 
     codes: Tensor | None = None
     losses: dict[str, Tensor]
     statistics: dict[str, Tensor]
-    layer_rates: Mapping[tuple[str, int], Tensor] = MappingProxyType({})
 
     @property
     @abstractmethod
@@ -85,6 +93,7 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
             global batch while the codebook learns, else of this process's own; "nonfinite", how many of its tokens are
             NaN or infinite.
         codebook_size: K.
+        mask: True where a position counts, bool [B, *grid]; None if all do.
 
     Args:
         z: the latents.
@@ -93,6 +102,7 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
         losses: by name; None where only their total is known.
         statistics: by name.
         codebook_size: K; 0 where it is not known, as in a copy that a wrapper made of the tuple alone.
+        mask: the positions that count.
     """
 
     def __new__(
@@ -103,6 +113,7 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
         losses: dict[str, Tensor] | None = None,
         statistics: dict[str, Tensor] | None = None,
         codebook_size: int = 0,
+        mask: Tensor | None = None,
     ) -> CodePosterior:
         """Make the tuple; the rest are its attributes."""
         if loss is None:
@@ -111,9 +122,11 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
         posterior.losses = {"loss": loss} if losses is None else losses
         posterior.statistics = statistics or {}
         posterior.codebook_size = codebook_size
+        posterior.mask = mask
         return posterior
 
     codebook_size: int
+    mask: Tensor | None
 
     # DataParallel looks for a named tuple's fields; PyTorch's pytree would take a tuple of them for the whole of it.
     _fields: ClassVar[list[str]] = ["z", "codes", "loss"]  # type: ignore[assignment,misc]
@@ -131,14 +144,18 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
             losses=self.losses,
             statistics=self.statistics,
             codebook_size=self.codebook_size,
+            mask=self.mask,
         )
 
     @property
     def rate(self) -> Tensor:
-        """N log K of each example in nats under the uniform prior, [B]."""
+        """N log K of each example in nats under the uniform prior, [B], for its N latents that count."""
         batch, *latents = self.codes.shape
         if not self.codebook_size:
             raise NarrowsError("a copy of the tuple (z, codes, loss) alone does not know its codebook_size: no rate")
+        if self.mask is not None:
+            codebooks = self.codes.shape[self.mask.ndim :].numel()
+            return count_positions(self.mask).float() * (codebooks * log(self.codebook_size))
         return self.z.new_full((batch,), torch.Size(latents).numel() * log(self.codebook_size), dtype=torch.float32)
 
     @property
@@ -164,12 +181,13 @@ def require_floats(features: Tensor) -> None:
 
 def _flattened(posterior: CodePosterior) -> tuple[list[Any], int]:
     z, codes, loss = posterior
-    return [z, codes, loss, posterior.losses, posterior.statistics], posterior.codebook_size
+    mask = [] if posterior.mask is None else [posterior.mask]
+    return [z, codes, loss, posterior.losses, posterior.statistics, *mask], posterior.codebook_size
 
 
 def _unflattened(parts: Iterable[Any], codebook_size: int) -> CodePosterior:
-    z, codes, loss, losses, statistics = parts
-    return CodePosterior(z, codes, loss, losses, statistics, codebook_size)
+    z, codes, loss, losses, statistics, *mask = parts
+    return CodePosterior(z, codes, loss, losses, statistics, codebook_size, *mask)
 
 
 register_pytree_node(CodePosterior, _flattened, _unflattened, serialized_type_name="narrows.bottlenecks.CodePosterior")
@@ -208,8 +226,18 @@ class Bottleneck(nn.Module, ABC):
     channels: int
 
     @abstractmethod
-    def forward(self, features: Tensor) -> Posterior:
-        """Return q(z|x) for encoder features [B, `features`, *grid]."""
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> Posterior:
+        """Return q(z|x) for encoder features [B, `features`, *grid].
+
+        Args:
+            features: the features.
+            mask: True where a position counts, bool [B, *grid]; None if all do. What the others hold, padding of any
+                value, reaches no rate, log-probability, loss, statistic, gradient or codebook. Their latents and codes
+                are returned, and mean nothing.
+
+        Raises:
+            NarrowsError: if the features have other channels, or the mask is not boolean or of another shape.
+        """
 
     @abstractmethod
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:

@@ -59,8 +59,8 @@ class ResidualQuantizer(DiscreteBottleneck):
         for stage in self.stages:
             stage.freeze()
 
-    def forward(self, features: Tensor) -> CodePosterior:
-        """Quantise features [B, `features`, *grid], of any number of grid dimensions.
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> CodePosterior:
+        """Quantise features [B, `features`, *grid], of any number of grid dimensions; see `Bottleneck.forward`.
 
         Raises:
             NarrowsError: if the features have another number of channels.
@@ -69,7 +69,7 @@ class ResidualQuantizer(DiscreteBottleneck):
         residual = features.float()
         posteriors: list[CodePosterior] = []
         for stage in self.stages:
-            posteriors.append(stage(residual))
+            posteriors.append(stage(residual, mask))
             # Detached, or the straight-through gradient of z cancels that of the residual, and no later commitment
             # loss would reach the features.
             residual = residual - posteriors[-1].z.detach()
@@ -85,6 +85,7 @@ class ResidualQuantizer(DiscreteBottleneck):
             losses={name: _together(losses, name).sum() for name in first.losses},
             statistics={name: _together(statistics, name).mean() for name in first.statistics},
             codebook_size=self.codebook_size,
+            mask=mask,
         )
 
     def embed(self, codes: Tensor) -> Tensor:

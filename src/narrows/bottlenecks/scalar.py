@@ -10,6 +10,7 @@ from math import prod
 import torch
 from torch import Tensor
 
+from narrows.bottlenecks.mask import hide
 from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck, require_floats
 from narrows.bottlenecks.usage import count, perplexity
 from narrows.errors import NarrowsError
@@ -60,8 +61,10 @@ class FSQ(DiscreteBottleneck):
         self.register_buffer("levels", torch.tensor(levels), persistent=False)
         self.register_buffer("radix", torch.tensor([prod(levels[:c]) for c in range(len(levels))]), persistent=False)
 
-    def forward(self, features: Tensor) -> CodePosterior:
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> CodePosterior:
         """Quantise features [B, M * len(`levels`), *grid], those of a group next to each other.
+
+        For the mask see `Bottleneck.forward`.
 
         Raises:
             NarrowsError: if the features have another number of channels.
@@ -72,7 +75,7 @@ class FSQ(DiscreteBottleneck):
                 f"levels, not {list(features.shape)}: change the number of either, or the encoder's channels"
             )
         require_floats(features)
-        bounded = self._bound(features.movedim(1, -1).unflatten(-1, (self.codebooks, -1)).float())
+        bounded = self._bound(hide(features, mask).movedim(1, -1).unflatten(-1, (self.codebooks, -1)).float())
         # The difference and the sum are both exact in floating point, so that z is what `embed` makes of the codes.
         rounded = bounded + (bounded.round() - bounded).detach()
         half_width = self.levels // 2
@@ -84,8 +87,9 @@ class FSQ(DiscreteBottleneck):
             z=(rounded / half_width).flatten(-2).movedim(-1, 1).to(features.dtype),
             codes=codes.squeeze(-1) if self.codebooks == 1 else codes,
             losses={},
-            statistics={} if is_traced() else _statistics(codes.flatten(0, -2), self.codebook_size),
+            statistics={} if is_traced() else self._usage(codes, mask),
             codebook_size=self.codebook_size,
+            mask=mask,
         )
 
     def embed(self, codes: Tensor) -> Tensor:
@@ -103,6 +107,11 @@ class FSQ(DiscreteBottleneck):
         shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
         return self.embed(torch.randint(self.codebook_size, shape, device=self.levels.device))
 
+    def _usage(self, codes: Tensor, mask: Tensor | None) -> dict[str, Tensor]:
+        """The statistics of codes [B, *grid, M]."""
+        counted = codes if mask is None else codes.masked_fill(~mask.unsqueeze(-1), self.codebook_size)
+        return _statistics(counted.flatten(0, -2), self.codebook_size)
+
     def _bound(self, tokens: Tensor) -> Tensor:
         """The bounded values f(z_e) of tokens z_e [..., C]."""
         half = (self.levels - 1) * ((1 + _MARGIN) / 2)
@@ -112,12 +121,16 @@ class FSQ(DiscreteBottleneck):
 
 
 def _statistics(codes: Tensor, size: int) -> dict[str, Tensor]:
-    """`usage_statistics` of codes [n, M] in [0, K = `size`), at a cost of order n alone: no codebook bounds K here."""
+    """`usage_statistics` of codes [n, M], at a cost of order n alone: no codebook bounds K = `size` here.
+
+    A code of K stands for a token that does not count.
+    """
     values = size
     if size > len(codes):
         # Codes are counted under the places where they first occur in order, of which there are n.
         ordered, _ = codes.T.contiguous().sort(1)
-        codes, values = torch.searchsorted(ordered, ordered).T, len(codes)
+        places, values = torch.searchsorted(ordered, ordered), len(codes)
+        codes = places.masked_fill(ordered == size, values).T
     counts = count(codes, values)
     used = (counts > 0).to(counts.dtype).sum(1)
     return {"perplexity": perplexity(counts).mean(), "usage": used.mean() / size}

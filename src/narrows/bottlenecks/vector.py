@@ -6,6 +6,7 @@ A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Lea
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import nan
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from narrows.bottlenecks.codebook import (
     lookup,
     nearest,
 )
+from narrows.bottlenecks.mask import hide
 from narrows.bottlenecks.posterior import CodePosterior, DiscreteBottleneck, require_floats
 from narrows.bottlenecks.recomputation import PointsInUse, is_recomputation
 from narrows.bottlenecks.scalar import FSQ
@@ -35,14 +37,19 @@ __all__ = ["FactorizedQuantizer", "VectorQuantizer"]
 class _Quantise(torch.autograd.Function):
     """Points e in place of tokens z, and the sum of ||z - sg[e]||^2, with both gradients in one pass over the tokens.
 
+    With `kept`, bool [n, 1, 1], the sum is over the tokens where that is True.
     The residual z - e is kept for the backward pass, so that the result may be changed in place. It is an output too,
     whose gradient is that of z: so the backward pass can be differentiated again.
     """
 
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, points: Tensor, codes: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        ctx: Any, tokens: Tensor, points: Tensor, codes: Tensor, kept: Tensor | None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         quantised = lookup(points, codes)
         residual = tokens - quantised
+        if kept is not None:
+            residual.masked_fill_(~kept, 0)
         ctx.save_for_backward(residual)
         ctx.set_materialize_grads(False)
         return quantised, torch.dot(residual.flatten(), residual.flatten()), residual
@@ -50,7 +57,7 @@ class _Quantise(torch.autograd.Function):
     @staticmethod
     def backward(
         ctx: Any, d_quantised: Tensor | None, d_error: Tensor | None, d_residual: Tensor | None
-    ) -> tuple[Tensor | None, None, None]:
+    ) -> tuple[Tensor | None, None, None, None]:
         (residual,) = ctx.saved_tensors
         gradient = d_quantised
         if d_error is not None:
@@ -58,7 +65,7 @@ class _Quantise(torch.autograd.Function):
             gradient = twice if gradient is None else torch.addcmul(gradient, residual, d_error, value=2)
         if d_residual is not None:
             gradient = d_residual if gradient is None else gradient + d_residual
-        return gradient, None, None
+        return gradient, None, None, None
 
 
 class VectorQuantizer(DiscreteBottleneck):
@@ -75,8 +82,9 @@ class VectorQuantizer(DiscreteBottleneck):
     autocast.
 
     Tokens that are NaN or infinite change no codebook; "nonfinite" among the statistics counts them, and the losses of
-    their batch are not finite. A forward pass that activation checkpointing runs again uses the points that the first
-    used, and does not learn; up to 16 passes may wait for that. The backward pass can be differentiated again.
+    their batch are not finite. Tokens that a mask leaves out change nothing, and losses are means over the others.
+    A forward pass that activation checkpointing runs again uses the points that the first used, and does not learn; up
+    to 16 passes may wait for that. The backward pass can be differentiated again.
 
     Args:
         dim: length of a codebook vector; the features have `codebooks` * `dim` channels.
@@ -118,16 +126,17 @@ class VectorQuantizer(DiscreteBottleneck):
         for parameter in self.codebook.parameters():
             parameter.requires_grad_(False).grad = None
 
-    def forward(self, features: Tensor) -> CodePosterior:
-        """Quantise features [B, M * `dim`, *grid], of any number of grid dimensions."""
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> CodePosterior:
+        """Quantise features [B, M * `dim`, *grid], of any number of grid dimensions; see `Bottleneck.forward`."""
         if features.ndim < 2 or features.shape[1] != self.features:
             raise NarrowsError(
                 f"features must be [B, {self.features}, *grid] for {self.codebooks} codebook(s) of vectors of length "
                 f"{self.features // self.codebooks}, not {list(features.shape)}: change dim, or the encoder's channels"
             )
         require_floats(features)
+        quantise = self._quantise_plainly if is_traced() else self._quantise
         with torch.autocast(features.device.type, enabled=False):
-            return self._quantise_plainly(features) if is_traced() else self._quantise(features)
+            return quantise(hide(features, mask), mask)
 
     def get_extra_state(self) -> Tensor:
         """Return whether the codebook is frozen, as part of the saved state."""
@@ -158,25 +167,27 @@ class VectorQuantizer(DiscreteBottleneck):
         shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
         return self.embed(torch.randint(self.codebook_size, shape, device=self.codebook.vectors.device))
 
-    def _quantise(self, features: Tensor) -> CodePosterior:
+    def _quantise(self, features: Tensor, mask: Tensor | None) -> CodePosterior:
         channels_last = features.movedim(1, -1)
-        tokens = channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float()
-        tokens = self.codebook.project(tokens)
-        data = tokens.detach()
+        tokens = self._tokens(channels_last)
+        kept = None if mask is None else mask.reshape(-1, 1, 1)
+        finite = is_finite(tokens.detach())
+        # To what learns, a token that does not count is as one that is not finite.
+        data = tokens.detach() if kept is None else tokens.detach().masked_fill(~kept, nan)
         learning = self.training and not self.frozen and not is_recomputation()
         if learning:
             self.codebook.require_float32()
             for care in self.care:
                 care(self.codebook, data)
-        points = self._points(data, learning)
-        codes = nearest(data, points)
-        finite = is_finite(data)
+        points = self._points(tokens.detach(), learning)
+        codes = nearest(tokens.detach(), points)
         # Nothing is learned of a token that is not finite: it has a code of its own, one beyond the last.
-        counted = codes.masked_fill(~finite, self.codebook_size)
+        counted = codes.masked_fill(~(finite if kept is None else finite & kept.squeeze(2)), self.codebook_size)
         counts = count(counted, self.codebook_size)
-        quantised, error, _ = _Quantise.apply(tokens, points, codes)
-        losses = self.codebook.losses(data, counted)
-        losses["commitment"] = error * (self.commitment / max(codes.numel(), 1))
+        quantised, error, _ = _Quantise.apply(tokens, points, codes, kept)
+        latents = self._latents(codes, mask)
+        losses = self.codebook.losses(data, counted, latents)
+        losses["commitment"] = error * (self.commitment / latents)
         if learning:
             counts = global_sum(counts)
             self.codebook.observe(data, counted, counts)
@@ -185,26 +196,36 @@ class VectorQuantizer(DiscreteBottleneck):
         z = quantised.view(channels_last.shape).movedim(-1, 1).to(features.dtype)
         if features.is_contiguous():  # else channels last, as the tokens are: either way z is laid out as the features
             z = z.contiguous()
-        if self.codebooks == 1:
-            codes = codes.squeeze(1)
-        codes = codes.view(*channels_last.shape[:-1], *codes.shape[1:])
-        return CodePosterior(z, codes, losses=losses, statistics=statistics, codebook_size=self.codebook_size)
+        return CodePosterior(z, self._on_grid(codes, channels_last), None, losses, statistics, self.codebook_size, mask)
 
-    def _quantise_plainly(self, features: Tensor) -> CodePosterior:
+    def _quantise_plainly(self, features: Tensor, mask: Tensor | None) -> CodePosterior:
         """The same in evaluation mode, without statistics, in operations that can be exported."""
         if self.training:
             raise NarrowsError("a quantiser is exported in evaluation mode: call eval() on the module first")
         channels_last = features.movedim(1, -1)
-        tokens = channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float()
-        tokens = self.codebook.project(tokens)
+        tokens = self._tokens(channels_last)
         codes = nearest(tokens, self.codebook.points)
         quantised = lookup(self.codebook.points, codes)
-        distance = (tokens - quantised).square().sum(2).mean()
+        distances = (tokens - quantised).square().sum(2)
+        latents = self._latents(codes, mask)
+        distance = distances.mean() if mask is None else distances.where(mask.reshape(-1, 1), 0).sum() / latents
         z = quantised.reshape(channels_last.shape).movedim(-1, 1).to(features.dtype)
-        shape = channels_last.shape[:-1] if self.codebooks == 1 else (*channels_last.shape[:-1], self.codebooks)
-        losses = dict.fromkeys(self.codebook.losses(tokens, codes), distance)
+        losses = dict.fromkeys(self.codebook.losses(tokens, codes, latents), distance)
         losses["commitment"] = self.commitment * distance
-        return CodePosterior(z, codes.reshape(shape), losses=losses, codebook_size=self.codebook_size)
+        codes = self._on_grid(codes, channels_last)
+        return CodePosterior(z, codes, losses=losses, codebook_size=self.codebook_size, mask=mask)
+
+    def _tokens(self, channels_last: Tensor) -> Tensor:
+        """Features [B, *grid, M * dim] as tokens [n, M, dim] where the points lie."""
+        return self.codebook.project(channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float())
+
+    def _latents(self, codes: Tensor, mask: Tensor | None) -> int | Tensor:
+        """How many latents count, of codes [n, M]; 1 if none does."""
+        return max(codes.numel(), 1) if mask is None else (mask.sum() * self.codebooks).clamp_min(1)
+
+    def _on_grid(self, codes: Tensor, channels_last: Tensor) -> Tensor:
+        """Codes [n, M] of features [B, *grid, C] as [B, *grid], or [B, *grid, M] with M > 1 codebooks."""
+        return codes.reshape(*channels_last.shape[:-1], *([] if self.codebooks == 1 else [self.codebooks]))
 
     def _points(self, tokens: Tensor, learning: bool) -> Tensor:
         """The points to quantise `tokens` with: in a recomputation those of the pass that it repeats."""
@@ -243,8 +264,8 @@ class FactorizedQuantizer(DiscreteBottleneck):
         if isinstance(self.quantizer, VectorQuantizer):
             self.quantizer.freeze()
 
-    def forward(self, features: Tensor) -> CodePosterior:
-        """Quantise features [B, `features`, *grid].
+    def forward(self, features: Tensor, mask: Tensor | None = None) -> CodePosterior:
+        """Quantise features [B, `features`, *grid]; see `Bottleneck.forward`.
 
         Raises:
             NarrowsError: if the features have another number of channels.
@@ -252,7 +273,8 @@ class FactorizedQuantizer(DiscreteBottleneck):
         if features.ndim < 2 or features.shape[1] != self.features:
             raise NarrowsError(f"features must be [B, {self.features}, *grid], not {list(features.shape)}")
         require_floats(features)
-        posterior = self.quantizer(_channelwise(self.down, features.to(self.down.weight.dtype)))
+        features = hide(features, mask)
+        posterior = self.quantizer(_channelwise(self.down, features.to(self.down.weight.dtype)), mask)
         return posterior._replace(z=_channelwise(self.up, posterior.z).to(features.dtype))
 
     def embed(self, codes: Tensor) -> Tensor:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from narrows.bottlenecks.posterior import Draw, Posterior, SampledPosterior
+from narrows.bottlenecks.posterior import NOTHING, Draw, Posterior, SampledPosterior
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Observation
 
@@ -30,6 +31,10 @@ class Evidence(NamedTuple):
     """The examples, [B, ...]."""
     observation: Observation | None = None
     """p(x|z) of all S B latents; None where log-likelihoods come from elsewhere."""
+    statistics: Mapping[str, Tensor] = NOTHING
+    """Those of the draw."""
+    layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
+    """Those of the draw."""
 
     def squared_error(self) -> Tensor:
         """||x - E[x|z]||^2 for each latent, summed over the dimensions of x, [S, B].

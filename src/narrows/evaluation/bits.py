@@ -117,7 +117,7 @@ class _Tally:
         self.nats["distortion"] -= _total(evidence.log_likelihood.mean(0))
         if self.samples > 1:
             self.nats["importance_weighted"] -= _total(importance_weighted_bound(evidence))
-        for layer, values in posterior.layer_rates.items():
+        for layer, values in evidence.layer_rates.items():
             self.layers[layer] += _total(values)
         if posterior.codes is not None:
             self._count(posterior.codes)

@@ -356,10 +356,11 @@ class Autoencoder(nn.Module):
         """
         batch = self.filled(batch)
         posterior = self.posterior(batch.x, batch.mask)
-        z, log_q, log_p, rate = draw(posterior)
+        z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
         observation, described = self.described(batch, z)
         log_likelihood = observation.log_prob(described.x, described.mask).view(log_q.shape)
-        return posterior, Evidence(log_likelihood, log_q, log_p, rate, batch.x, observation)
+        evidence = Evidence(log_likelihood, log_q, log_p, rate, batch.x, observation, statistics, layer_rates)
+        return posterior, evidence
 
     def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
         """Return p(x|z) of S latents of each example, z [S, B, channels, *grid], and the data [S B, ...] described."""

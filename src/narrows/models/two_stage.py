@@ -55,15 +55,16 @@ class TwoStagePosterior(Posterior):
             known = self.model.first.observe(coarse.z.flatten(0, 1)).mean
         posterior = self.model.second_posterior(self.x.expand(samples, *self.x.shape).flatten(0, 1), known)
         fine = posterior.draw()
-        below = first.layer_rates or {("", 1): coarse.rate}
-        self.layer_rates = {(f"{FIRST} {group}".strip(), number): rate for (group, number), rate in below.items()}
-        self.layer_rates |= {name: rate.view(shape).mean(0) for name, rate in posterior.layer_rates.items()}
-        self.statistics = {**posterior.statistics, "rate_first_stage": coarse.rate.mean()}
+        below = coarse.layer_rates or {("", 1): coarse.rate}
+        layer_rates = {(f"{FIRST} {group}".strip(), number): rate for (group, number), rate in below.items()}
+        layer_rates |= {name: rate.view(shape).mean(0) for name, rate in fine.layer_rates.items()}
         return Draw(
             fine.z.view(*shape, *fine.z.shape[2:]),
             coarse.log_q + fine.log_q.view(shape),
             coarse.log_p + fine.log_p.view(shape),
             coarse.rate + fine.rate.view(shape).mean(0),
+            {**fine.statistics, "rate_first_stage": coarse.rate.mean()},
+            layer_rates,
         )
 
 
@@ -194,7 +195,7 @@ class TwoStage(Autoencoder):
         return self.observe(posterior.mode).mean.unflatten(0, known.shape[:2])
 
     def _second_posterior(self, features: Tensor, known: Tensor) -> HierarchicalPosterior:
-        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), self._context(known))
+        return self.bottleneck(features + self.encoder_of_known(2 * known - 1), context=self._context(known))
 
     def _context(self, known: Tensor) -> dict[int, Tensor]:
         return self.read_known(self.embed_known(2 * known - 1), self.bottleneck.run)

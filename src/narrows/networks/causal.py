@@ -7,7 +7,8 @@ work of one position, because the keys and values of the positions before it are
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import cast
+from math import inf
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -21,6 +22,7 @@ __all__ = [
     "CausalBlock",
     "CausalTransformer",
     "GrowingCache",
+    "Memory",
     "StepLinear",
     "WrittenCache",
 ]
@@ -46,6 +48,19 @@ class StepLinear(nn.Linear):
         return columns.T.reshape(*x.shape[:-1], self.out_features)
 
 
+class Memory(NamedTuple):
+    """What the vectors of a block attend to besides those before them."""
+
+    keys_values: Tensor
+    """[2, B, H, P, W / H]."""
+    mask: Tensor | None = None
+    """The vectors of the memory that count, bool [B, 1, 1, P]; None if all do."""
+
+    def to(self, dtype: torch.dtype) -> Memory:
+        """Return the memory with keys and values of that type."""
+        return self._replace(keys_values=self.keys_values.to(dtype))
+
+
 def _keep(x: Tensor) -> Tensor:
     return x
 
@@ -69,14 +84,19 @@ class CausalBlock(nn.Module):
             nn.LayerNorm(width), StepLinear(width, 4 * width), nn.GELU(), StepLinear(4 * width, width)
         )
 
-    def read(self, memory: Tensor) -> Tensor:
-        """The keys and values of a memory [B, P, W], [2, B, H, P, W / H]."""
-        return self._by_head(self.keys_values(memory), 2)
+    def read(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
+        """The keys and values of a memory [B, P, W], of which the vectors count where the mask, bool [B, P], is True.
+
+        Of an example without any that counts, all are attended to, so that nothing is NaN.
+        """
+        if mask is not None:
+            mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]
+        return Memory(self._by_head(self.keys_values(memory), 2), mask)
 
     def forward(
         self,
         x: Tensor,
-        memory: Tensor,
+        memory: Memory,
         attend: Callable[[Tensor], Tensor],
         drop: Callable[[Tensor], Tensor] = _keep,
     ) -> Tensor:
@@ -88,7 +108,9 @@ class CausalBlock(nn.Module):
         found = attend(self._by_head(self.project(self.norm(x)).flatten(0, 1), 3))
         x = x + drop(self.out(found.transpose(1, 2).reshape(x.shape)))
         (queries,) = self._by_head(self.query(self.cross_norm(x)).flatten(1, 2), 1)
-        x = x + drop(self.cross_out(attention(queries, *memory.to(queries.dtype)).transpose(1, 2).reshape(x.shape)))
+        keys_values, mask = memory.to(queries.dtype)
+        keys, values = keys_values
+        x = x + drop(self.cross_out(attention(queries, keys, values, mask).transpose(1, 2).reshape(x.shape)))
         return x + drop(self.mlp(x))
 
     def _by_head(self, projected: Tensor, parts: int) -> Tensor:
@@ -120,20 +142,20 @@ class CausalTransformer(nn.Module):
         self.blocks = cast(Sequence[CausalBlock], nn.ModuleList(CausalBlock(width, heads) for _ in range(layers)))
         self.norm = nn.LayerNorm(width)
 
-    def read(self, memory: Tensor) -> list[Tensor]:
-        """The keys and values of a memory [B, P, W] for each block, [2, B, H, P, W / H]."""
-        return [block.read(memory) for block in self.blocks]
+    def read(self, memory: Tensor, mask: Tensor | None = None) -> list[Memory]:
+        """The keys and values of a memory [B, P, W] for each block; its vectors count where the mask [B, P] is True."""
+        return [block.read(memory, mask) for block in self.blocks]
 
     def forward(
-        self, x: Tensor, memory: list[Tensor], caches: Sequence[Callable[[Tensor], Tensor]] | None = None
+        self, x: Tensor, memory: list[Memory], caches: Sequence[Callable[[Tensor], Tensor]] | None = None
     ) -> Tensor:
         """Map x [B, S, n, W], each vector given those up to it and what `read` made of the memory: [B, S, n, W].
 
         Without caches x is the whole of the sequences; with one for each block it is the next vector of each, n = 1.
         """
         attends, drop = (caches, _keep) if caches else ([causal_attention] * len(self.blocks), self.dropout)
-        for block, keys_values, attend in zip(self.blocks, memory, attends, strict=True):
-            x = block(x, keys_values, attend, drop)
+        for block, layer, attend in zip(self.blocks, memory, attends, strict=True):
+            x = block(x, layer, attend, drop)
         return self.norm(x)
 
 
@@ -186,12 +208,17 @@ def _joined_attention(queries: Tensor, *keys_values: Tensor) -> Tensor:
     return attention(queries, *torch.cat(keys_values, 3))
 
 
-def attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v, [R, H, n, D], of queries [R, H, n, D], keys and values [R, H, P, D]."""
+def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Return softmax(q k^T / sqrt(D)) v, [R, H, n, D], of queries [R, H, n, D], keys and values [R, H, P, D].
+
+    With a mask, bool [R, 1, 1, P], keys are left out where it is False.
+    """
     if queries.shape[2] < _FEW_QUERIES:
         scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(2, 3)
+        if mask is not None:
+            scores = scores.masked_fill(~mask, -inf)
         return scores.softmax(-1) @ values
-    return F.scaled_dot_product_attention(queries, keys, values)
+    return F.scaled_dot_product_attention(queries, keys, values, mask)
 
 
 def causal_attention(projected: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.causal import CausalTransformer, GrowingCache, WrittenCache
+from narrows.networks.causal import CausalTransformer, GrowingCache, Memory, WrittenCache
 from narrows.networks.transformer import sinusoids
 
 __all__ = ["CodeState", "CodeTransformer"]
@@ -51,14 +51,18 @@ class CodeTransformer(nn.Module):
         self.weight = nn.Parameter(0.02 * torch.randn(codebooks, codebook_size, width))
         self.bias = nn.Parameter(torch.zeros(codebooks, codebook_size))
 
-    def read(self, features: Tensor) -> list[Tensor]:
-        """The memory: keys and values of features [B, W, *grid] and their positions for each block."""
+    def read(self, features: Tensor, mask: Tensor | None = None) -> list[Memory]:
+        """The memory: keys and values of features [B, W, *grid] and their positions for each block.
+
+        No code attends to the features where the mask, bool [B, *grid], is False.
+        """
         tokens = features.reshape(*features.shape[:2], -1).transpose(1, 2).to(self.start.dtype)
         positions = sinusoids(tuple(features.shape[2:]), len(self.start), features.device)
-        return self.transformer.read(self.memory_norm(tokens) + positions)
+        counted = None if mask is None else mask.flatten(1)
+        return self.transformer.read(self.memory_norm(tokens) + positions, counted)
 
     def forward(
-        self, codes: Tensor, memory: list[Tensor], grid: tuple[int, ...], features: Tensor | None = None
+        self, codes: Tensor, memory: list[Memory], grid: tuple[int, ...], features: Tensor | None = None
     ) -> Tensor:
         """Return the logits of codes [B, S, N], or of the first n of them at whole positions, at once: [B, S, n, K].
 
@@ -75,7 +79,7 @@ class CodeTransformer(nn.Module):
     @torch.no_grad()
     def begin(
         self,
-        memory: list[Tensor],
+        memory: list[Memory],
         grid: tuple[int, ...],
         samples: int = 1,
         features: Tensor | None = None,
@@ -91,11 +95,11 @@ class CodeTransformer(nn.Module):
             past: the first n codes of each sequence, int64 [B, S, n], to continue from; None for no codes.
         """
         places = self._places(grid, features)
-        memory = [layer.to(places.dtype).contiguous() for layer in memory]
-        caches = [
-            WrittenCache(layer.new_empty(2, samples * layer.shape[1], layer.shape[2], places.shape[-2], layer.shape[4]))
-            for layer in memory
-        ]
+        memory = [Memory(layer.keys_values.to(places.dtype).contiguous(), layer.mask) for layer in memory]
+        caches = []
+        for keys_values, _ in memory:
+            _, batch, heads, _, width = keys_values.shape
+            caches.append(WrittenCache(keys_values.new_empty(2, samples * batch, heads, places.shape[-2], width)))
         state = CodeState(self, memory, places, samples, caches)
         if past is not None and past.shape[2]:
             self.transformer(self._inputs(past, places), memory, [cache.fill for cache in caches])
@@ -104,7 +108,7 @@ class CodeTransformer(nn.Module):
 
     @torch.no_grad()
     def write(
-        self, memory: list[Tensor], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
+        self, memory: list[Memory], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Return S sequences of codes of each example, [B, S, N], in full precision and without gradient.
 
@@ -114,7 +118,7 @@ class CodeTransformer(nn.Module):
             return torch.stack(self.begin(memory, grid, samples).run(choose), 2)
 
     def mix(
-        self, memory: list[Tensor], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
+        self, memory: list[Memory], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
     ) -> Tensor:
         """Return S sequences of relaxed codes of each example, weights [B, S, N, K] that keep their gradient.
 
@@ -155,7 +159,7 @@ class CodeState:
 
     Args:
         network: the network to run.
-        memory: keys and values of the memory, [2, B, H, P, W / H] for each block.
+        memory: the memory for each block.
         places: position and codebook embeddings of the N codes, [N, W] or [B, 1, N, W].
         samples: S.
         caches: for each block, the attention to the keys and values of the codes so far, which it also stores.
@@ -168,14 +172,14 @@ class CodeState:
     def __init__(
         self,
         network: CodeTransformer,
-        memory: list[Tensor],
+        memory: list[Memory],
         places: Tensor,
         samples: int,
         caches: Sequence[Callable[[Tensor], Tensor]],
     ) -> None:
         self.network, self.memory, self.caches = network, memory, caches
         self.places = places.unbind(-2)
-        self.start = network.start.expand(memory[0].shape[1], samples, -1)
+        self.start = network.start.expand(memory[0].keys_values.shape[1], samples, -1)
         self.index = self.first = 0
 
     def resume(self, past: Tensor) -> None:

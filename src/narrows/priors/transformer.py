@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
+from narrows.networks.causal import Memory
 from narrows.networks.codes import CodeState, CodeTransformer
 from narrows.priors.condition import Condition
 from narrows.priors.prior import CodeSpec, Prior
@@ -74,7 +75,7 @@ class TransformerPrior(Prior):
         """Append a code, [B] (None at the first step), and return the logits of the next code, [B, K]."""
         return state.step(None if previous is None else previous.unsqueeze(1)).squeeze(1)
 
-    def _condition(self, condition: Condition | Tensor | None, batch: int) -> tuple[list[Tensor], Tensor | None]:
+    def _condition(self, condition: Condition | Tensor | None, batch: int) -> tuple[list[Memory], Tensor | None]:
         """Return the keys and values of each label's vectors by block, and the terms of the positions, [B, P, W]."""
         labels, features = self.check_condition(condition, batch)
         vectors = self.condition.expand(batch, -1, -1) if labels is None else self.condition[labels]

@@ -160,8 +160,8 @@ def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
         f"On held-out {evaluated['unit']} ({evaluated_on(evaluated)}), seen by no training and no choice: means over "
         "the seeds of each method, ± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed "
         f"prior, and under S = {evaluated['samples']} samples where it is importance-weighted. The noise of a gradient "
-        "is the share of its expected squared length that is variance over the draws, in encoder and bottleneck; it and "
-        "the variance are of a batch of the validation split after the last step."
+        "is the share of its expected squared length that is variance over the draws, in encoder and bottleneck; it "
+        "and the variance are of a batch of the validation split after the last step."
     )
     lost = [f"{trial.method}, seed {trial.seed}" for trial, figures in outcomes if figures is None and trial.seed]
     return f"{text} Diverged in training, and in no mean: {'; '.join(lost)}." if lost else text

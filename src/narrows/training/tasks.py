@@ -52,7 +52,8 @@ class AutoencoderTask(Task):
                 "distortion_bits_per_dim": -evidence.log_likelihood.mean() * bits,
             }
         detached = {name: value.detach() for name, value in posterior.losses.items()}
-        return loss, {**figures, **detached, **posterior.statistics, **self.estimator.figures}
+        found = {**posterior.statistics, **evidence.statistics}
+        return loss, {**figures, **detached, **found, **self.estimator.figures}
 
 
 def _dimensions(batch: Batch) -> Tensor | int:
