@@ -12,9 +12,10 @@ import time
 
 import torch
 
-from narrows.config import TrainingRecipe, find_recipe, resolve
+from narrows.config import TrainingRecipe, resolve
 from narrows.modalities.images.images import open_images
 from narrows.modalities.images.settings import ImageSettings
+from narrows.recipe import find_recipe
 from narrows.training.tasks import AutoencoderTask
 
 

@@ -46,7 +46,7 @@ training: %s
 SOUND = """
 modality: sound
 model:
-  class_path: SoundAutoencoder
+  class_path: Autoencoder
   init_args:
     encoder: {class_path: StridedEncoder, init_args: {width: 8, strides: [2, 4], blocks: 1}}
     bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}

@@ -34,10 +34,9 @@ from narrows.evaluation.compare import spreads
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.dataset import SoundData
 from narrows.modalities.sound.listeners import Listener, wilson
-from narrows.modalities.sound.measure import speakers_of
 from narrows.modalities.sound.mel import log_mel_distance
 from narrows.modalities.sound.player import Clip, Sounds
-from narrows.models import SoundAutoencoder
+from narrows.models import Autoencoder
 from narrows.pretrained import load
 from narrows.progress import progress
 from narrows.report import Page, Section, Table, write_page
@@ -59,7 +58,7 @@ class Sound:
         kind: how.
         clip: the number of the clip.
         target: who is to speak.
-        codes: what it is made of, as `SoundAutoencoder.encode` returns, without the batch.
+        codes: what it is made of, as `Autoencoder.encode` returns, without the batch.
         waveform: it itself, float32 [T]; empty before it is drawn.
         words: what it is heard to say.
         voice: who is heard to say it.
@@ -91,7 +90,7 @@ class Real:
     names: list[str]
 
 
-def read(parts: Sequence[Clips], content: str, model: SoundAutoencoder) -> tuple[list[Real], list[str]]:
+def read(parts: Sequence[Clips], content: str, model: Autoencoder) -> tuple[list[Real], list[str]]:
     """Splits with their labels, and all words.
 
     Raises:
@@ -119,9 +118,7 @@ def _words(name: str, content: str) -> str:
     return found[1]
 
 
-def requested(
-    model: SoundAutoencoder, test: Real, chosen: Sequence[int], generator: torch.Generator
-) -> Iterator[Sound]:
+def requested(model: Autoencoder, test: Real, chosen: Sequence[int], generator: torch.Generator) -> Iterator[Sound]:
     """What is to be drawn of the chosen clips: reconstructions, conversions, and sounds of shuffled codes."""
     device = next(model.parameters()).device
     time = 0 if model.discrete else 1
@@ -136,7 +133,7 @@ def requested(
 
 
 def drawn(
-    model: SoundAutoencoder,
+    model: Autoencoder,
     sounds: Sequence[Sound],
     lengths: Sequence[int],
     temperature: float,
@@ -150,10 +147,10 @@ def drawn(
     total = sum(-(-lengths[sound.clip] // model.hop) * model.hop for sound in sounds)
     made: list[Sound] = []
     samples = 0
-    with progress("speak", -(-total // model.sample_rate), "s of sound") as meter:
+    with progress("speak", -(-total // int(model.spec.rate)), "s of sound") as meter:
 
         def advance(done: int, _: int) -> None:
-            seconds = -(-(samples + done * len(batch)) // model.sample_rate)
+            seconds = -(-(samples + done * len(batch)) // int(model.spec.rate))
             if seconds > meter.done:  # not at every sample: a bar takes as long to draw as one does
                 meter.to(seconds)
 
@@ -210,13 +207,13 @@ def distance(pairs: Sequence[tuple[Tensor, Tensor]], sample_rate: int) -> dict[s
 
 
 def table(
-    sounds: Sequence[Sound], real: Sequence[Sound], test: Real, model: SoundAutoencoder, generator: torch.Generator
+    sounds: Sequence[Sound], real: Sequence[Sound], test: Real, model: Autoencoder, generator: torch.Generator
 ) -> list[dict[str, Any]]:
     """The rows of the results: `real` are the test clips themselves, `sounds` those made of them."""
     by_kind = {kind: [s for s in sounds if s.kind == kind] for kind in (RECONSTRUCTION, CONVERSION, SHUFFLED)}
 
     def apart(made: Sequence[Sound]) -> dict[str, float | None]:
-        return distance([(sound.waveform, test.waveforms[sound.clip]) for sound in made], model.sample_rate)
+        return distance([(sound.waveform, test.waveforms[sound.clip]) for sound in made], int(model.spec.rate))
 
     reconstructions, conversions, shuffled = by_kind.values()
     rows = [judged(REAL, real, test)]
@@ -228,7 +225,7 @@ def table(
     rows.append(judged(SHUFFLED, shuffled, test) | apart(shuffled))
     others = [_other(sound.clip, len(test.waveforms), generator) for sound in reconstructions]
     pairs = [(test.waveforms[a], test.waveforms[s.clip]) for a, s in zip(others, reconstructions, strict=True)]
-    rows.append({"sounds": "another clip", "count": len(pairs)} | distance(pairs, model.sample_rate))
+    rows.append({"sounds": "another clip", "count": len(pairs)} | distance(pairs, int(model.spec.rate)))
     return [*rows, chance(conversions, test)]
 
 
@@ -253,7 +250,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 
 
 def examples(
-    sounds: Sequence[Sound], test: Real, chosen: Sequence[int], words: list[str], model: SoundAutoencoder
+    sounds: Sequence[Sound], test: Real, chosen: Sequence[int], words: list[str], model: Autoencoder
 ) -> list[Sounds]:
     """The first of the chosen clips with all that was made of them, and what is heard in it."""
 
@@ -269,7 +266,7 @@ def examples(
         caption = (
             f"{words[test.words[clip]]}, said by {model.classes[test.voices[clip]]} ({Path(test.names[clip]).name})"
         )
-        blocks.append(Sounds(caption, [own, shown(CONVERSION, clip)], model.sample_rate))
+        blocks.append(Sounds(caption, [own, shown(CONVERSION, clip)], int(model.spec.rate)))
     return blocks
 
 
@@ -320,13 +317,13 @@ def main() -> None:
     torch.set_num_threads(settings.threads)
     model = load(settings.run, settings.device)
     data = open_run_data(RunFolder(settings.run), settings.data)
-    if not isinstance(model, SoundAutoencoder) or not isinstance(data, SoundData) or len(model.classes) < 2:
+    if not isinstance(model, Autoencoder) or not isinstance(data, SoundData) or len(model.classes) < 2:
         raise NarrowsError(f"{settings.run} is no model of sound in several voices, so none can be converted")
     (train, test), words = read([data.train, data.test], settings.content, model)
     generator = torch.Generator().manual_seed(settings.seed)
     chosen = torch.randperm(len(test.names), generator=generator)[: settings.limit].tolist()
-    of_words = Listener.train(train.waveforms, train.words, model.sample_rate)
-    of_voices = Listener.train(train.waveforms, train.voices, model.sample_rate)
+    of_words = Listener.train(train.waveforms, train.words, int(model.spec.rate))
+    of_voices = Listener.train(train.waveforms, train.voices, int(model.spec.rate))
 
     wanted = list(requested(model, test, chosen, generator))
     lengths = [len(waveform) for waveform in test.waveforms]

@@ -263,7 +263,7 @@ def test_a_misspelt_or_impossible_option_exits_with_two(wrong: list[str]) -> Non
 
 
 def test_every_recipe_resolves_with_every_variant(capsys: pytest.CaptureFixture[str]) -> None:
-    from narrows.config import recipes
+    from narrows.recipe import recipes
 
     found = list(recipes())
     assert {"vqvae-images", "vqvae-cifar10", "vqvae-imagenet128", "vae-cifar10", "pixelcnn"} <= {r.name for r in found}

@@ -3,7 +3,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from narrows.config import ModelRecipe, RecipeError, TrainingRecipe, find_recipe, resolve
+from narrows.config import ModelRecipe, TrainingRecipe, resolve
+from narrows.recipe import RecipeError, find_recipe
 
 
 def test_a_variant_lays_its_settings_over_the_recipe(tiny: Path) -> None:

@@ -11,7 +11,9 @@ import yaml
 import narrows
 from narrows.checksums import SUMS
 from narrows.cli import main
-from narrows.config import find_recipe, recipes, resolve, resolve_training
+from narrows.config import resolve
+from narrows.modalities.recipes import resolve_training
+from narrows.recipe import find_recipe, recipes
 from narrows.registry import CodeError, trusted_code
 
 CALLABLES = [

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from narrows.bottlenecks.codebook import EMACodebook, KMeansStart, LearntCodebook, RestartUnused
 from narrows.bottlenecks.residual import ResidualQuantizer
 from narrows.bottlenecks.vector import VectorQuantizer
-from narrows.config import TrainingRecipe, find_recipe, resolve
+from narrows.config import TrainingRecipe, resolve
+from narrows.recipe import find_recipe
 
 CODEBOOKS = [EMACodebook, LearntCodebook]
 

@@ -12,7 +12,8 @@ from torch import Tensor
 
 from narrows.bottlenecks import usage
 from narrows.bottlenecks.scalar import FSQ
-from narrows.config import TrainingRecipe, find_recipe, resolve
+from narrows.config import TrainingRecipe, resolve
+from narrows.recipe import find_recipe
 
 PUBLISHED = {8: ([8, 6, 5], 240), 10: ([8, 5, 5, 5], 1000), 12: ([7, 5, 5, 5, 5], 4375), 14: ([8, 8, 8, 6, 5], 15360)}
 LEVELS = [[8, 6, 5], [7, 5, 5, 5, 5], [3], [2, 4], [1000, 2, 999]]

@@ -10,8 +10,9 @@ from PIL import Image
 
 import narrows
 from narrows.cli import main
-from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, write_codes
+from narrows.commands.codes import CodesOfFiles, read_codes, write_codes
 from narrows.errors import NarrowsError
+from narrows.files import distinct_stems
 from narrows.modalities.images.images import open_images
 from narrows.modalities.images.settings import ImageSettings
 from narrows.pretrained import fingerprint

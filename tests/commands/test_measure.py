@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from narrows.cli import main
-from narrows.commands import evaluate
+from narrows.commands.measure import evaluate
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure
 from narrows.modalities.images.images import Images, open_images

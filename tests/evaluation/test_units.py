@@ -6,12 +6,12 @@ import torch
 import yaml
 
 from narrows.config import ModelRecipe, PriorRecipe, resolve
-from narrows.evaluation import measure
+from narrows.data import Spec
+from narrows.evaluation import measure, measure_sound
 from narrows.evaluation.units import UNITS, unit_of
 from narrows.modalities.images.images import Images
 from narrows.modalities.sound.clips import Clips
-from narrows.modalities.sound.dataset import SoundSpec
-from narrows.modalities.sound.measure import measure_reconstructions, measure_sound
+from narrows.modalities.sound.evaluate import measure_reconstructions
 from narrows.modalities.sound.phoneme_map import PhonemeMap
 from tests.conftest import TINY_PRIOR
 
@@ -33,7 +33,7 @@ init_args:
   likelihood: {class_path: GaussianCalibrated}
 """
 SOUND = """
-class_path: SoundAutoencoder
+class_path: Autoencoder
 init_args:
   encoder: {class_path: StridedEncoder, init_args: {width: 4, strides: [2, 4], blocks: 1}}
   bottleneck: BOTTLENECK
@@ -83,7 +83,7 @@ def test_every_figure_of_images_has_a_unit(text, prior, expected):
 
 @pytest.mark.parametrize("bottleneck", [VQ, GAUSSIAN])
 def test_every_figure_of_sound_has_a_unit(bottleneck):
-    model = built(SOUND.replace("BOTTLENECK", bottleneck), SoundSpec(2000, 64, ("al",)))
+    model = built(SOUND.replace("BOTTLENECK", bottleneck), Spec((1, 64), "sound", ("al",), (-1.0, 1.0), True, 2000))
     model.classes = ["al"]
     expected = OF_ALL | {"bits_per_second"}
     if bottleneck == VQ:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from narrows.bottlenecks import Bottleneck, Draw, Gaussian, ResidualQuantizer, VectorQuantizer
 from narrows.config import ModelRecipe, resolve
+from narrows.data import Spec
 from narrows.errors import NarrowsError
 from narrows.estimators import Pathwise
 from narrows.likelihoods import (
@@ -20,13 +21,11 @@ from narrows.likelihoods import (
     mu_law_decode,
     mu_law_encode,
 )
-from narrows.modalities.sound.dataset import SoundSpec
-from narrows.models import SoundAutoencoder
+from narrows.models import Autoencoder
 from narrows.networks import ConvEncoder, StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.pretrained import load, save_autoencoder
 from narrows.priors import WaveNetPrior, sample
 from narrows.sampling import Sampling
-from narrows.training.tasks import SoundTask
 
 HOP, LEVELS, CODES, WINDOW = 6, 16, 8, 24
 WAVENET = partial(WaveNetDecoder, local_channels=4, channels=6, skip_channels=16, stacks=2, layers=3)
@@ -55,10 +54,12 @@ def model(
     speakers: tuple[str, ...] = ("al", "bo", "cy"),
     window: int = WINDOW,
     likelihood: Callable[[int], Likelihood] = LIKELIHOOD,
-) -> SoundAutoencoder:
+) -> Autoencoder:
     torch.manual_seed(0)
     encoder = partial(StridedEncoder, width=6, strides=(2, 3), blocks=1)
-    return SoundAutoencoder(SoundSpec(2000, window, speakers), encoder, bottleneck(), decoder, likelihood).eval()
+    return Autoencoder(
+        Spec((1, window), "sound", speakers, (-1.0, 1.0), True, 2000), encoder, bottleneck(), decoder, likelihood
+    ).eval()
 
 
 def sounds(samples: int, batch: int = 3) -> Tensor:
@@ -87,9 +88,7 @@ SPOKEN = torch.tensor([2, 0, -1])
 
 
 @torch.no_grad()
-def plainly(
-    sound: SoundAutoencoder, z: Tensor, speaker: Tensor, uniforms: Tensor, temperature: float = 1.0
-) -> list[int]:
+def plainly(sound: Autoencoder, z: Tensor, speaker: Tensor, uniforms: Tensor, temperature: float = 1.0) -> list[int]:
     """The levels of one sound, of latents z [C, N]: the decoder runs anew on all samples so far for every next one."""
     levels = torch.zeros(1, z.shape[1] * HOP, dtype=torch.long)
     for t, uniform in enumerate(uniforms.tolist()):
@@ -246,7 +245,7 @@ def test_what_is_no_sound_within_full_scale_is_refused(x: Tensor, message: str) 
             method(x)
 
 
-def by_hand(spoken: SoundAutoencoder, z: Tensor, x: Tensor, speaker: int) -> float:
+def by_hand(spoken: Autoencoder, z: Tensor, x: Tensor, speaker: int) -> float:
     """log p(x|z, s) of one sound x [T] and its latents [C, N], level by level; noise follows it in the last hop."""
     levels = mu_law_encode(x, LEVELS).tolist()
     filled = torch.tensor([levels + codes(z.shape[1] * HOP - len(levels)).tolist()])
@@ -305,8 +304,8 @@ def test_the_probabilities_of_all_sounds_of_a_code_sum_to_one(
     decoder: Callable[..., torch.nn.Module], speaker: int
 ) -> None:
     torch.manual_seed(0)
-    spoken = SoundAutoencoder(
-        SoundSpec(2000, 4, ("al", "bo")),
+    spoken = Autoencoder(
+        Spec((1, 4), "sound", ("al", "bo"), (-1.0, 1.0), True, 2000),
         partial(StridedEncoder, width=4, strides=(2, 2), blocks=1),
         quantizer(),
         decoder,
@@ -410,7 +409,7 @@ def test_what_does_not_fit_is_refused() -> None:
         with pytest.raises(NarrowsError, match=r"a WaveNet draws levels, which .* has none of: set model.likelihood"):
             model(likelihood=likelihood)
     with pytest.raises(NarrowsError, match="train it on a folder of sound"):
-        SoundAutoencoder((3, 8, 8), StridedEncoder, quantizer(), WAVENET, MuLawCategorical)
+        Autoencoder((3, 8, 8), StridedEncoder, quantizer(), WAVENET, MuLawCategorical)
     spoken = model()
     with pytest.raises(NarrowsError, match=r"takes those before it: give observe\(\) the sound"):
         spoken.observe(latents(4), speakers=SPOKEN)
@@ -432,7 +431,7 @@ def test_sound_is_drawn_in_full_precision_whatever_the_autocast() -> None:
 
 RECIPE = """
 model:
-  class_path: SoundAutoencoder
+  class_path: Autoencoder
   init_args:
     encoder: {class_path: StridedEncoder, init_args: {width: 6, strides: [2, 3], blocks: 1}}
     bottleneck:
@@ -446,10 +445,10 @@ model:
 
 
 def test_a_saved_model_encodes_and_speaks_as_before(tmp_path: Path) -> None:
-    spec = SoundSpec(2000, WINDOW, ("al", "bo", "cy"))
+    spec = Spec((1, WINDOW), "sound", ("al", "bo", "cy"), (-1.0, 1.0), True, 2000)
     torch.manual_seed(0)
     spoken = resolve(ModelRecipe, {"model": yaml.safe_load(RECIPE)["model"]}).build().model(spec)
-    assert isinstance(spoken, SoundAutoencoder)
+    assert isinstance(spoken, Autoencoder)
     assert isinstance(spoken.bottleneck, ResidualQuantizer)
     # Weights, codebook and statistics of the features as a step of training leaves them.
     with torch.no_grad():
@@ -458,7 +457,7 @@ def test_a_saved_model_encodes_and_speaks_as_before(tmp_path: Path) -> None:
     save_autoencoder(tmp_path / "model", spoken, RECIPE)
     torch.manual_seed(1)
     loaded = load(tmp_path)
-    assert isinstance(loaded, SoundAutoencoder)
+    assert isinstance(loaded, Autoencoder)
     assert not loaded.training
     assert (loaded.spec, loaded.hop, loaded.grid) == (spec, HOP, (4,))
     x, spoken = sounds(40), spoken.eval()
@@ -485,9 +484,9 @@ def test_generate_describes_all_samples_at_once_where_the_decoder_does() -> None
 
 
 def test_an_encoder_of_images_and_weights_that_diverged_are_refused() -> None:
-    spec = SoundSpec(2000, WINDOW, ("al",))
+    spec = Spec((1, WINDOW), "sound", ("al",), (-1.0, 1.0), True, 2000)
     with pytest.raises(NarrowsError, match="ConvEncoder is no encoder of sound: use StridedEncoder"):
-        SoundAutoencoder(spec, partial(ConvEncoder, width=4), quantizer(), WAVENET, LIKELIHOOD)
+        Autoencoder(spec, partial(ConvEncoder, width=4), quantizer(), WAVENET, LIKELIHOOD)
     spoken = model()
     with torch.no_grad():
         spoken.decoder.context.weight[0] = math.nan

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from narrows.networks.hierarchy import BottomUp, Branch, Head, Stem, ResidualBranch, Upsample
+from narrows.networks.hierarchy import BottomUp, Branch, Head, ResidualBranch, Stem, Upsample
 
 
 @pytest.fixture(autouse=True)

@@ -6,11 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks import Categorical
-from narrows.config import TrainingRecipe, find_recipe, resolve
+from narrows.config import TrainingRecipe, resolve
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Bernoulli
 from narrows.models import Autoencoder
 from narrows.networks import ConvEncoder, MLPDecoder, MLPEncoder
+from narrows.recipe import find_recipe
 
 
 @pytest.fixture(autouse=True)

@@ -8,10 +8,11 @@ import pytest
 import torch
 import yaml
 
-from narrows.config import PriorRecipe, resolve, resolve_training
+from narrows.config import PriorRecipe, resolve
 from narrows.modalities.images.images import ImageData, Images
+from narrows.modalities.recipes import resolve_training
 from narrows.modalities.sound.clips import Clips
-from narrows.modalities.sound.dataset import SoundData, SoundSpec
+from narrows.modalities.sound.dataset import SoundData
 from narrows.modalities.sound.report import report_sound_run
 from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.report.run import report_run
@@ -33,7 +34,7 @@ data: {source: digits}
 SOUND = """
 modality: sound
 model:
-  class_path: SoundAutoencoder
+  class_path: Autoencoder
   init_args:
     encoder: {class_path: StridedEncoder, init_args: {width: 4, strides: [2, 4], blocks: 1}}
     bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}

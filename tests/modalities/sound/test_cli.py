@@ -22,7 +22,7 @@ RATE, HOP = 2000, 8
 RECIPE = """
 modality: sound
 model:
-  class_path: SoundAutoencoder
+  class_path: Autoencoder
   init_args:
     encoder: {class_path: StridedEncoder, init_args: {width: 8, strides: [2, 4], blocks: 1}}
     bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}
@@ -77,7 +77,7 @@ def test_a_run_and_its_report(place: Path) -> None:
     recipe = yaml.safe_load((run / "recipe.yaml").read_text())
     assert recipe["modality"] == "sound"
     model = load(run)
-    assert (model.classes, model.sample_rate, model.hop, model.grid) == (["al", "bo", "cy"], RATE, HOP, (8,))
+    assert (model.classes, int(model.spec.rate), model.hop, model.grid) == (["al", "bo", "cy"], RATE, HOP, (8,))
     assert model.prior is not None
     assert model.prior.grid == (24,)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]

@@ -10,9 +10,9 @@ import soundfile
 import torch
 from jsonargparse import ArgumentParser
 
-from narrows.data import DataError
+from narrows.data import DataError, Spec
 from narrows.modalities.sound.clips import Clips
-from narrows.modalities.sound.dataset import SoundSpec, open_sounds
+from narrows.modalities.sound.dataset import open_sounds
 from narrows.modalities.sound.files import read_sound, to_int16, to_waveform, write_sound
 from narrows.modalities.sound.settings import SoundSettings
 
@@ -294,8 +294,8 @@ def test_a_folder_of_speakers(write, folder):
     data = opened(folder)
     assert data.speakers == ["al", "bo", "set"]
     assert names(data.train, folder) == ["0.wav", "al/1.wav", "al/deep/9.flac", "bo/2.wav"]
-    assert data.train.speakers.tolist() == [2, 0, 0, 1]
-    assert data.train.speaker_names == data.speakers
+    assert data.train.labels.tolist() == [2, 0, 0, 1]
+    assert data.train.classes == data.speakers
     assert data.train.lengths.tolist() == [640, 480, 320, 160]
     for index, name in enumerate(data.train.names):
         assert torch.equal(data.train.clip(index), read_sound(name, RATE))
@@ -338,7 +338,7 @@ def test_librispeech(write, folder, caplog):
         assert data.speakers == ["103", "20", "61", "84"]
         assert data.classes == ["103", "20"]
         # The source's own splits are of other speakers, and so of voices unheard.
-        assert sorted(data.unheard.speakers.tolist()) == [2, 3]
+        assert sorted(data.unheard.labels.tolist()) == [2, 3]
         assert [len(part) for part in (data.train, data.validation, data.test)] == [2, 0, 0]
     assert "files that are no sound by their names, passed over: 4 .txt" in caplog.text
     data = opened(folder / "LibriSpeech" / "test-other")
@@ -361,7 +361,7 @@ def test_splits_named_by_folders(write, folder):
     data = opened(folder, validation=0.5, test=0.0)
     assert data.speakers == ["al", "bo", "set", "cy"]
     parts = (data.train, data.validation, data.test, data.unheard)
-    assert [part.speakers.tolist() for part in parts] == [[2, 0, 1], [1], [], [3]]
+    assert [part.labels.tolist() for part in parts] == [[2, 0, 1], [1], [], [3]]
     assert data.skipped == [(str(folder / "6.wav"), "outside the folders train, validation and test")]
 
 
@@ -388,12 +388,12 @@ def test_held_out_speakers_are_kept_apart(write, folder):
     data = opened(folder, held_out_speakers=["a"], validation=0.25, test=0.25)
     assert data.speakers == ["b", "c", "a"]
     assert data.classes == ["b", "c"]
-    assert data.spec == SoundSpec(RATE, 8192, ("b", "c"))
+    assert data.spec == Spec((1, 8192), "sound", ("b", "c"), (-1.0, 1.0), True, RATE)
     assert sorted(names(data.unheard, folder)) == [f"a/{index}.wav" for index in range(8)]
-    assert data.unheard.speakers.tolist() == [2] * 8
+    assert data.unheard.labels.tolist() == [2] * 8
     assert len(data.train) + len(data.validation) + len(data.test) == 16
     assert min(len(data.train), len(data.validation), len(data.test)) > 0
-    assert {*data.train.speakers, *data.validation.speakers, *data.test.speakers} == {0, 1}
+    assert {*data.train.labels, *data.validation.labels, *data.test.labels} == {0, 1}
     assert len(opened(folder).unheard) == 0
     with pytest.raises(DataError, match=r"data\.held_out_speakers names d; the speakers are a, b, c"):
         opened(folder, held_out_speakers=["d"])
@@ -416,7 +416,7 @@ def test_speakers_by_a_table(suffix, mark, write, folder, tmp_path):
         data = opened(folder, speaker=str(table))
         assert data.speakers == ["al", "bo"]
         assert names(data.train, folder) == ["x/1.wav", "x/2.wav", "y/3.wav"]
-        assert data.train.speakers.tolist() == [1, 0, 1]
+        assert data.train.labels.tolist() == [1, 0, 1]
         assert dict(data.skipped) == {
             str(folder / "y/4.wav"): f"not in the table of speakers {table}",
             str(folder / "gone.wav"): f"in the table {table}, but not there",
@@ -592,11 +592,11 @@ def test_a_set_of_the_hub(table, folder):
         data = opened(source)
         assert data.train.lengths.tolist() == [160, 320, 480]
         assert data.speakers[:2] == ["19", "7"]
-        assert data.train.speakers.tolist() == [0, 1, 0]
+        assert data.train.labels.tolist() == [0, 1, 0]
     data = opened(f"hf:{folder}")
     assert data.speakers == ["19", "7", "30"]
-    assert data.test.speakers.tolist() == [1]
-    assert data.unheard.speakers.tolist() == [2]
+    assert data.test.labels.tolist() == [1]
+    assert data.unheard.labels.tolist() == [2]
     assert data.train.names[2] == f"{folder} train row 2"
 
 
@@ -605,7 +605,7 @@ def test_speakers_of_the_hub(table, folder):
     assert opened(folder).speakers == [str(folder)]
     data = opened(folder, speaker_column="who")
     assert data.speakers == ["al", "bo"]
-    assert data.train.speakers.tolist() == [1, 0, 1]
+    assert data.train.labels.tolist() == [1, 0, 1]
 
 
 def test_a_row_without_a_speaker_is_skipped(table, folder):

@@ -6,13 +6,14 @@ import pytest
 import torch
 
 from narrows.bottlenecks import Bottleneck, Categorical, Gaussian, VectorQuantizer
+from narrows.data import Spec
 from narrows.errors import NarrowsError
+from narrows.evaluation import measure_sound
 from narrows.likelihoods import MuLawCategorical, mu_law_encode
 from narrows.modalities.sound.clips import Clips
-from narrows.modalities.sound.dataset import SoundSpec
-from narrows.modalities.sound.measure import in_random_order, measure_reconstructions, measure_sound, speakers_of
+from narrows.modalities.sound.evaluate import in_random_order, measure_reconstructions
 from narrows.modalities.sound.mel import log_mel_distance
-from narrows.models import SoundAutoencoder
+from narrows.models import Autoencoder
 from narrows.networks import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.priors import WaveNetPrior
 
@@ -30,11 +31,13 @@ def quantizer(codebooks: int = 1) -> VectorQuantizer:
     return made
 
 
-def model(decoder: str, bottleneck: Bottleneck, speakers: tuple[str, ...] = ("al", "cy")) -> SoundAutoencoder:
+def model(decoder: str, bottleneck: Bottleneck, speakers: tuple[str, ...] = ("al", "cy")) -> Autoencoder:
     torch.manual_seed(0)
     encoder = partial(StridedEncoder, width=6, strides=(2, 3), blocks=1)
     likelihood = partial(MuLawCategorical, levels=LEVELS)
-    return SoundAutoencoder(SoundSpec(RATE, 24, speakers), encoder, bottleneck, DECODERS[decoder], likelihood)
+    return Autoencoder(
+        Spec((1, 24), "sound", speakers, (-1.0, 1.0), True, RATE), encoder, bottleneck, DECODERS[decoder], likelihood
+    )
 
 
 def clips(*lengths: int) -> Clips:
@@ -132,7 +135,7 @@ def test_each_speaker_is_heard_by_the_decoder() -> None:
     measured, part = model("wavenet", quantizer()).eval(), clips(30)
     costs = set()
     for speaker in range(3):
-        part.speakers[0] = speaker
+        part.labels[0] = speaker
         costs.add(measure_sound(measured, part).figures["distortion_bits_per_dim"])
     assert len(costs) == 3
 
