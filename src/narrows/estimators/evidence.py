@@ -35,6 +35,8 @@ class Evidence(NamedTuple):
     """Those of the draw."""
     layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
     """Those of the draw."""
+    mask: Tensor | None = None
+    """Which positions of x count, bool [B, *size]; None if all do."""
 
     def squared_error(self) -> Tensor:
         """||x - E[x|z]||^2 for each latent, summed over the dimensions of x, [S, B].
@@ -45,7 +47,10 @@ class Evidence(NamedTuple):
         if self.observation is None:
             raise NarrowsError("this evidence has no observation model, whose mean a squared error is of")
         means = self.observation.mean.unflatten(0, self.log_q.shape)
-        return (means - self.x).square().flatten(2).sum(2)
+        errors = (means - self.x).square()
+        if self.mask is not None:
+            errors = errors.where(self.mask.unsqueeze(1), 0)
+        return errors.flatten(2).sum(2)
 
 
 def elbo(evidence: Evidence) -> Tensor:

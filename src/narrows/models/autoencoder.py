@@ -310,11 +310,15 @@ class Autoencoder(nn.Module):
 
     def posterior(self, x: Tensor, mask: Tensor | None = None) -> Posterior:
         """Return q(z|x) of x [B, C, *size], of which the positions where `mask` is True count."""
-        return self.bottleneck(self.features(x, mask))
+        batch = self.filled(Batch(x, mask))
+        features = self.features(batch.x, batch.mask)
+        return self.bottleneck(features, self.latent_mask(batch.mask, tuple(features.shape[2:])))
 
     def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Return the encoder's output [B, features, *grid] for x [B, C, *size], which it reads scaled to [-1, 1]."""
-        return self.encoder(self._scaled(self.filled(Batch(x, mask)).x))
+        batch = self.filled(Batch(x, mask))
+        given = {} if batch.mask is None else {"mask": batch.mask}
+        return self.encoder(self._scaled(batch.x), **given)
 
     def _scaled(self, x: Tensor) -> Tensor:
         low, high = self._spec.bounds
@@ -333,10 +337,13 @@ class Autoencoder(nn.Module):
         """
         return self._observe(z, x, self.check_condition(condition, len(z)))
 
-    def _observe(self, z: Tensor, x: Tensor | None, condition: Tensor | None) -> Observation:
+    def _observe(
+        self, z: Tensor, x: Tensor | None, condition: Tensor | None, mask: Tensor | None = None
+    ) -> Observation:
         given = (condition,) if self.conditional else ()
         if not isinstance(self.decoder, AutoregressiveDecoder):
-            return self.likelihood(self.decoder(z, *given))
+            counted = {} if mask is None else {"mask": mask}
+            return self.likelihood(self.decoder(z, *given, **counted))
         if x is None:
             raise NarrowsError(
                 f"a {type(self.decoder).__name__} describes each position given those before it: pass the data to "
@@ -359,13 +366,27 @@ class Autoencoder(nn.Module):
         z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
         observation, described = self.described(batch, z)
         log_likelihood = observation.log_prob(described.x, described.mask).view(log_q.shape)
-        evidence = Evidence(log_likelihood, log_q, log_p, rate, batch.x, observation, statistics, layer_rates)
+        evidence = Evidence(
+            log_likelihood, log_q, log_p, rate, batch.x, observation, statistics, layer_rates, batch.mask
+        )
         return posterior, evidence
+
+    def latent_mask(self, mask: Tensor | None, grid: tuple[int, ...]) -> Tensor | None:
+        """Return which latents of a grid count, bool [B, *grid]: those of which any position of the mask does."""
+        if mask is None:
+            return None
+        for axis, size in enumerate(grid, start=1):
+            mask = mask.unflatten(axis, (size, -1)).any(axis + 1)
+        return mask
 
     def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
         """Return p(x|z) of S latents of each example, z [S, B, channels, *grid], and the data [S B, ...] described."""
         repeated = self.filled(batch).repeated(len(z))
-        return self._observe(z.flatten(0, 1), repeated.x, repeated.condition), repeated
+        z = z.flatten(0, 1)
+        mask = self.latent_mask(repeated.mask, tuple(z.shape[2:]))
+        if mask is not None:
+            z = z.where(mask.unsqueeze(1), 0)
+        return self._observe(z, repeated.x, repeated.condition, mask), repeated
 
     def filled(self, batch: Batch) -> Batch:
         """Return the batch with its first axis padded with zeros, which do not count, to a multiple of hop."""

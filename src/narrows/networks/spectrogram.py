@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
-from narrows.networks.strided import strided_layers
+from narrows.networks.masking import coarser, masked_instance_norm, run_masked, zeroed
+from narrows.networks.strided import check_length, strided_layers
 
 __all__ = ["SpectrogramEncoder"]
 
@@ -63,18 +64,18 @@ class SpectrogramEncoder(nn.Module):
         bands = window // 2
         self.layers = nn.Sequential(nn.InstanceNorm1d(bands), *strided_layers(bands, outputs, width, strides, blocks))
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode sound.
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the features of sound, of which the samples of the mask, bool [B, T], count.
 
         Raises:
-            NarrowsError: if T is no multiple of hop.
+            NarrowsError: if T is no multiple of hop, or a batch of one feature is to be normalised.
         """
-        if x.shape[2] % self.hop:
-            raise NarrowsError(
-                f"{x.shape[2]} samples are no multiple of the {self.hop} that the encoder makes a feature of: set "
-                "data.window to a multiple"
-            )
-        return self.layers(self.spectrogram(x))
+        check_length(self, x)
+        frames = coarser(mask, self.step)
+        norm, *layers = self.layers
+        spectra = self.spectrogram(zeroed(x, mask))
+        normalised = norm(spectra) if frames is None else masked_instance_norm(spectra, frames)
+        return run_masked(nn.Sequential(*layers), normalised, frames)
 
     def spectrogram(self, x: Tensor) -> Tensor:
         """The natural log of the power, [B, bands, T / step], of sound [B, 1, T]."""

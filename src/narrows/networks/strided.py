@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
+from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
@@ -15,27 +16,13 @@ from torch import Tensor, nn
 from narrows.errors import NarrowsError
 from narrows.likelihoods.mulaw import compand
 from narrows.networks.decoder import AutoregressiveDecoder
+from narrows.networks.masking import MaskedResidual, run_masked, zeroed
 from narrows.networks.wavenet import WaveNet, WaveNetState
 
+if TYPE_CHECKING:
+    from narrows.networks.spectrogram import SpectrogramEncoder
+
 __all__ = ["StridedDecoder", "StridedEncoder", "WaveNetDecoder"]
-
-
-class ResidualBlock(nn.Module):
-    """x + conv1(ReLU(conv3(ReLU(x)))), [B, width, T] -> [B, width, T].
-
-    Args:
-        width: channels.
-    """
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.branch = nn.Sequential(
-            nn.ReLU(), nn.Conv1d(width, width, 3, padding=1), nn.ReLU(), nn.Conv1d(width, width, 1)
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Add the branch to x."""
-        return x + self.branch(x)
 
 
 class StridedEncoder(nn.Module):
@@ -71,18 +58,14 @@ class StridedEncoder(nn.Module):
                 if part.bias is not None:
                     nn.init.zeros_(part.bias)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Encode sound.
+    def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the features of sound, of which the samples of the mask, bool [B, T], count.
 
         Raises:
-            NarrowsError: if T is no multiple of hop.
+            NarrowsError: if T is no multiple of hop, or a batch of one feature is to be normalised.
         """
-        if x.shape[2] % self.hop:
-            raise NarrowsError(
-                f"{x.shape[2]} samples are no multiple of the {self.hop} that the encoder's strides make a feature of: "
-                "set data.window to a multiple"
-            )
-        return self.layers(compand(x))
+        check_length(self, x)
+        return run_masked(self.layers, compand(zeroed(x, mask)), mask)
 
 
 class WaveNetDecoder(AutoregressiveDecoder):
@@ -180,20 +163,21 @@ class StridedDecoder(nn.Module):
         self.classes = classes if classes > 1 else 0
         self.voice = nn.Linear(self.classes, width, bias=False) if self.classes else None
         self.inlet = nn.Conv1d(inputs, width, 3, padding=1)
-        self.blocks = nn.Sequential(*(ResidualBlock(width) for _ in range(blocks)))
+        self.blocks = nn.Sequential(*(MaskedResidual(width) for _ in range(blocks)))
         self.upsample = nn.ModuleList(nn.ConvTranspose1d(width, width, 2 * stride, stride) for stride in strides)
         self.strides = strides
         self.out = nn.Conv1d(width, outputs, 3, padding=1)
 
-    def forward(self, z: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Decode latents, for classes int64 [B], -1 for one unknown."""
-        hidden = self.inlet(z)
+    def forward(self, z: Tensor, condition: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """Return the outputs for latents of classes int64 [B], -1 for one unknown; those of the mask [B, N] count."""
+        hidden = self.inlet(zeroed(z, mask))
         if self.voice is not None and condition is not None:
             hidden = hidden + self.voice(one_hot(condition, self.classes).to(z.dtype)).unsqueeze(2)
-        hidden = self.blocks(hidden)
+        hidden = run_masked(self.blocks, hidden, mask)
         for stride, layer in zip(self.strides, self.upsample, strict=True):
-            hidden = F.pad(layer(hidden.relu()), (-(stride // 2), stride // 2 - stride))
-        return self.out(hidden.relu())
+            hidden = F.pad(layer(zeroed(hidden.relu(), mask)), (-(stride // 2), stride // 2 - stride))
+            mask = None if mask is None else mask.repeat_interleave(stride, 1)
+        return self.out(zeroed(hidden.relu(), mask))
 
 
 def strided_layers(inputs: int, outputs: int, width: int, strides: tuple[int, ...], blocks: int) -> Iterator[nn.Module]:
@@ -209,10 +193,25 @@ def strided_layers(inputs: int, outputs: int, width: int, strides: tuple[int, ..
         yield nn.Conv1d(channels, width, 2 * stride, stride)
         yield nn.ReLU()
     yield nn.Conv1d(width, width, 3, padding=1)
-    yield from (ResidualBlock(width) for _ in range(blocks))
+    yield from (MaskedResidual(width) for _ in range(blocks))
     yield nn.ReLU()
     yield nn.Conv1d(width, outputs, 1, bias=False)
     yield nn.BatchNorm1d(outputs)
+
+
+def check_length(encoder: StridedEncoder | SpectrogramEncoder, x: Tensor) -> None:
+    """Refuse sound that does not divide into features, or that has too few of them to be normalised in training.
+
+    Raises:
+        NarrowsError: if T is no multiple of the encoder's hop, or the batch has one feature in all.
+    """
+    if x.shape[2] % encoder.hop:
+        raise NarrowsError(
+            f"{x.shape[2]} samples are not a multiple of the {encoder.hop} that the encoder makes a feature of: set "
+            "data.window to a multiple"
+        )
+    if encoder.training and len(x) * x.shape[2] < 2 * encoder.hop:
+        raise NarrowsError("a batch of one code cannot be normalised: raise training.batch_size or data.window")
 
 
 def one_hot(classes: Tensor, count: int) -> Tensor:
