@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from math import prod
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -161,18 +161,24 @@ class StridedDecoder(nn.Module):
                 f"makes {hop}: set the decoder's strides to the encoder's, the last first"
             )
         self.classes = classes if classes > 1 else 0
-        self.voice = nn.Linear(self.classes, width, bias=False) if self.classes else None
+        self.class_embedding = nn.Linear(self.classes, width, bias=False) if self.classes else None
         self.inlet = nn.Conv1d(inputs, width, 3, padding=1)
         self.blocks = nn.Sequential(*(MaskedResidual(width) for _ in range(blocks)))
         self.upsample = nn.ModuleList(nn.ConvTranspose1d(width, width, 2 * stride, stride) for stride in strides)
         self.strides = strides
         self.out = nn.Conv1d(width, outputs, 3, padding=1)
 
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
+        # States saved before the classes could be anything but speakers.
+        if (weight := state_dict.pop(f"{prefix}voice.weight", None)) is not None:
+            state_dict[f"{prefix}class_embedding.weight"] = weight
+        super()._load_from_state_dict(state_dict, prefix, *others)
+
     def forward(self, z: Tensor, condition: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
         """Return the outputs for latents of classes int64 [B], -1 for one unknown; those of the mask [B, N] count."""
         hidden = self.inlet(zeroed(z, mask))
-        if self.voice is not None and condition is not None:
-            hidden = hidden + self.voice(one_hot(condition, self.classes).to(z.dtype)).unsqueeze(2)
+        if self.class_embedding is not None and condition is not None:
+            hidden = hidden + self.class_embedding(one_hot(condition, self.classes).to(z.dtype)).unsqueeze(2)
         hidden = run_masked(self.blocks, hidden, mask)
         for stride, layer in zip(self.strides, self.upsample, strict=True):
             hidden = F.pad(layer(zeroed(hidden.relu(), mask)), (-(stride // 2), stride // 2 - stride))
