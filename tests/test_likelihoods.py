@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from torch import Tensor
 
 from narrows.likelihoods import (
