@@ -15,7 +15,6 @@ from narrows.data import Clips, Images, to_unit, to_waveform
 from narrows.errors import NarrowsError
 from narrows.estimators import Estimator
 from narrows.evaluation import Measurement, gradient_noise, measure, measure_sound, speakers_of
-from narrows.evaluation.mel import mel_filters
 from narrows.models import Autoencoder, SoundAutoencoder
 from narrows.priors import CodeSpec
 from narrows.progress import progress
@@ -194,15 +193,8 @@ class _OfSound(Modality):
 
 
 def modality_of(model: Autoencoder) -> Modality:
-    """The kind of data that a model is of.
-
-    Raises:
-        NarrowsError: if a package is missing without which no report of sound can be drawn.
-    """
-    if not isinstance(model, SoundAutoencoder):
-        return _OfImages()
-    mel_filters()
-    return _OfSound()
+    """The kind of data that a model is of."""
+    return _OfSound() if isinstance(model, SoundAutoencoder) else _OfImages()
 
 
 def _narrow(codes: Tensor, spec: CodeSpec) -> np.ndarray:
