@@ -14,9 +14,8 @@ from torch import Tensor
 from narrows.commands.codes import CodesOfFiles, distinct_stems, read_codes, require_npz, write_codes
 from narrows.commands.generate import refuse_steering
 from narrows.commands.source import open_run, open_run_data, what_changed
-from narrows.data import SoundData, write_sound
+from narrows.data import SoundData, read_sound, write_sound
 from narrows.data.sound import CLIPPED
-from narrows.data.sound_files import decode_sound
 from narrows.errors import NarrowsError
 from narrows.evaluation import decode_shown, speakers_of
 from narrows.models import SoundAutoencoder
@@ -168,10 +167,7 @@ def speaker_number(model: SoundAutoencoder, name: str | None) -> int:
 
 def _heard(file: Path, sample_rate: int) -> Tensor:
     """The sound of a file, float32 [T], as the model takes it; what had to be done to it, and what is odd, is said."""
-    try:
-        sound = decode_sound(file, sample_rate)
-    except (NarrowsError, OSError) as error:
-        raise NarrowsError(f"{file}: {error.strerror if isinstance(error, OSError) else error}") from error
+    sound = read_sound(file, sample_rate)
     notes = {
         f"resampled from {sound.rate:,} Hz to the model's {sample_rate:,} Hz": sound.rate != sample_rate,
         f"{sound.channels} channels, mixed down to one": sound.channels > 1,
