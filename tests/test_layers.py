@@ -63,7 +63,9 @@ def test_the_core_imports_no_modality(path: Path) -> None:
 
 
 def test_the_rule_finds_what_breaks_it() -> None:
-    broken = "from narrows.modalities.sound.clips import Clips\ndef read_images(pixels): kind = 'sound'; self.speaker = 1"
+    broken = (
+        "from narrows.modalities.sound.clips import Clips\ndef read_images(pixels): kind = 'sound'; self.speaker = 1"
+    )
     found = {name for _, name in names(ast.parse(broken)) if words(name) & WORDS}
     assert found == {"sound", "read_images", "speaker"}
     assert words("SoundAutoencoder") & WORDS

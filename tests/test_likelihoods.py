@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from scipy import stats  # type: ignore[import-untyped]
+from scipy import stats
 from torch import Tensor
 
 from narrows.likelihoods import (
@@ -18,7 +18,6 @@ from narrows.likelihoods import (
     GaussianShared,
     Likelihood,
     MuLawCategorical,
-    bits_per_dim,
     compand,
     mu_law_decode,
     mu_law_encode,
@@ -362,12 +361,6 @@ def test_mu_law_log_prob_is_that_of_the_level() -> None:
     out, x = torch.randn(2, 256, 7), torch.rand(2, 1, 7) * 2 - 1
     expected = Categorical(1, 256)(out).log_prob(mu_law_encode(x))
     torch.testing.assert_close(MuLawCategorical(1)(out).log_prob(x), expected)
-
-
-def test_bits_per_dim() -> None:
-    """A uniform guess over 256 levels costs 8 bits a dimension."""
-    nats = -MuLawCategorical(1)(torch.zeros(3, 256, 50)).log_prob(torch.zeros(3, 1, 50))
-    torch.testing.assert_close(bits_per_dim(nats, (1, 50)), torch.full((3,), 8.0))
 
 
 @pytest.mark.parametrize(

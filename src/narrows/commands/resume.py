@@ -19,6 +19,7 @@ CHANGEABLE = (
     "training.warmup",
     "training.decay",
     "training.clip_norm",
+    "training.compile",
     "training.log_every",
     "training.validate_every",
     "training.validation_examples",

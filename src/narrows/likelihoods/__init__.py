@@ -3,7 +3,7 @@
 from narrows.likelihoods.bernoulli import Bernoulli
 from narrows.likelihoods.categorical import Categorical
 from narrows.likelihoods.gaussian import GaussianCalibrated, GaussianFixed, GaussianPerDimension, GaussianShared
-from narrows.likelihoods.likelihood import LevelLikelihood, Likelihood, Observation, bits_per_dim
+from narrows.likelihoods.likelihood import LevelLikelihood, Likelihood, Observation
 from narrows.likelihoods.logistic import DiscretizedLogistic
 from narrows.likelihoods.mixture import DiscretizedLogisticMixture
 from narrows.likelihoods.mulaw import MuLawCategorical, compand, mu_law_decode, mu_law_encode
@@ -21,7 +21,6 @@ __all__ = [
     "Likelihood",
     "MuLawCategorical",
     "Observation",
-    "bits_per_dim",
     "compand",
     "mu_law_decode",
     "mu_law_encode",

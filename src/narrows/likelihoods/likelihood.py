@@ -6,20 +6,13 @@ multiplies matrices, the one thing autocast would take back to half precision.
 
 from __future__ import annotations
 
-import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 
 from torch import Size, Tensor, nn
 
 from narrows.errors import NarrowsError
 
-__all__ = ["LevelLikelihood", "Likelihood", "Observation", "bits_per_dim"]
-
-
-def bits_per_dim(nats: Tensor, shape: Sequence[int]) -> Tensor:
-    """Bits/dim, [B], of examples of `shape` [C, *grid] that cost `nats` [B], say -log p(x), each: nats / (d ln 2)."""
-    return nats / (math.prod(shape) * math.log(2))
+__all__ = ["LevelLikelihood", "Likelihood", "Observation"]
 
 
 class Observation(ABC):

@@ -171,15 +171,11 @@ def apart(wanted: Sequence[float] | np.ndarray, gap: float, low: float, high: fl
         low: the lowest place.
         high: the highest place.
     """
-    count = len(wanted)
-    offsets = gap * np.arange(count)
-    loose = np.asarray(wanted) - offsets
-    # Less their offsets, the places need only not fall: the isotonic regression of `loose`, by its max-min formula.
-    rising = [
-        max(min(loose[start:end].mean() for end in range(place + 1, count + 1)) for start in range(place + 1))
-        for place in range(count)
-    ]
-    return np.clip(rising, low, high - offsets[-1]) + offsets
+    from sklearn.isotonic import isotonic_regression  # slow to import
+
+    offsets = gap * np.arange(len(wanted))
+    # Less their offsets, the places need only not fall.
+    return isotonic_regression(np.asarray(wanted) - offsets, y_min=low, y_max=high - offsets[-1]) + offsets
 
 
 def _styles(methods: Mapping[str, object]) -> dict[str, tuple[str, object]]:

@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 from narrows.errors import NarrowsError
 from narrows.progress import Meter
 from narrows.training import checkpoint
+from narrows.training.compile import compile_task
 from narrows.training.memory import peak_memory_mib
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
@@ -113,6 +114,7 @@ def train(
     Raises:
         DivergedError: if the loss or a weight is no longer finite; checkpoints never hold such weights.
         CheckpointError: if the newest checkpoint is damaged.
+        NarrowsError: if `settings.compile` is set and nothing can be compiled here.
     """
     task = work.task
     skip = None if settings.skip_factor is None else GradientSkip(settings.skip_factor)
@@ -121,6 +123,8 @@ def train(
     if accelerator.num_processes > 1 and accelerator.device.type == "cuda":
         task = cast(Task, nn.SyncBatchNorm.convert_sync_batchnorm(task))
     stepper, optimizer = accelerator.prepare(task, optimizer)
+    if settings.compile:
+        compile_task(task, accelerator.device)
     torch.manual_seed(settings.seed + accelerator.process_index)
     newest = checkpoint.latest(run.checkpoints)
     first = 0 if newest is None else checkpoint.restore(accelerator, newest)

@@ -28,6 +28,8 @@ class TrainingSettings:
         skip_factor: a step is skipped whose gradient's norm is more than this many times the median of the 100 before;
             None takes every step.
         precision: the number format of the networks' arithmetic; losses and codebooks stay in float32.
+        compile: compile the model and its loss by `torch.compile`. It takes a minute or so at the start, and figures
+            differ from uncompiled ones by rounding, and by other random numbers.
         seed: of the weights, the order of the data and every draw.
         log_every: steps between two lines of metrics.
         validate_every: steps between two measurements on the validation split.
@@ -48,6 +50,7 @@ class TrainingSettings:
     clip_norm: float | None = None
     skip_factor: float | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
+    compile: bool = False
     seed: int = 0
     log_every: int = 20
     validate_every: int = 500

@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -364,16 +363,6 @@ def test_bad_settings_leave_nothing(
     given = [argument.replace("SPEECH", str(place / "speech")) for argument in arguments]
     assert main(["train", str(place / "tiny.yaml"), "--out", str(tmp_path / "run"), *given]) == 1
     assert message in capsys.readouterr().err
-    assert not (tmp_path / "run").exists()
-
-
-def test_a_missing_package_is_told_before_any_training(
-    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "librosa.filters", None)
-    arguments = ["train", str(place / "tiny.yaml"), "--data", str(place / "speech"), "--out", str(tmp_path / "run")]
-    assert main(arguments) == 1
-    assert "pip install 'narrows[sound]'" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
 
 

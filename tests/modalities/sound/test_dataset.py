@@ -49,6 +49,11 @@ def pitch(samples, rate=RATE):
     return spectrum.argmax() * rate / len(samples)
 
 
+def heard(path, rate):
+    """The sound of a file, float32 [T]."""
+    return torch.from_numpy(read_sound(path, rate).samples)
+
+
 def opened(folder, **settings):
     return open_sounds(SoundSettings(**({"source": str(folder), "validation": 0, "test": 0} | settings)))
 
@@ -78,11 +83,11 @@ def test_what_is_written_is_read_within_half_a_step(tmp_path):
     write_sound(tmp_path / "a.wav", wave, 8000)
     info = soundfile.info(tmp_path / "a.wav")
     assert (info.format, info.subtype, info.samplerate, info.channels) == ("WAV", "PCM_16", 8000, 1)
-    read = read_sound(tmp_path / "a.wav", 8000)
+    read = heard(tmp_path / "a.wav", 8000)
     assert read.dtype == torch.float32
     assert np.abs(read.numpy() - wave).max() <= STEP / 2
     write_sound(str(tmp_path / "b.WAV"), read, 8000)
-    assert torch.equal(read_sound(tmp_path / "b.WAV", 8000), read)
+    assert torch.equal(heard(tmp_path / "b.WAV", 8000), read)
 
 
 def test_every_16_bit_level_survives_and_what_is_beyond_is_clipped():
@@ -123,7 +128,7 @@ def test_what_cannot_be_written(path, wave, message, tmp_path):
 )
 def test_formats_are_told_by_content(name, form, error, write):
     wave = tone(440, 0.5)
-    read = read_sound(write(name, wave, **form), RATE).numpy()
+    read = heard(write(name, wave, **form), RATE).numpy()
     assert read.shape == wave.shape
     inner = slice(800, -800)  # a codec smears the sudden start and end
     assert np.abs(read - wave)[inner].max() <= error
@@ -131,32 +136,32 @@ def test_formats_are_told_by_content(name, form, error, write):
 
 def test_channels_are_averaged(write):
     left, right = tone(440, peak=0.6), tone(1000, peak=0.2)
-    read = read_sound(write("a.wav", np.stack([left, right], 1), subtype="PCM_24"), RATE)
+    read = heard(write("a.wav", np.stack([left, right], 1), subtype="PCM_24"), RATE)
     assert np.abs(read.numpy() - (left + right) / 2).max() < STEP / 128
 
 
 @pytest.mark.parametrize("rate", [8000, 22050, 44100, 48000])
 def test_resampling_keeps_a_tone(rate, write):
-    read = read_sound(write("a.wav", tone(440, rate=rate), rate), RATE).numpy()
+    read = heard(write("a.wav", tone(440, rate=rate), rate), RATE).numpy()
     assert len(read) == RATE
     assert pitch(read) == 440
     assert np.abs(read - tone(440))[400:-400].max() < 1e-3
 
 
 def test_resampling_removes_what_the_rate_cannot_hold(write):
-    read = read_sound(write("a.wav", tone(10000, rate=48000), 48000), RATE).numpy()
+    read = heard(write("a.wav", tone(10000, rate=48000), 48000), RATE).numpy()
     assert np.abs(read)[400:-400].max() < 1e-3
 
 
 def test_resampled_noise_at_full_scale_stays_within_it(write):
     noise = np.sign(np.random.default_rng(0).normal(size=4000))
-    assert read_sound(write("a.wav", noise, 44100, subtype="FLOAT"), 96000).abs().max() == 1
+    assert heard(write("a.wav", noise, 44100, subtype="FLOAT"), 96000).abs().max() == 1
 
 
 def test_long_files_are_read_in_blocks(write, monkeypatch):
     monkeypatch.setattr("narrows.modalities.sound.files.BLOCK", 7)
     path = write("a.flac")
-    np.testing.assert_array_equal(read_sound(path, RATE), soundfile.read(path, dtype="float32")[0])
+    np.testing.assert_array_equal(heard(path, RATE), soundfile.read(path, dtype="float32")[0])
 
 
 def test_a_missing_file(tmp_path):
@@ -298,7 +303,7 @@ def test_a_folder_of_speakers(write, folder):
     assert data.train.classes == data.speakers
     assert data.train.lengths.tolist() == [640, 480, 320, 160]
     for index, name in enumerate(data.train.names):
-        assert torch.equal(data.train.clip(index), read_sound(name, RATE))
+        assert torch.equal(data.train.clip(index), heard(name, RATE))
     assert (len(data.validation), len(data.test), data.skipped, data.sample_rate) == (0, 0, [], RATE)
     assert data.train.samples.dtype == np.int16
     assert data.train.window == 8192
@@ -504,9 +509,9 @@ def test_a_piped_wav_with_no_length_is_whole(write, folder):
     content = bytearray(path.read_bytes())
     place = content.index(b"data") + 4
     content[place : place + 4] = b"\xff" * 4
-    whole = read_sound(path, RATE)
+    whole = heard(path, RATE)
     path.write_bytes(content)
-    assert torch.equal(read_sound(path, RATE), whole)
+    assert torch.equal(heard(path, RATE), whole)
 
 
 def test_a_flac_with_no_length_is_refused(write):

@@ -8,8 +8,6 @@ import torch.nn.functional as F
 from narrows.errors import NarrowsError
 from narrows.modalities.sound.listeners import Listener, _features, wilson
 
-pytest.importorskip("librosa")
-
 RATE = 8000
 WORDS = [(500, 1500), (1500, 500), (500, 500), (1500, 1500)]
 """The resonance of the first half and that of the second, in Hz."""

@@ -35,7 +35,6 @@ def sine(frequency: float, length: int = RATE) -> Tensor:
 def written(
     folder: Path, *row: Tensor | np.ndarray, sample_rate: int = RATE, caption: str = "c", name: str = "n"
 ) -> str:
-    pytest.importorskip("librosa")
     block = Sounds(caption, [[Clip(name, waveform) for waveform in row]], sample_rate)
     write_page(folder / "report.html", Page("t", sections=[Section("s", blocks=[block])]))
     return (folder / "report.html").read_text("utf-8")

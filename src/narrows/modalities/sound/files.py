@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from narrows.atomic import whole_file
@@ -50,14 +49,14 @@ def to_int16(samples: np.ndarray) -> np.ndarray:
     return np.rint(samples * 32768).clip(-32768, 32767).astype(np.int16)
 
 
-def read_sound(path: str | Path, sample_rate: int) -> Tensor:
-    """Read a sound file as a model of `sample_rate` takes it: mixed down and resampled, float32 [T] in [-1, 1].
+def read_sound(path: str | Path, sample_rate: int) -> Sound:
+    """Read a sound file for a model of `sample_rate`: mixed down and resampled.
 
     Raises:
         DataError: naming the file, if it cannot be read.
     """
     try:
-        return torch.from_numpy(decode_sound(Path(path), sample_rate).samples)
+        return decode_sound(Path(path), sample_rate)
     except (DataError, OSError) as error:
         raise DataError(f"{path} cannot be read: {error.strerror if isinstance(error, OSError) else error}") from error
 

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
 from typing import Any
 
 import numpy as np
 import torch.nn.functional as F
+from scipy.stats import binomtest
 from sklearn.svm import SVC
 from torch import Tensor
 
@@ -86,9 +86,8 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     """
     if not 0 <= hits <= trials or not trials:
         raise NarrowsError(f"{hits} hits of {trials} trials make no rate")
-    z = 1.959964
-    centre, half = hits + z**2 / 2, z * sqrt(hits * (trials - hits) / trials + z**2 / 4)
-    return max(0.0, (centre - half) / (trials + z**2)), min(1.0, (centre + half) / (trials + z**2))
+    interval = binomtest(hits, trials).proportion_ci(method="wilson")
+    return float(interval.low), float(interval.high)
 
 
 def _check_labels(waveforms: Sequence[Tensor], labels: Sequence[int]) -> None:

@@ -6,7 +6,7 @@ above; the distance is the log-spectral distance of Gray and Markel (1976), take
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from math import log
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor
 from narrows.errors import NarrowsError
 from narrows.modalities.sound.files import LOWEST_RATE
 
-__all__ = ["BANDS", "FLOOR", "log_mel", "log_mel_distance", "mel_filters"]
+__all__ = ["BANDS", "FLOOR", "log_mel", "log_mel_distance"]
 
 BANDS = 80
 """From 0 Hz to half the sample rate."""
@@ -23,6 +23,8 @@ FLOOR = -80.0
 """In dB: whatever is quieter counts as this, so that digital silence is finite."""
 WINDOW, HOP = 0.025, 0.010
 """In seconds."""
+MELS_PER_HERTZ, BREAK, LOG_STEP = 3 / 200, 1000.0, log(6.4) / 27
+"""The mel scale below the break in Hz, and the logarithm of the ratio of two frequencies one mel apart above it."""
 SMALLEST_TRANSFORM = 256
 """In samples: at low rates the lowest bands would else fall between the frequencies of the transform."""
 
@@ -42,7 +44,7 @@ def log_mel(waveform: Tensor, sample_rate: int) -> Tensor:
         float32 [frames, bands] in dB, on the waveform's device: 1 + T // hop frames, 80 bands from low to high.
 
     Raises:
-        NarrowsError: if the waveform is not finite floats [T], if the rate is below 1000, or if librosa is missing.
+        NarrowsError: if the waveform is not finite floats [T], or if the rate is below 1000.
     """
     if waveform.ndim != 1 or not len(waveform) or not waveform.is_floating_point():
         raise NarrowsError(
@@ -95,21 +97,24 @@ def log_mel_distance(x: Tensor, y: Tensor, sample_rate: int) -> float:
     return float(difference.square().mean(1).sqrt().mean())
 
 
-def mel_filters() -> Callable[..., np.ndarray]:
-    """What makes the filters of a mel spectrogram; asked for before long work that ends in one.
-
-    Raises:
-        NarrowsError: if librosa is missing.
-    """
-    try:
-        from librosa.filters import mel
-    except (ImportError, OSError) as error:
-        raise NarrowsError(
-            f"mel spectrograms take the package librosa ({error}): pip install 'narrows[sound]'"
-        ) from error
-    return mel
-
-
 def _filters(sample_rate: int, size: int) -> Tensor:
-    """The bands' weights of the frequencies, float32 [bands, size / 2 + 1]."""
-    return torch.from_numpy(mel_filters()(sr=sample_rate, n_fft=size, n_mels=BANDS, norm=None))
+    """Return the weight of each frequency of a transform in each band, float32 [bands, size / 2 + 1].
+
+    A band is a triangle of height 1: it rises from the centre of the band below and falls to that of the band above.
+    """
+    corners = _hertz(np.linspace(0, _mel(sample_rate / 2), BANDS + 2))
+    widths = np.diff(corners)[:, None]
+    distances = corners[:, None] - np.fft.rfftfreq(size, 1 / sample_rate)
+    rising, falling = -distances[:-2] / widths[:-1], distances[2:] / widths[1:]
+    return torch.from_numpy(np.minimum(rising, falling).clip(min=0).astype(np.float32))
+
+
+def _mel(hertz: float) -> float:
+    """Return a frequency on Slaney's scale: 3 mels for 200 Hz up to 1 kHz, from there 27 mels for a factor of 6.4."""
+    return hertz * MELS_PER_HERTZ if hertz < BREAK else BREAK * MELS_PER_HERTZ + log(hertz / BREAK) / LOG_STEP
+
+
+def _hertz(mels: np.ndarray) -> np.ndarray:
+    """Return the frequencies of mels, the inverse of `_mel`."""
+    beyond = np.maximum(mels - BREAK * MELS_PER_HERTZ, 0)
+    return np.minimum(mels / MELS_PER_HERTZ, BREAK) * np.exp(LOG_STEP * beyond)

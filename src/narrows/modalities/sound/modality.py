@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from narrows.config import TrainingRecipe
-from narrows.data import Data, DataError, Examples, Spec
+from narrows.data import Data, Examples, Spec
 from narrows.modalities.sound.dataset import CLIPPED, SoundData, open_sounds
 from narrows.modalities.sound.evaluate import evaluate_sound
-from narrows.modalities.sound.files import decode_sound, write_sound
+from narrows.modalities.sound.files import read_sound, write_sound
 from narrows.modalities.sound.player import Clip, Sounds
 from narrows.modalities.sound.report import phonemes_section, spoken
 from narrows.modalities.sound.settings import SoundSettings
@@ -168,10 +168,7 @@ def _rate(spec: Spec) -> int:
 
 def _read(file: Path, sample_rate: int) -> Tensor:
     """The sound of a file, float32 [1, T], as the model takes it; what is done to it, and what is odd, is logged."""
-    try:
-        sound = decode_sound(file, sample_rate)
-    except (DataError, OSError) as error:
-        raise DataError(f"{file}: {error.strerror if isinstance(error, OSError) else error}") from error
+    sound = read_sound(file, sample_rate)
     notes = {
         f"resampled from {sound.rate:,} Hz to the model's {sample_rate:,} Hz": sound.rate != sample_rate,
         f"{sound.channels} channels, mixed down to one": sound.channels > 1,

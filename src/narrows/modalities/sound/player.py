@@ -98,11 +98,7 @@ class Sounds(Block):
 
     @property
     def cells(self) -> list[list[_Cell]]:
-        """The clips as they are shown.
-
-        Raises:
-            NarrowsError: if librosa is missing.
-        """
+        """The clips as they are shown."""
         return [self._row(row) for row in self.rows]
 
     def _row(self, row: Sequence[Clip]) -> list[_Cell]:
