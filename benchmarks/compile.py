@@ -14,11 +14,12 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import begin, head, medians, seconds
-from narrows.config import find_recipe, resolve_training
-from narrows.data import SoundSpec
+from narrows.data import Batch, Spec
+from narrows.modalities.recipes import resolve_training
+from narrows.recipe import find_recipe
 from narrows.training.compile import compile_task
 from narrows.training.loop import Task
-from narrows.training.tasks import AutoencoderTask, SoundTask
+from narrows.training.tasks import AutoencoderTask
 
 RECIPES = ["vqvae-images", "vqvae-speech"]
 SIDE = 32
@@ -30,14 +31,12 @@ def ready(name: str, variant: str | None, device: str) -> tuple[Task, list[Tenso
     built: Any = resolve_training(find_recipe(name).variant(variant), ["--data.source=none"]).build()
     size = built.training.batch_size
     if name == "vqvae-images":
-        task: Task = AutoencoderTask(built.model((3, SIDE, SIDE)), built.estimator)
-        batch = [torch.randint(256, (size, 3, SIDE, SIDE), dtype=torch.uint8)]
+        spec, batch = Spec((3, SIDE, SIDE), "images"), [torch.rand(size, 3, SIDE, SIDE)]
     else:
         window = built.data.window
-        sound = SoundSpec(built.data.sample_rate, window, ("a", "b"))
-        task = SoundTask(built.model(sound), built.estimator)
-        samples = torch.randint(-9999, 9999, (size, window), dtype=torch.int16)
-        batch = [samples, torch.full((size,), window), torch.randint(2, (size,))]
+        spec = Spec((1, window), "sound", ("a", "b"), (-1.0, 1.0), True, built.data.sample_rate)
+        batch = [torch.rand(size, 1, window) - 0.5, torch.ones(size, window).bool(), torch.randint(2, (size,))]
+    task: Task = AutoencoderTask(built.model(spec), built.estimator, Batch)
     return task.to(device), [part.to(device) for part in batch]
 
 

@@ -1,7 +1,7 @@
 """Convolutions and norms over padded sequences of different lengths: padding reaches no output that counts.
 
-Before every convolution, positions that do not count are set to zero, which is what a sequence alone has beyond its end;
-norms take their means over the positions that count.
+Before every convolution, positions that do not count are set to zero, which is what a sequence alone has beyond its
+end; norms take their means over the positions that count.
 """
 
 from __future__ import annotations
