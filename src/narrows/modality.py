@@ -82,6 +82,10 @@ class Modality(ABC):
         """Return what changes in the settings of a run's data where another source is read by them."""
         return []
 
+    def fitted(self, spec: Spec) -> str:
+        """Return what is done to other data so that a model of `spec` can read them, in a line; "" if nothing is."""
+        return ""
+
     @abstractmethod
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
         """Return what a model reads of files, each [C, *size]; what had to be done to them is logged.

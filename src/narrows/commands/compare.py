@@ -17,7 +17,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from narrows.bottlenecks import ResidualQuantizer
-from narrows.commands.source import shared_overrides
+from narrows.commands.source import open_data, shared_overrides
 from narrows.commands.train import rehearse
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.data import Data
@@ -193,7 +193,7 @@ def _fit(comparison: Comparison, progress: Progress) -> tuple[Data, dict[str, li
         _require_same_data(first, (method, resolved.values.data))
         built = resolved.build()
         if data is None:
-            data = find_modality(built.modality).open(built.data, progress)
+            data = open_data(find_modality(built.modality), built.data, progress)
             if not len(data.test):
                 raise NarrowsError("data.test holds out nothing: raise it, since methods are compared on such examples")
         model = built.model(data.spec)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from narrows.commands.source import placed, shared_overrides
+from narrows.commands.source import open_data, placed, shared_overrides
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.data import Examples
 from narrows.errors import NarrowsError
@@ -82,7 +82,7 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
             "needs a recipe with the estimator DistortionTarget, such as hvae-svhn"
         )
     modality = find_modality(built.modality)
-    data = modality.open(built.data, progress)
+    data = open_data(modality, built.data, progress)
     examples = len(data.test) if sweep.limit is None else min(sweep.limit, len(data.test))
     if not examples:
         raise NarrowsError("data.test holds out nothing: raise it, since a curve is measured on such examples")

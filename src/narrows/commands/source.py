@@ -9,18 +9,29 @@ from pathlib import Path
 from typing import Any
 
 from narrows.atomic import whole_file
-from narrows.data import Data, differences
+from narrows.data import Data, DataError, Spec, differences
+from narrows.data.walk import walk
 from narrows.errors import NarrowsError
 from narrows.files import read_json
 from narrows.migrations import up_to_date
-from narrows.modalities import find_modality
+from narrows.modalities import MODALITIES, find_modality
 from narrows.modalities.recipes import resolve_training
+from narrows.modality import Modality
 from narrows.models import Autoencoder
 from narrows.pretrained import fetch, is_on_hub
 from narrows.progress import Progress, hidden
 from narrows.training.run import RunFolder
 
-__all__ = ["changes_since", "open_run", "open_run_data", "placed", "record_data", "source_override", "what_changed"]
+__all__ = [
+    "changes_since",
+    "open_data",
+    "open_run",
+    "open_run_data",
+    "placed",
+    "record_data",
+    "source_override",
+    "what_changed",
+]
 
 UNKNOWN = (
     "an older version trained this run, and held examples out by their position: those of any split may have been "
@@ -66,7 +77,35 @@ def open_run_data(
     if source is not None:
         changes += modality.overrides_of_another_source(settings["data"])
     opened = resolve_training(settings, [*changes, *overrides], str(run.recipe)).build().data
-    return modality.open(opened, progress, spec=model.spec)
+    if source is not None and (note := modality.fitted(model.spec)):
+        logger.info("%s: %s", source, note)
+    return open_data(modality, opened, progress, spec=model.spec)
+
+
+def open_data(
+    modality: Modality, settings: Any, progress: Progress, quiet: bool = False, spec: Spec | None = None
+) -> Data:
+    """Open data as `Modality.open` does.
+
+    Raises:
+        DataError: as there; if the source holds files of another kind of data, the message says so.
+    """
+    try:
+        return modality.open(settings, progress, quiet, spec)
+    except DataError as error:
+        others = [name for name in MODALITIES if name != modality.name and _holds(name, settings.source)]
+        if not others:
+            raise
+        raise DataError(
+            f"{error}. The recipe is of {modality.name}, and the source holds files of {others[0]}: use a recipe of "
+            f"{others[0]} (`narrows recipes` lists them)"
+        ) from error
+
+
+def _holds(modality: str, source: str) -> bool:
+    path = Path(source).expanduser()
+    files = walk(path) if path.is_dir() else [path.name]
+    return any(file.lower().endswith(find_modality(modality).extensions) for file in files)
 
 
 def record_data(run: RunFolder, source: str, data: Data) -> None:

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from narrows.commands.resume import require_resumable
-from narrows.commands.source import record_data, source_override, what_changed
+from narrows.commands.source import open_data, record_data, source_override, what_changed
 from narrows.config import Kind, PriorRecipe, Resolved, TrainingRecipe, resolve
 from narrows.data import BatchPlan, Data, Examples
 from narrows.errors import NarrowsError
@@ -92,7 +92,7 @@ def _train(
     progress = progress if main else hidden
     modality = find_modality(built.modality)
     with accelerator.main_process_first():
-        data = modality.open(built.data, progress, quiet=not main)
+        data = open_data(modality, built.data, progress, quiet=not main)
     if resume:
         what_changed(run, data)
     validation = _require_examples(built, data)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,8 +28,6 @@ __all__ = ["MODALITY", "ImageModality", "ImageRecipe"]
 
 SSIM_WINDOW = 11
 """The side of the window that SSIM compares; smaller images have none."""
-logger = logging.getLogger(__name__)
-
 COLUMNS, PAIRS = 10, 8
 """Images in a row of a file: of samples, and of originals above their reconstructions."""
 
@@ -82,13 +79,12 @@ class ImageModality(Modality):
         self, settings: ImageSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
     ) -> ImageData:
         """Find, split and decode images; for a model, they are scaled and cropped to its size."""
-        if spec is not None and not quiet:
-            colour = "grey" if spec.shape[0] == 1 else "RGB"
-            logger.info(
-                "%s: images are scaled and cropped to the model's %dx%d pixels of %s",
-                *(settings.source, *spec.shape[1:], colour),
-            )
         return open_images(settings, quiet, None if spec is None else spec.shape, progress)
+
+    def fitted(self, spec: Spec) -> str:
+        """Return the size and colour of the model's images."""
+        size, colour = "x".join(map(str, spec.shape[1:])), "grey" if spec.shape[0] == 1 else "RGB"
+        return f"images are scaled and cropped to the model's {size} pixels of {colour}"
 
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
         """Return images scaled and cropped as in training."""
