@@ -40,6 +40,13 @@ class _Observation(Observation):
         return -F.binary_cross_entropy_with_logits(self.logits, x.float(), reduction="none")
 
     @property
+    def values(self) -> Tensor:
+        return torch.arange(2.0, device=self.logits.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        return F.logsigmoid(torch.stack([-self.logits, self.logits], -1))
+
+    @property
     def mean(self) -> Tensor:
         return self.logits.sigmoid()
 

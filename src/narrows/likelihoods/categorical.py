@@ -45,6 +45,15 @@ class CategoricalObservation(Observation):
         return self.log_probs.take_along_dim(x.long().unsqueeze(1), dim=1)
 
     @property
+    def values(self) -> Tensor:
+        """The categories, 0 to K - 1."""
+        return torch.arange(self.categories, device=self.log_probs.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        """Return log p(x|z) of every category, [B, C, *grid, K]."""
+        return self.log_probs.movedim(1, -1)
+
+    @property
     def mean(self) -> Tensor:
         """The most probable category: categories are names, and the average of two names an unrelated third."""
         return self.log_probs.argmax(1)

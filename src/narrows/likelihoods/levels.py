@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from narrows.errors import NarrowsError
@@ -29,6 +30,10 @@ class Levels:
     def width(self) -> float:
         """The distance between two levels, w = 1 / (L - 1)."""
         return 1 / (self.count - 1)
+
+    def values(self, device: torch.device) -> Tensor:
+        """The levels themselves, float32 [L]."""
+        return torch.arange(self.count, device=device) / (self.count - 1)
 
     def nearest(self, y: Tensor) -> Tensor:
         """The level nearest to each value, [*]; what lies outside [0, 1] goes to the edges."""

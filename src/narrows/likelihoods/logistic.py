@@ -78,6 +78,13 @@ class _Observation(Observation):
         return log_bin(self.levels.check(x), self.location, self.scale, self.levels)
 
     @property
+    def values(self) -> Tensor:
+        return self.levels.values(self.location.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        return log_bin(self.values, self.location.unsqueeze(-1), self.scale.unsqueeze(-1), self.levels)
+
+    @property
     def mean(self) -> Tensor:
         return clipped_mean(self.location, self.scale)
 

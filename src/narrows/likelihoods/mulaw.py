@@ -63,10 +63,14 @@ class _Observation(CategoricalObservation):
         return super()._log_terms(mu_law_encode(x, self.categories))
 
     @property
+    def values(self) -> Tensor:
+        """The waveform at each level."""
+        return mu_law_decode(super().values, self.categories)
+
+    @property
     def mean(self) -> Tensor:
         """The expected waveform."""
-        values = mu_law_decode(torch.arange(self.categories, device=self.log_probs.device), self.categories)
-        return (self.log_probs.exp().movedim(1, -1) * values).sum(-1)
+        return (self.pmf() * self.values).sum(-1)
 
     def sample(self) -> Tensor:
         return mu_law_decode(super().sample(), self.categories)
