@@ -13,8 +13,9 @@ from collections.abc import Sequence
 from torch import Size, Tensor, nn
 
 from narrows.errors import NarrowsError
+from narrows.likelihoods.levels import Levels
 
-__all__ = ["Likelihood", "Observation", "bits_per_dim"]
+__all__ = ["LevelLikelihood", "Likelihood", "Observation", "bits_per_dim"]
 
 
 def bits_per_dim(nats: Tensor, shape: Sequence[int]) -> Tensor:
@@ -41,7 +42,8 @@ class Observation(ABC):
 
         Raises:
             NarrowsError: if x has another shape.
-            NarrowsError: if x has values that the observation model does not describe.
+            NarrowsError: if x is on a CPU and has values that the observation model does not describe; see
+                `Likelihood.check` for other devices.
         """
         self._check_shape(x)
         terms = self._log_terms(x)
@@ -125,6 +127,30 @@ class Likelihood(nn.Module, ABC):
             )
         return self._observe(out.float())
 
+    def check(self, x: Tensor) -> None:
+        """Check that the values of data x [B, C, *grid] are such as this model describes.
+
+        It waits for the device that x is on. So `log_prob` checks data on a CPU alone: whoever brings other data to a
+        device calls this once, before.
+
+        Raises:
+            NarrowsError: if they are not.
+        """
+
     @abstractmethod
     def _observe(self, out: Tensor) -> Observation:
         """`forward` for float32 outputs of the right shape."""
+
+
+class LevelLikelihood(Likelihood):
+    """An observation model of images on levels.
+
+    Attributes:
+        levels: the levels.
+    """
+
+    levels: Levels
+
+    def check(self, x: Tensor) -> None:
+        """Check that x lies on the levels; see `Likelihood.check`."""
+        self.levels.check(x)

@@ -13,6 +13,7 @@ from torch import Tensor
 from narrows.errors import NarrowsError
 from narrows.likelihoods.categorical import CategoricalObservation
 from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.waiting import is_on_host
 
 __all__ = ["MuLawCategorical", "compand", "mu_law_decode", "mu_law_encode"]
 
@@ -26,12 +27,17 @@ def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
     """Mu-law levels, integers from 0 to `levels` - 1, [*], of a waveform in [-1, 1].
 
     Raises:
-        NarrowsError: if the waveform leaves [-1, 1].
+        NarrowsError: if the waveform is on a CPU and leaves [-1, 1]; see `Likelihood.check` for other devices.
     """
-    if not (x.abs() <= 1).all():
-        raise NarrowsError(f"the waveform, from {x.min():.4g} to {x.max():.4g}, leaves [-1, 1]: scale or clip it")
+    if is_on_host(x):
+        _check(x)
     mu = levels - 1
     return ((compand(x.float(), mu) + 1) / 2 * mu + 0.5).floor().long()
+
+
+def _check(x: Tensor) -> None:
+    if not (x.abs() <= 1).all():
+        raise NarrowsError(f"the waveform, from {x.min():.4g} to {x.max():.4g}, leaves [-1, 1]: scale or clip it")
 
 
 def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
@@ -53,6 +59,10 @@ class MuLawCategorical(Likelihood):
         super().__init__(channels, features=channels * levels)
         if levels < 2:
             raise NarrowsError(f"levels must be at least 2, not {levels}; 8-bit mu-law has 256")
+
+    def check(self, x: Tensor) -> None:
+        """Check that x stays within [-1, 1]; see `Likelihood.check`."""
+        _check(x)
 
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out.unflatten(1, (-1, self.channels)))
