@@ -406,3 +406,17 @@ def test_foreign_shapes_are_refused() -> None:
 def test_impossible_settings_are_refused(build: Callable[[], Likelihood], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         build()
+
+
+def test_a_calibrated_scale_follows_the_errors_of_the_positions_that_count() -> None:
+    plain, masked = GaussianCalibrated(2), GaussianCalibrated(2)
+    out, x = 0.1 * torch.randn(3, 2, 5), torch.randint(256, (3, 2, 5)) / 255
+    filled = torch.cat([out, torch.full_like(out, 7.0)], 2), torch.cat([x, torch.zeros_like(x)], 2)
+    counted = torch.arange(10).expand(3, -1) < 5
+    for _ in range(3):
+        plain(out).log_prob(x)
+        masked(filled[0]).log_prob(filled[1], counted)
+    torch.testing.assert_close(masked.variance, plain.variance, rtol=0.02, atol=0)  # the dequantising noise differs
+    before = masked.variance.clone()
+    masked(filled[0]).log_prob(filled[1], torch.zeros_like(counted))
+    assert torch.equal(masked.variance, before)

@@ -23,6 +23,7 @@ from narrows.bottlenecks.posterior import (
 )
 from narrows.bottlenecks.residual import ResidualQuantizer
 from narrows.bottlenecks.scalar import FSQ
+from narrows.bottlenecks.top_down import LayerDistributions, TopDown
 from narrows.bottlenecks.vector import FactorizedQuantizer, VectorQuantizer
 
 __all__ = [
@@ -45,10 +46,12 @@ __all__ = [
     "HierarchicalPosterior",
     "Hierarchy",
     "KMeansStart",
+    "LayerDistributions",
     "LearntCodebook",
     "Posterior",
     "ResidualQuantizer",
     "RestartUnused",
     "SampledPosterior",
+    "TopDown",
     "VectorQuantizer",
 ]

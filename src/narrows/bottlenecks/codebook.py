@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from math import inf
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -17,6 +18,7 @@ from narrows.bottlenecks.usage import count
 from narrows.distributed import global_rows, global_sum
 from narrows.errors import NarrowsError
 from narrows.tracing import is_traced
+from narrows.waiting import is_on_host
 
 __all__ = [
     "Codebook",
@@ -127,6 +129,7 @@ class Codebook(nn.Module):
     def __init__(self, codebooks: int, codebook_size: int, dim: int):
         super().__init__()
         self.size = codebook_size
+        self._seen = 0
         vectors = torch.empty(codebooks, codebook_size, dim).uniform_(-1 / codebook_size, 1 / codebook_size)
         self.register_buffer("vectors", vectors)
         self.register_buffer("steps", torch.zeros((), dtype=torch.long))
@@ -175,20 +178,31 @@ class Codebook(nn.Module):
         self.idle.add_(1).masked_fill_(counts > 0, 0)
 
     @torch.no_grad()
-    def place(self, book: int, codes: Tensor, vectors: Tensor) -> None:
-        """Give `codes` [P] of codebook number `book` new vectors [P, dim], and no memory of what they were before."""
-        self.vectors[book, codes] = vectors
-        self.idle[book, codes] = 0
+    def place(self, chosen: Tensor, vectors: Tensor) -> None:
+        """Give the codes `chosen`, bool [M, K], new vectors [M, K, dim], and no memory of what they were before."""
+        self.vectors.copy_(torch.where(chosen.unsqueeze(2), vectors, self.vectors))
+        self.idle.masked_fill_(chosen, 0)
 
     def place_at_tokens(self, chosen: Tensor, tokens: Tensor) -> None:
         """Place the codes `chosen` [M, K] at distinct finite tokens of the global batch, as far as these go round."""
-        for book, row in enumerate(chosen):
-            codes = row.nonzero().squeeze(1)
-            if len(codes):
-                rows = tokens[:, book]
-                rows = rows[is_finite(tokens)[:, book]]
-                drawn = global_rows(rows, len(codes), seed=int(self.steps) * len(chosen) + book)
-                self.place(book, codes[: len(drawn)], drawn)
+        if is_on_host(chosen) and not chosen.any():
+            return  # the same without the work
+        finite, books = is_finite(tokens), len(chosen)
+        seeds = self.steps * books + torch.arange(books, device=chosen.device)
+        drawn = [global_rows(tokens[:, m], finite[:, m], self.size, seeds[m]) for m in range(books)]
+        rows, found = (torch.stack(parts) for parts in zip(*drawn, strict=True))
+        turn = (chosen.cumsum(1) - 1).clamp_min(0)
+        self.place(chosen & found.gather(1, turn), rows.gather(1, turn.unsqueeze(2).expand_as(rows)))
+
+    def has_seen(self, batches: int) -> bool:
+        """Return whether so many training batches were seen; a device is asked only until they were."""
+        if self._seen < batches:
+            self._seen = int(self.steps)
+        return self._seen >= batches
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        self._seen = 0
 
 
 class LearntCodebook(Codebook):
@@ -250,11 +264,11 @@ class EMACodebook(Codebook):
         torch.div(self.sums, smoothed.unsqueeze(2), out=self.vectors)
 
     @torch.no_grad()
-    def place(self, book: int, codes: Tensor, vectors: Tensor) -> None:
+    def place(self, chosen: Tensor, vectors: Tensor) -> None:
         """Count each new vector as one token seen."""
-        super().place(book, codes, vectors)
-        self.counts[book, codes] = 1
-        self.sums[book, codes] = vectors
+        super().place(chosen, vectors)
+        self.counts.masked_fill_(chosen, 1)
+        self.sums.copy_(torch.where(chosen.unsqueeze(2), vectors, self.sums))
 
 
 class CosineCodebook(EMACodebook):
@@ -307,7 +321,7 @@ class KMeansStart(CodebookCare):
 
     def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
         """Run k-means if this is one of the first batches."""
-        if codebook.steps >= self.batches:
+        if codebook.has_seen(self.batches):
             return
         codebook.place_at_tokens(codebook.idle == codebook.steps, tokens)
         finite = is_finite(tokens)
@@ -315,8 +329,7 @@ class KMeansStart(CodebookCare):
             codes = nearest(tokens, codebook.points).masked_fill(~finite, codebook.size)
             counts = global_sum(count(codes, codebook.size))
             means = _sums(tokens, codes, codebook.size) / counts.unsqueeze(2)
-            for book, used in enumerate(counts > 0):
-                codebook.place(book, used.nonzero().squeeze(1), means[book, used])
+            codebook.place(counts > 0, means)
 
 
 class RestartUnused(CodebookCare):

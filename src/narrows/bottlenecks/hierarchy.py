@@ -18,6 +18,7 @@ from torch.utils.checkpoint import checkpoint
 
 from narrows.bottlenecks.posterior import NOTHING, Bottleneck, Draw, Posterior
 from narrows.bottlenecks.stochastic import StochasticBlock
+from narrows.bottlenecks.top_down import TopDown
 from narrows.errors import NarrowsError
 from narrows.networks.hierarchy import BottomUp, Upsample
 
@@ -78,10 +79,42 @@ class HierarchicalPosterior(Posterior):
             layers.append(terms)
             return x
 
-        z = self.hierarchy.top_down(samples * self.batch, step, context).unflatten(0, (samples, self.batch))
-        kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, (samples, self.batch))  # each [L, S, B]
+        return self._drawn(self.hierarchy.top_down(samples * self.batch, step, context), layers, samples)
+
+    def follow(self, latents: Sequence[Tensor]) -> Draw:
+        """Return the draw of given latents, as if they had been drawn: z, log q, log p and rate carry the gradient.
+
+        Args:
+            latents: those of each layer, from the first to the last, [S, B, latents, R, R].
+
+        Raises:
+            NarrowsError: if there are not as many as layers, or one has another shape.
+        """
+        shapes = [tuple(z.shape[1:]) for z in latents]
+        wanted = self.hierarchy.latent_shapes(self.batch)
+        if shapes != wanted or len({len(z) for z in latents}) != 1:
+            raise NarrowsError(f"the latents must be S times {wanted}, one tensor for each layer, not {shapes}")
+        samples, given = len(latents[0]), iter(latents)
+        activations, context = _repeated(self.activations, samples), _repeated(self.context, samples)
+        layers: list[Tensor] = []
+
+        def step(block: StochasticBlock, x: Tensor) -> Tensor:
+            x, terms = block.follow(x, activations[block.resolution], next(given).flatten(0, 1))
+            layers.append(terms)
+            return x
+
+        return self._drawn(self.hierarchy.top_down(samples * self.batch, step, context), layers, samples)
+
+    def begin(self) -> TopDown:
+        """Return the state of the latents of x before the first, to be given them layer by layer."""
+        return self.hierarchy.begin(self.batch, self.activations, self.context)
+
+    def _drawn(self, z: Tensor, layers: list[Tensor], samples: int) -> Draw:
+        """The draw of the last feature map [S * B, ...] and the terms of each layer, [3, S * B]."""
+        shape = (samples, self.batch)
+        kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, shape)  # each [L, S, B]
         statistics, layer_rates = self._by_layer(kl.detach().mean(1))
-        return Draw(z, log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0), statistics, layer_rates)
+        return Draw(z.unflatten(0, shape), log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0), statistics, layer_rates)
 
     def _by_layer(self, rates: Tensor) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
         """The statistics and the layer rates of a draw, of its rates [L, B]."""
@@ -187,14 +220,38 @@ class Hierarchy(Bottleneck):
         self, batch: int, step: Callable[[StochasticBlock, Tensor], Tensor], context: Mapping[int, Tensor] = NOTHING
     ) -> Tensor:
         """The last feature map [`batch`, width, R, R], each block having changed the one before by `step(block, x)`."""
-        x = torch.zeros(batch, self.channels, 1, 1, device=next(self.parameters()).device)
-        for resolution, upsample, stage in zip(self.layers, self.upsamplings, self.stages, strict=True):
-            x = upsample(x)
-            if resolution in context:
-                x = x + context[resolution]
+        x = self.empty(batch)
+        for resolution, stage in zip(self.layers, self.stages, strict=True):
+            x = self.enter(resolution, x, context)
             for block in stage:
                 x = step(block, x)
         return x
+
+    def begin(
+        self, batch: int, activations: Mapping[int, Tensor] | None = None, context: Mapping[int, Tensor] = NOTHING
+    ) -> TopDown:
+        """Return the state of the latents of `batch` examples before the first, to be given them layer by layer.
+
+        Args:
+            batch: N.
+            activations: the bottom-up network's of x by resolution; None where only the prior is asked for.
+            context: as for `forward`.
+        """
+        return TopDown(self, batch, activations, context)
+
+    def empty(self, batch: int) -> Tensor:
+        """Return the feature map before the first layer, zeros [`batch`, width, 1, 1]."""
+        return torch.zeros(batch, self.channels, 1, 1, device=next(self.parameters()).device)
+
+    def enter(self, resolution: int, x: Tensor, context: Mapping[int, Tensor]) -> Tensor:
+        """Return the feature map x of the resolution before at that resolution, with the context there added."""
+        x = self.upsamplings[list(self.layers).index(resolution)](x)
+        return x + context[resolution] if resolution in context else x
+
+    def latent_shapes(self, batch: int) -> list[tuple[int, ...]]:
+        """Return the shape of the latents of every layer, [`batch`, latents, R, R]."""
+        blocks = (block for stage in self.stages for block in stage)
+        return [(batch, block.latents, block.resolution, block.resolution) for block in blocks]
 
     def sample_prior(self, batch: int, grid: tuple[int, ...], context: Mapping[int, Tensor] = NOTHING) -> Tensor:
         """The last feature map of latents drawn from the prior, given a context if any: [`batch`, width, *grid].

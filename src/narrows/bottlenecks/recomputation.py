@@ -13,6 +13,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from narrows.waiting import is_on_host
+
 __all__ = ["PointsInUse", "is_recomputation"]
 
 KEPT = 16
@@ -23,6 +25,8 @@ be run again, and each holds a copy of the points."""
 class _Pass(NamedTuple):
     moments: Tensor
     points: Tensor
+    waits: Tensor
+    """Whether it was not run again yet, bool []."""
 
 
 class PointsInUse:
@@ -34,17 +38,31 @@ class PointsInUse:
     def remember(self, tokens: Tensor, points: Tensor) -> None:
         """Keep the points that a pass quantises `tokens` with, if it is one that is run again."""
         if _is_checkpointed():
-            self._passes.append(_Pass(_moments(tokens), points.clone()))
+            moments = _moments(tokens)
+            self._passes.append(_Pass(moments, points.clone(), moments.new_ones((), dtype=torch.bool)))
 
-    def recall(self, tokens: Tensor) -> Tensor | None:
-        """Return the points of the newest pass with these tokens, and forget it; None if there is none."""
+    def recall(self, tokens: Tensor, points: Tensor) -> Tensor:
+        """Return the points of the newest pass with these tokens, and forget it; `points` if there is none."""
         moments = _moments(tokens)
+        if not is_on_host(moments):
+            return self._choose(moments, points)
         for index in reversed(range(len(self._passes))):
             found = self._passes[index]
             if found.moments.device == moments.device and torch.equal(found.moments, moments):
                 del self._passes[index]
                 return found.points
-        return None
+        return points
+
+    def _choose(self, moments: Tensor, points: Tensor) -> Tensor:
+        """The same without asking the device which pass it is: one that was run again is kept, and never chosen."""
+        missing = torch.ones_like(moments[0], dtype=torch.bool)
+        for found in reversed(self._passes):
+            if found.moments.device == moments.device:
+                chosen = missing & found.waits & (found.moments == moments).all()
+                points = torch.where(chosen, found.points, points)
+                found.waits.logical_and_(~chosen)
+                missing = missing & ~chosen
+        return points
 
 
 def is_recomputation() -> bool:
@@ -64,4 +82,4 @@ def _moments(tokens: Tensor) -> Tensor:
     flat = tokens.flatten().double()
     ramp = torch.arange(len(flat), device=flat.device, dtype=flat.dtype)
     sums = torch.stack([flat.sum(), flat.square().sum(), flat.dot(ramp)]).nan_to_num()
-    return torch.cat([sums, sums.new_tensor([len(flat)])])
+    return torch.cat([sums, sums.new_full((1,), len(flat))])

@@ -49,25 +49,37 @@ class StochasticBlock(nn.Module):
         Returns:
             The next feature map, and KL(q(z_l|z_<l, x) || p(z_l|z_<l)), log q and log p of z_l in nats, [3, N].
         """
-        prior, summary = self._prior(x)
-        posterior = prior.merged(prior.evidence(self.inference(torch.cat([x, activations], 1))))
+        prior, posterior, x = self.distributions(x, activations)
         z = posterior.at(noise)
         terms = torch.stack([posterior.kl(prior), posterior.log_prob_at(noise), prior.log_prob(z)])
-        return self._add(x + summary, z), terms
+        return self.add(x, z), terms
+
+    def follow(self, x: Tensor, activations: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+        """Add a given latent z [N, latents, R, R] to the feature map; returns what `forward` does of a drawn one."""
+        prior, posterior, x = self.distributions(x, activations)
+        terms = torch.stack([posterior.kl(prior), posterior.log_prob(z), prior.log_prob(z)])
+        return self.add(x, z), terms
 
     def generate(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add a latent of the prior, at `noise` standard deviations from its mean, to the feature map x."""
-        prior, summary = self._prior(x)
-        return self._add(x + summary, prior.at(noise))
+        prior, x = self.prior_at(x)
+        return self.add(x, prior.at(noise))
 
     def noise(self, x: Tensor) -> Tensor:
         """Standard normal numbers, one of each latent of the feature map x, [N, latents, R, R]."""
         return torch.randn(len(x), self.latents, *x.shape[2:], device=x.device)
 
-    def _prior(self, x: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        """p(z_l|z_<l), and what its network adds to the feature map, [N, width, R, R]."""
+    def prior_at(self, x: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        """Return p(z_l|z_<l) for the feature map x of z_<l, and the feature map that z_l is to be added to."""
         parameters, summary = self.prior(x).split([2 * self.latents, x.shape[1]], dim=1)
-        return DiagonalGaussian.read(parameters), summary
+        return DiagonalGaussian.read(parameters), x + summary
 
-    def _add(self, x: Tensor, z: Tensor) -> Tensor:
+    def distributions(self, x: Tensor, activations: Tensor) -> tuple[DiagonalGaussian, DiagonalGaussian, Tensor]:
+        """Return p(z_l|z_<l), q(z_l|z_<l, x) and the feature map that z_l is to be added to."""
+        prior, following = self.prior_at(x)
+        posterior = prior.merged(prior.evidence(self.inference(torch.cat([x, activations], 1))))
+        return prior, posterior, following
+
+    def add(self, x: Tensor, z: Tensor) -> Tensor:
+        """Return the next feature map, of x and a latent z [N, latents, R, R]."""
         return self.residual(x + self.project(z))

@@ -229,8 +229,9 @@ class VectorQuantizer(DiscreteBottleneck):
 
     def _points(self, tokens: Tensor, learning: bool) -> Tensor:
         """The points to quantise `tokens` with: in a recomputation those of the pass that it repeats."""
-        recalled = self._in_use.recall(tokens) if self.training and is_recomputation() else None
-        points = self.codebook.points.detach() if recalled is None else recalled
+        points = self.codebook.points.detach()
+        if self.training and is_recomputation():
+            points = self._in_use.recall(tokens, points)
         if learning:
             self._in_use.remember(tokens, points)
         return points

@@ -132,7 +132,7 @@ def rehearse(task: AutoencoderTask, stored: Sequence[torch.Tensor]) -> None:
     """Run one example through the loss so that incompatible parts fail before anything is written.
 
     Raises:
-        NarrowsError: if parts do not suit each other.
+        NarrowsError: if parts do not suit each other, or the likelihood does not describe such data.
     """
     model, estimator = task.model, task.estimator
     if isinstance(estimator, DistortionTarget):
@@ -150,6 +150,7 @@ def rehearse(task: AutoencoderTask, stored: Sequence[torch.Tensor]) -> None:
     modes = [(module, module.training) for module in task.modules()]
     task.eval()
     with torch.no_grad(), torch.random.fork_rng(devices=[]):
+        task.model.likelihood.check(task.batch(*stored).x)
         task(*stored)
     for module, training in modes:
         module.training = training

@@ -17,6 +17,7 @@ from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
 from narrows.estimators.evidence import Evidence
 from narrows.estimators.score import ScoreEstimator, gradient_only
+from narrows.waiting import LateReader
 
 __all__ = ["DAPS", "Target"]
 
@@ -83,6 +84,7 @@ class DAPS(ScoreEstimator):
         self.beta, self.ess_target = beta, ess_target
         self.uniform = 1 / samples if control_variate else 0.0
         self.batches = 0
+        self._read = LateReader()
         self.register_buffer("troubled", torch.zeros((), dtype=torch.long), persistent=False)
 
     def forward(self, evidence: Evidence) -> Tensor:
@@ -134,15 +136,16 @@ class DAPS(ScoreEstimator):
     def _watch(self, log_likelihood: Tensor, even: Tensor) -> None:
         """Warn where all examples of a batch have even log-likelihoods, [B], or some [S, B] are not finite."""
         self.troubled += even.all() | ~log_likelihood.isfinite().all()
-        # Looked at now and then, for a look makes a GPU wait.
-        if self.batches % _LOOK_EVERY == 0 and (troubled := int(self.troubled)):
-            logger.warning(
-                "DAPS: in %d of the last %d batches the log-likelihoods were infinite, or did not depend on the codes: "
-                "there is nothing to learn from those",
-                troubled,
-                min(self.batches + 1, _LOOK_EVERY),
-            )
+        if self.batches % _LOOK_EVERY == 0:
+            looked_at = torch.full_like(self.troubled, min(self.batches + 1, _LOOK_EVERY))
+            found = self._read(torch.stack([self.troubled, looked_at]))
             self.troubled.zero_()
+            if found is not None and found[0]:
+                logger.warning(
+                    "DAPS: in %d of %d batches in a row the log-likelihoods were infinite, or did not depend on the "
+                    "codes: there is nothing to learn from those",
+                    *found,
+                )
         self.batches += 1
 
 

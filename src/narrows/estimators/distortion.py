@@ -18,6 +18,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators.evidence import Estimator, Evidence
 from narrows.estimators.pathwise import ImportanceWeighted
 from narrows.estimators.vimco import VIMCO
+from narrows.waiting import LateReader
 
 __all__ = ["DistortionTarget"]
 
@@ -92,6 +93,7 @@ class DistortionTarget(Estimator):
         self.register_buffer("stuck", torch.zeros((), dtype=torch.long))
         self.register_buffer("lately", torch.zeros(2))
         self.watched = 0
+        self._read = LateReader()
 
     def draw(self, posterior: Posterior) -> Draw:
         """Draw as the estimator within does."""
@@ -112,36 +114,47 @@ class DistortionTarget(Estimator):
         }
         if self.training:
             total, count = global_sum(torch.stack([found, torch.ones_like(found)]))
-            if (total / count).isfinite():
-                self._ascend(total / count - self.gamma)
-                self._watch(total / count)
+            self._ascend(total / count - self.gamma)
+            self._watch(total / count)
         return loss
 
     def _ascend(self, gradient: Tensor) -> None:
-        """One step of Adam with decay rates 0 and 0.999, upwards."""
-        self.steps += 1
-        self.square.lerp_(gradient.square(), 1e-3)
+        """One step of Adam with decay rates 0 and 0.999, upwards; none where the gradient is not finite."""
+        finite = gradient.isfinite()
+        self.steps += finite
+        self.square.copy_(torch.where(finite, torch.lerp(self.square, gradient.square(), 1e-3), self.square))
         step = gradient / (self.square / (1 - 0.999**self.steps)).sqrt().clamp_min(1e-8)
-        self.multiplier.add_(step, alpha=self.learning_rate).clamp_(_LEAST, _MOST)
+        self.multiplier.add_(torch.where(finite, step, 0), alpha=self.learning_rate).clamp_(_LEAST, _MOST)
 
     def _watch(self, distortion: Tensor) -> None:
-        """Warn when gamma proves out of reach. The answer is asked for now and then only: a device must stop for it."""
+        """Follow a distortion, if it is finite, and look now and then whether gamma proves out of reach."""
+        finite = distortion.isfinite()
         found = torch.stack([distortion, self.multiplier])
-        distortion, multiplier = self.lately.lerp_(found, (1 / self.steps).clamp_min(_LATELY))
+        lately = torch.lerp(self.lately, found, (1 / self.steps).clamp_min(_LATELY))
+        self.lately.copy_(torch.where(finite, lately, self.lately))
+        distortion, multiplier = self.lately
         above = (distortion > (1 + _NEAR) * self.gamma) & (multiplier > 1 - _AT_BOUND)
         below = (distortion < (1 - _NEAR) * self.gamma) & (multiplier < _AT_BOUND)
-        self.stuck.add_(1).mul_(above | below)
+        self.stuck.copy_(torch.where(finite, (self.stuck + 1) * (above | below), self.stuck))
         self.watched += 1
-        if self.watched % _LOOK_EVERY == 0 and self.stuck >= self.patience:
-            logger.warning(
-                "gamma %g is out of reach so far: for %d steps the multiplier has been near a bound (%.4f), and the "
-                "squared error is %.4g; %s",
-                self.gamma,
-                int(self.stuck),
-                multiplier.item(),
-                distortion.item(),
-                "raise estimator.gamma, train longer, or give the model more latents or a wider decoder"
-                if above
-                else "the model loses no more even without any rate: lower estimator.gamma",
-            )
-            self.stuck.zero_()
+        if self.watched % _LOOK_EVERY == 0:
+            given_up = self.stuck >= self.patience
+            self._warn(self._read(torch.stack([given_up, self.stuck, multiplier, distortion, above])))
+            self.stuck.masked_fill_(given_up, 0)
+
+    def _warn(self, found: list[float] | None) -> None:
+        """Warn if gamma is given up, by [whether it is, steps, multiplier, distortion, whether that is above gamma]."""
+        if found is None or not found[0]:
+            return
+        _, stuck, multiplier, distortion, above = found
+        logger.warning(
+            "gamma %g is out of reach so far: for %d steps the multiplier has been near a bound (%.4f), and the "
+            "squared error is %.4g; %s",
+            self.gamma,
+            stuck,
+            multiplier,
+            distortion,
+            "raise estimator.gamma, train longer, or give the model more latents or a wider decoder"
+            if above
+            else "the model loses no more even without any rate: lower estimator.gamma",
+        )

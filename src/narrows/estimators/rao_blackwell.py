@@ -8,11 +8,10 @@ keeps the expectation.
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.errors import NarrowsError
-from narrows.estimators.relaxed import GumbelSoftmax, log_exponential
+from narrows.estimators.relaxed import GumbelSoftmax, log_exponential, one_hot
 
 __all__ = ["GumbelRao", "conditional_gumbel"]
 
@@ -53,7 +52,7 @@ class GumbelRao(GumbelSoftmax):
         repeated = logits.expand(self.conditional_draws, *logits.shape)
         noise = conditional_gumbel(repeated.detach(), category) - repeated.detach()
         soft = ((repeated + noise) / self.temperature).softmax(-1).mean(0)
-        return F.one_hot(category, logits.shape[-1]) + (soft - soft.detach())
+        return one_hot(category, logits) + (soft - soft.detach())
 
 
 def conditional_gumbel(logits: Tensor, category: Tensor) -> Tensor:

@@ -7,14 +7,13 @@ C. Maddison, A. Mnih, Y. W. Teh, "The Concrete Distribution" (2017).
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.bottlenecks.posterior import Draw, Posterior
 from narrows.errors import NarrowsError
 from narrows.estimators.pathwise import Pathwise
 
-__all__ = ["GumbelSoftmax", "StraightThroughGumbel", "log_exponential"]
+__all__ = ["GumbelSoftmax", "StraightThroughGumbel", "log_exponential", "one_hot"]
 
 
 class GumbelSoftmax(Pathwise):
@@ -89,8 +88,15 @@ class StraightThroughGumbel(GumbelSoftmax):
     def relax(self, logits: Tensor) -> Tensor:
         """Draw a category from logits [..., K]: one-hot weights with the gradient of the relaxed ones."""
         soft = super().relax(logits)
-        hard = F.one_hot(soft.detach().argmax(-1), soft.shape[-1])
-        return hard + (soft - soft.detach())
+        return one_hot(soft.detach().argmax(-1), soft) + (soft - soft.detach())
+
+
+def one_hot(category: Tensor, like: Tensor) -> Tensor:
+    """Return one-hot weights [..., K] of categories [...], typed as `like` [..., K].
+
+    PyTorch's own looks at the range of the categories, for which some devices are waited for.
+    """
+    return torch.zeros_like(like).scatter_(-1, category.unsqueeze(-1), 1)
 
 
 def log_exponential(like: Tensor) -> Tensor:

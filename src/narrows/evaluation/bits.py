@@ -74,7 +74,7 @@ def measure(
         advance: called with the number of examples done.
 
     Raises:
-        NarrowsError: if there are no examples.
+        NarrowsError: if there are no examples, or the likelihood does not describe them.
     """
     if not len(examples):
         raise NarrowsError("there are no examples to measure: this split of the data is empty")
@@ -109,6 +109,7 @@ class _Tally:
     def add(self, batch: Batch) -> None:
         """Add the figures of a batch."""
         model = self.model
+        model.likelihood.check(batch.x)
         posterior, evidence = model.evidence(batch, lambda posterior: posterior.draw(self.samples))
         self.examples += len(batch.x)
         positions = batch.x[:, 0].numel() if batch.mask is None else int(batch.mask.sum())

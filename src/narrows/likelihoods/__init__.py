@@ -3,7 +3,7 @@
 from narrows.likelihoods.bernoulli import Bernoulli
 from narrows.likelihoods.categorical import Categorical
 from narrows.likelihoods.gaussian import GaussianCalibrated, GaussianFixed, GaussianPerDimension, GaussianShared
-from narrows.likelihoods.likelihood import LevelLikelihood, Likelihood, Observation
+from narrows.likelihoods.likelihood import DiscreteLikelihood, Likelihood, Observation
 from narrows.likelihoods.logistic import DiscretizedLogistic
 from narrows.likelihoods.mixture import DiscretizedLogisticMixture
 from narrows.likelihoods.mulaw import MuLawCategorical, compand, mu_law_decode, mu_law_encode
@@ -11,13 +11,13 @@ from narrows.likelihoods.mulaw import MuLawCategorical, compand, mu_law_decode, 
 __all__ = [
     "Bernoulli",
     "Categorical",
+    "DiscreteLikelihood",
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "GaussianCalibrated",
     "GaussianFixed",
     "GaussianPerDimension",
     "GaussianShared",
-    "LevelLikelihood",
     "Likelihood",
     "MuLawCategorical",
     "Observation",

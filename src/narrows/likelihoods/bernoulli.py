@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from narrows.errors import NarrowsError
 from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.waiting import is_on_host
 
 __all__ = ["Bernoulli"]
 
@@ -25,8 +26,17 @@ class Bernoulli(Likelihood):
     def __init__(self, channels: int) -> None:
         super().__init__(channels, features=channels)
 
+    def check(self, x: Tensor) -> None:
+        """Check that x is 0 or 1 everywhere; see `Likelihood.check`."""
+        _check(x)
+
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out)
+
+
+def _check(x: Tensor) -> None:
+    if not ((x == 0) | (x == 1)).all():
+        raise NarrowsError("Bernoulli describes pixels that are 0 or 1: set data.binary")
 
 
 class _Observation(Observation):
@@ -35,9 +45,16 @@ class _Observation(Observation):
         self.logits = logits
 
     def _log_terms(self, x: Tensor) -> Tensor:
-        if not ((x == 0) | (x == 1)).all():
-            raise NarrowsError("Bernoulli describes pixels that are 0 or 1: set data.binary")
+        if is_on_host(x):
+            _check(x)
         return -F.binary_cross_entropy_with_logits(self.logits, x.float(), reduction="none")
+
+    @property
+    def values(self) -> Tensor:
+        return torch.arange(2.0, device=self.logits.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        return F.logsigmoid(torch.stack([-self.logits, self.logits], -1))
 
     @property
     def mean(self) -> Tensor:

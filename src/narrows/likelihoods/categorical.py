@@ -7,6 +7,7 @@ from torch import Tensor
 
 from narrows.errors import NarrowsError
 from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.waiting import is_on_host
 
 __all__ = ["Categorical", "CategoricalObservation"]
 
@@ -23,9 +24,22 @@ class Categorical(Likelihood):
         super().__init__(channels, features=channels * categories)
         if categories < 2:
             raise NarrowsError(f"categories must be at least 2, not {categories}")
+        self.categories = categories
+
+    def check(self, x: Tensor) -> None:
+        """Check that x is integer and from 0 to K - 1; see `Likelihood.check`."""
+        _check(x, self.categories)
 
     def _observe(self, out: Tensor) -> Observation:
         return CategoricalObservation(out.unflatten(1, (-1, self.channels)))
+
+
+def _check(x: Tensor, categories: int) -> None:
+    if x.is_floating_point() or not ((x >= 0) & (x < categories)).all():
+        raise NarrowsError(
+            f"Categorical describes integers from 0 to {categories - 1}, not {x.dtype} from {x.min()} to {x.max()}: "
+            "set `categories` to what the data have"
+        )
 
 
 class CategoricalObservation(Observation):
@@ -37,12 +51,18 @@ class CategoricalObservation(Observation):
         self.log_probs = logits.log_softmax(1)
 
     def _log_terms(self, x: Tensor) -> Tensor:
-        if x.is_floating_point() or not ((x >= 0) & (x < self.categories)).all():
-            raise NarrowsError(
-                f"Categorical describes integers from 0 to {self.categories - 1}, not {x.dtype} from {x.min()} to "
-                f"{x.max()}: set `categories` to what the data have"
-            )
+        if is_on_host(x):
+            _check(x, self.categories)
         return self.log_probs.take_along_dim(x.long().unsqueeze(1), dim=1)
+
+    @property
+    def values(self) -> Tensor:
+        """The categories, 0 to K - 1."""
+        return torch.arange(self.categories, device=self.log_probs.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        """Return log p(x|z) of every category, [B, C, *grid, K]."""
+        return self.log_probs.movedim(1, -1)
 
     @property
     def mean(self) -> Tensor:

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from narrows.distributed import global_sum
 from narrows.errors import NarrowsError
 from narrows.likelihoods.levels import Levels
-from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.likelihoods.likelihood import LevelLikelihood, Observation
 
 __all__ = ["GaussianCalibrated", "GaussianFixed", "GaussianPerDimension", "GaussianShared"]
 
@@ -28,7 +28,7 @@ def _least_scale(levels: Levels) -> float:
     return levels.width / 4
 
 
-class GaussianFixed(Likelihood):
+class GaussianFixed(LevelLikelihood):
     """N(x; 1/2 + out, sigma^2) with one fixed sigma; `log_prob` is a lower bound.
 
     Args:
@@ -48,7 +48,7 @@ class GaussianFixed(Likelihood):
         return _Observation(out, out.new_full((), self.scale), self.levels)
 
 
-class GaussianCalibrated(Likelihood):
+class GaussianCalibrated(LevelLikelihood):
     """N(x; 1/2 + out, sigma^2) with the sigma of the greatest likelihood: sigma^2 is the mean squared error.
 
     In training mode every `log_prob` moves sigma^2 towards the error of its global batch; outside it stays. So it needs
@@ -73,17 +73,26 @@ class GaussianCalibrated(Likelihood):
         return _CalibratedObservation(out, self)
 
     @torch.no_grad()
-    def follow(self, squares: Tensor) -> None:
-        """Move the variance towards the mean of the squared errors of all processes, if finite; at first, onto it."""
-        total, count = global_sum(torch.stack([squares.sum(), squares.new_tensor(squares.numel())]))
-        if not total.isfinite():
-            return
-        self.seen += 1
-        self.variance.lerp_(total / count, (1 / self.seen).clamp_min(1 - DECAY))
-        self.variance.clamp_min_(_least_scale(self.levels) ** 2)
+    def follow(self, squares: Tensor, counted: Tensor | None = None) -> None:
+        """Move the variance towards the mean of the squared errors of all processes, if finite; at first, onto it.
+
+        Args:
+            squares: [B, C, *grid].
+            counted: the positions that count, bool [B, *grid]; None for all.
+        """
+        number = squares.new_full((), squares.numel())
+        if counted is not None:
+            squares = squares.where(counted.unsqueeze(1), 0)
+            number = counted.sum() * number.new_full((), self.channels)
+        total, count = global_sum(torch.stack([squares.sum(), number]))
+        mean = total / count
+        finite = mean.isfinite()
+        self.seen += finite
+        moved = torch.lerp(self.variance, mean, (1 / self.seen).clamp_min(1 - DECAY))
+        self.variance.copy_(torch.where(finite, moved.clamp_min(_least_scale(self.levels) ** 2), self.variance))
 
 
-class GaussianShared(Likelihood):
+class GaussianShared(LevelLikelihood):
     """N(x; 1/2 + out, sigma^2) with one learned sigma = w/4 + softplus(r); `log_prob` is a lower bound.
 
     Args:
@@ -106,7 +115,7 @@ class GaussianShared(Likelihood):
         return _Observation(out, _least_scale(self.levels) + F.softplus(self.raw_scale.float()), self.levels)
 
 
-class GaussianPerDimension(Likelihood):
+class GaussianPerDimension(LevelLikelihood):
     """N(x; 1/2 + out_1, sigma^2), sigma = w/4 + softplus(out_2) / 10 in each dimension; `log_prob` is a lower bound.
 
     Args:
@@ -134,7 +143,7 @@ class _Observation(Observation):
 
     def _log_terms(self, x: Tensor) -> Tensor:
         width = self.levels.width
-        y = self.levels.check(x) + width * (torch.rand_like(self.location) - 0.5)
+        y = self.levels.snap(x) + width * (torch.rand_like(self.location) - 0.5)
         squares = (y - self.location) ** 2
         scale = self._scale_for(squares)
         return math.log(width / math.sqrt(2 * math.pi)) - scale.log() - squares / scale**2 / 2
@@ -142,6 +151,27 @@ class _Observation(Observation):
     def _scale_for(self, squares: Tensor) -> Tensor:
         """The standard deviation, given the squared errors of the data that are measured."""
         return self.scale
+
+    @property
+    def values(self) -> Tensor:
+        return self.levels.values(self.location.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        """Return the log-probability that each level is the one nearest to a draw, [B, C, *grid, L].
+
+        That is of its bin, and of the tail beyond it for the two at the edges, as `sample` draws them. `log_prob` is,
+        in expectation, a lower bound on it, which leaves the tails out.
+        """
+        edges = (self.values[:-1] + self.values[1:]) / 2
+        scale = self.scale.expand(self.shape).unsqueeze(-1)
+        at = F.pad((edges - self.location.unsqueeze(-1)) / scale, (1, 1), value=math.inf)
+        at[..., 0] = -math.inf
+        below, above = at[..., :-1], at[..., 1:]
+        # Float keeps the digits of small probabilities and not of those near 1: bins on the right are mirrored.
+        mirrored = below + above > 0
+        low, high = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
+        up_to_high = torch.special.log_ndtr(high)
+        return up_to_high + torch.log(-torch.expm1(torch.special.log_ndtr(low) - up_to_high))
 
     @property
     def mean(self) -> Tensor:
@@ -157,9 +187,15 @@ class _CalibratedObservation(_Observation):
     def __init__(self, offset: Tensor, likelihood: GaussianCalibrated) -> None:
         super().__init__(offset, likelihood.variance.sqrt(), likelihood.levels)
         self.likelihood = likelihood
+        self.counted: Tensor | None = None
+
+    def log_prob(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
+        """Return the lower bound on log p(x|z) of the positions that count, by whose errors the scale is calibrated."""
+        self.counted = counted
+        return super().log_prob(x, counted)
 
     def _scale_for(self, squares: Tensor) -> Tensor:
         if self.likelihood.training:
-            self.likelihood.follow(squares)
+            self.likelihood.follow(squares, self.counted)
             self.scale = self.likelihood.variance.sqrt()
         return self.scale

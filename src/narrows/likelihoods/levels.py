@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from narrows.errors import NarrowsError
+from narrows.waiting import is_on_host
 
 __all__ = ["Levels"]
 
@@ -30,12 +32,24 @@ class Levels:
         """The distance between two levels, w = 1 / (L - 1)."""
         return 1 / (self.count - 1)
 
+    def values(self, device: torch.device) -> Tensor:
+        """The levels themselves, float32 [L]."""
+        return torch.arange(self.count, device=device) / (self.count - 1)
+
     def nearest(self, y: Tensor) -> Tensor:
         """The level nearest to each value, [*]; what lies outside [0, 1] goes to the edges."""
         return (y.clamp(0, 1) * (self.count - 1)).round() / (self.count - 1)
 
+    def snap(self, x: Tensor) -> Tensor:
+        """Images in float32, rounded to the levels that they lie on: of others log-probabilities would mean nothing.
+
+        Raises:
+            NarrowsError: if they are on a CPU and a value is more than a hundredth of a bin away from every level.
+        """
+        return self.check(x) if is_on_host(x) else self.nearest(x.float())
+
     def check(self, x: Tensor) -> Tensor:
-        """Images in float32, known to lie on the levels: of others the log-probabilities would mean nothing.
+        """The same on any device, which is waited for.
 
         Raises:
             NarrowsError: if a value is more than a hundredth of a bin away from every level.

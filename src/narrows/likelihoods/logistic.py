@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from narrows.likelihoods.levels import Levels
-from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.likelihoods.likelihood import LevelLikelihood, Observation
 
 __all__ = ["DiscretizedLogistic", "clipped_mean", "draw", "log_bin", "positive_scale"]
 
@@ -50,7 +50,7 @@ def draw(location: Tensor, scale: Tensor, levels: Levels) -> Tensor:
     return levels.nearest(location + scale * torch.rand_like(location).logit())
 
 
-class DiscretizedLogistic(Likelihood):
+class DiscretizedLogistic(LevelLikelihood):
     """Independent discretised logistic pixels: mu = 1/2 + out_1, s = w/20 + softplus(out_2) / 10 in every dimension.
 
     Args:
@@ -75,7 +75,14 @@ class _Observation(Observation):
         self.levels = levels
 
     def _log_terms(self, x: Tensor) -> Tensor:
-        return log_bin(self.levels.check(x), self.location, self.scale, self.levels)
+        return log_bin(self.levels.snap(x), self.location, self.scale, self.levels)
+
+    @property
+    def values(self) -> Tensor:
+        return self.levels.values(self.location.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        return log_bin(self.values, self.location.unsqueeze(-1), self.scale.unsqueeze(-1), self.levels)
 
     @property
     def mean(self) -> Tensor:

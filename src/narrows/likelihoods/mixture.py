@@ -12,13 +12,13 @@ from torch import Tensor
 
 from narrows.errors import NarrowsError
 from narrows.likelihoods.levels import Levels
-from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.likelihoods.likelihood import LevelLikelihood, Observation
 from narrows.likelihoods.logistic import clipped_mean, draw, log_bin, positive_scale
 
 __all__ = ["DiscretizedLogisticMixture"]
 
 
-class DiscretizedLogisticMixture(Likelihood):
+class DiscretizedLogisticMixture(LevelLikelihood):
     """K discretised logistics a pixel: each has a weight, C locations, C scales and C (C - 1) / 2 tanh coefficients.
 
     Args:
@@ -67,10 +67,37 @@ class _Observation(Observation):
         return values
 
     def _log_terms(self, x: Tensor) -> Tensor:
-        x = self.levels.check(x).unsqueeze(1)
+        x = self.levels.snap(x).unsqueeze(1)
         location = torch.stack([self._conditional(c, x[:, :, :c]) for c in range(self.channels)], dim=2)
         log_component = log_bin(x, location, self.scale, self.levels).sum(2)
         return torch.logsumexp(self.log_weights + log_component, dim=1)
+
+    @property
+    def values(self) -> Tensor:
+        return self.levels.values(self.location.device)
+
+    def log_pmf(self, x: Tensor | None = None) -> Tensor:
+        """Return the log-probability of every level of a channel given those before it in x, [B, C, *grid, L].
+
+        Raises:
+            NarrowsError: if x is needed, for there are several channels, and missing or of another shape.
+        """
+        if x is None:
+            if self.channels > 1:
+                raise NarrowsError(
+                    f"each of the {self.channels} channels depends on those before it: give log_pmf() the data, of "
+                    "which a channel reads the earlier ones alone"
+                )
+            x = torch.zeros(self.shape, device=self.location.device)
+        self._check_shape(x)
+        given = self.levels.snap(x).unsqueeze(1)
+        log_weights, found = self.log_weights, []
+        for channel in range(self.channels):
+            location, scale = self._conditional(channel, given[:, :, :channel]), self.scale[:, :, channel]
+            every = log_bin(self.values, location.unsqueeze(-1), scale.unsqueeze(-1), self.levels)
+            found.append((log_weights.unsqueeze(-1) + every).logsumexp(1) - log_weights.logsumexp(1).unsqueeze(-1))
+            log_weights = log_weights + log_bin(given[:, :, channel], location, scale, self.levels)
+        return torch.stack(found, 1)
 
     @property
     def mean(self) -> Tensor:

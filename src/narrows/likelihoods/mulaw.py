@@ -12,7 +12,8 @@ from torch import Tensor
 
 from narrows.errors import NarrowsError
 from narrows.likelihoods.categorical import CategoricalObservation
-from narrows.likelihoods.likelihood import LevelLikelihood, Observation
+from narrows.likelihoods.likelihood import DiscreteLikelihood, Observation
+from narrows.waiting import is_on_host
 
 __all__ = ["MuLawCategorical", "compand", "mu_law_decode", "mu_law_encode"]
 
@@ -26,12 +27,17 @@ def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
     """Mu-law levels, integers from 0 to `levels` - 1, [*], of a waveform in [-1, 1].
 
     Raises:
-        NarrowsError: if the waveform leaves [-1, 1].
+        NarrowsError: if the waveform is on a CPU and leaves [-1, 1]; see `Likelihood.check` for other devices.
     """
-    if not (x.abs() <= 1).all():
-        raise NarrowsError(f"the waveform, from {x.min():.4g} to {x.max():.4g}, leaves [-1, 1]: scale or clip it")
+    if is_on_host(x):
+        _check(x)
     mu = levels - 1
     return ((compand(x.float(), mu) + 1) / 2 * mu + 0.5).floor().long()
+
+
+def _check(x: Tensor) -> None:
+    if not (x.abs() <= 1).all():
+        raise NarrowsError(f"the waveform, from {x.min():.4g} to {x.max():.4g}, leaves [-1, 1]: scale or clip it")
 
 
 def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
@@ -41,7 +47,7 @@ def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
     return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu
 
 
-class MuLawCategorical(LevelLikelihood):
+class MuLawCategorical(DiscreteLikelihood):
     """Independent mu-law levels; the decoder puts out their logits, L groups of C channels.
 
     Args:
@@ -63,6 +69,10 @@ class MuLawCategorical(LevelLikelihood):
         """Return the waveform of mu-law levels."""
         return mu_law_decode(levels, self.levels)
 
+    def check(self, x: Tensor) -> None:
+        """Check that x stays within [-1, 1]; see `Likelihood.check`."""
+        _check(x)
+
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out.unflatten(1, (-1, self.channels)))
 
@@ -72,10 +82,14 @@ class _Observation(CategoricalObservation):
         return super()._log_terms(mu_law_encode(x, self.categories))
 
     @property
+    def values(self) -> Tensor:
+        """The waveform at each level."""
+        return mu_law_decode(super().values, self.categories)
+
+    @property
     def mean(self) -> Tensor:
         """The expected waveform."""
-        values = mu_law_decode(torch.arange(self.categories, device=self.log_probs.device), self.categories)
-        return (self.log_probs.exp().movedim(1, -1) * values).sum(-1)
+        return (self.pmf() * self.values).sum(-1)
 
     def sample(self) -> Tensor:
         return mu_law_decode(super().sample(), self.categories)

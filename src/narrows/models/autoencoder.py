@@ -21,7 +21,7 @@ from narrows.bottlenecks import Bottleneck, DiscreteBottleneck, Draw, Posterior
 from narrows.data import Batch, Spec
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
-from narrows.likelihoods import LevelLikelihood, Likelihood, Observation
+from narrows.likelihoods import DiscreteLikelihood, Likelihood, Observation
 from narrows.models.drawing import draw_levels
 from narrows.networks import AutoregressiveDecoder
 from narrows.priors import CodeSpec, Prior, sample
@@ -96,7 +96,7 @@ class Autoencoder(nn.Module):
         settings: dict[str, Any] = {name: given[name] for name in sorted(taken)}
         self.decoder = decoder(bottleneck.channels, self.likelihood.features, **settings)
         self.conditional = "classes" in taken
-        if isinstance(self.decoder, AutoregressiveDecoder) and not isinstance(self.likelihood, LevelLikelihood):
+        if isinstance(self.decoder, AutoregressiveDecoder) and not isinstance(self.likelihood, DiscreteLikelihood):
             raise NarrowsError(
                 f"a {type(self.decoder).__name__} draws discrete levels, and {type(self.likelihood).__name__} has "
                 "none: set model.likelihood=MuLawCategorical"
@@ -352,8 +352,8 @@ class Autoencoder(nn.Module):
         return self.likelihood(self.decoder(z, self._levels.to_levels(x), *given))
 
     @property
-    def _levels(self) -> LevelLikelihood:
-        assert isinstance(self.likelihood, LevelLikelihood)
+    def _levels(self) -> DiscreteLikelihood:
+        assert isinstance(self.likelihood, DiscreteLikelihood)
         return self.likelihood
 
     def evidence(self, batch: Batch, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:

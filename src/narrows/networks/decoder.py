@@ -20,7 +20,7 @@ class DecoderState(Protocol):
 class AutoregressiveDecoder(nn.Module, ABC):
     """p(x_t | x_<t, z, condition): in parallel for training, and position by position to draw data.
 
-    Data are read as discrete levels, which a `LevelLikelihood` makes of them.
+    Data are read as discrete levels, which a `DiscreteLikelihood` makes of them.
     """
 
     @abstractmethod

@@ -7,6 +7,7 @@ threshold that follows the norms: a fixed one can come to skip every step, and t
 from __future__ import annotations
 
 import logging
+import math
 
 import torch
 from torch import Tensor, nn
@@ -42,13 +43,20 @@ class GradientSkip(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     def forward(self, norm: Tensor) -> bool:
-        """Whether to take the step of a gradient of this norm, a scalar; a norm that is not finite is never taken."""
-        seen = int(self.seen)
-        taken = bool(norm.isfinite())
-        if taken:  # what is not finite has no size to be remembered by
-            taken = not seen or bool(norm <= self.factor * self.norms[: min(seen, WINDOW)].median())
-            self.norms[seen % WINDOW] = norm
-            self.seen += 1
+        """Whether to take the step of a gradient of this norm, a scalar; a norm that is not finite is never taken.
+
+        The answer decides what the host does next, so that it waits for the device, once.
+        """
+        known = torch.arange(WINDOW, device=norm.device) < self.seen
+        usual = torch.where(known, self.norms, math.nan).nanmedian()
+        # Without norms before it there is nothing to compare with.
+        fits = (norm <= self.factor * usual) | (self.seen == 0)
+        finite = norm.isfinite()
+        # What is not finite has no size to be remembered by.
+        here = (torch.arange(WINDOW, device=norm.device) == self.seen % WINDOW) & finite
+        self.norms.copy_(torch.where(here, norm, self.norms))
+        self.seen += finite
+        taken = bool(finite & fits)
         self.in_a_row = 0 if taken else self.in_a_row + 1
         if self.in_a_row == WARN_AFTER:
             logger.warning(
