@@ -40,7 +40,7 @@ class TrainingRecipe:
 
     model: Callable[[Spec], Autoencoder]
     estimator: Estimator
-    data: Any = None
+    data: Any
     training: TrainingSettings = field(default_factory=TrainingSettings)
     on: str | None = None
     modality: str = ""
