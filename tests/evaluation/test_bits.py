@@ -13,6 +13,7 @@ from narrows.evaluation import measure, measure_prior
 from narrows.likelihoods import DiscretizedLogistic
 from narrows.modalities.images.files import to_unit
 from narrows.modalities.images.images import Images, open_images
+from narrows.modalities.images.modality import MODALITY
 from narrows.modalities.images.settings import ImageSettings
 from narrows.models import Autoencoder
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
@@ -27,7 +28,7 @@ def test_the_figures_are_those_of_each_image_alone(trained: Path, images: Images
     model = narrows.load(trained)
     assert images.labels is not None
     x, labels = to_unit(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels)
-    measured = measure(model, images, batch_size=7)
+    measured = measure(model, images, figures=MODALITY.figures, batch_size=7)
     with torch.no_grad():
         codes = model.encode(x)
         distortion = -model.observe(model.bottleneck.embed(codes)).log_prob(x).mean() / (64 * math.log(2))

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from narrows.bottlenecks import Categorical, CategoricalPosterior, KMeansStart, RestartUnused, VectorQuantizer
 from narrows.bottlenecks.posterior import Bottleneck
+from narrows.data import Batch
 from narrows.errors import NarrowsError
 from narrows.estimators import (
     DAPS,
@@ -63,6 +64,10 @@ def convolutions() -> Autoencoder:
     return Autoencoder((1, 4, 4), encoder, bottleneck, decoder, Bernoulli)
 
 
+def task(model: Autoencoder, estimator: Estimator) -> AutoencoderTask:
+    return AutoencoderTask(model, estimator, Batch)
+
+
 def learning(model: Autoencoder) -> list[Tensor]:
     return [*model.encoder.parameters(), *model.bottleneck.parameters()]
 
@@ -94,7 +99,7 @@ def test_the_variance_is_that_of_the_enumerated_gradients() -> None:
             weight.mul_(4)  # the codes matter, so that a good part of the gradient is no noise
     probabilities, gradients = enumerated(model, beta)
     assert probabilities.sum().item() == pytest.approx(1)
-    found = gradient_noise(model, REINFORCE(NoBaseline, beta, samples=1), X, draws)
+    found = gradient_noise(task(model, REINFORCE(NoBaseline, beta, samples=1)), (X,), draws)
 
     squares = gradients.square().sum(1)
     deviations = (gradients - probabilities @ gradients).square().sum(1)
@@ -112,29 +117,31 @@ def test_the_variance_is_that_of_the_enumerated_gradients() -> None:
 def test_it_is_the_noise_of_the_loss_in_training() -> None:
     """The unbiased variance of a few draws, by all their gradients at once."""
     model, estimator, draws = categorical(3), DAPS(samples=4), 5
-    task = AutoencoderTask(model, estimator).eval()
+    loss = task(model, estimator).eval()
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         gradients = torch.stack(
             [
-                torch.cat([part.flatten() for part in torch.autograd.grad(task((255 * X).byte())[0], learning(model))])
+                torch.cat([part.flatten() for part in torch.autograd.grad(loss(X)[0], learning(model))])
                 for _ in range(draws)
             ]
         )
-    found = gradient_noise(model, estimator, X, draws)
+    found = gradient_noise(task(model, estimator), (X,), draws)
     variance = gradients.var(0).sum().item()
     assert found["gradient_variance"] == pytest.approx(variance, rel=1e-5)
     assert found["gradient_noise"] == pytest.approx(variance / gradients.square().sum(1).mean().item(), rel=1e-5)
 
 
 def test_a_deterministic_gradient_has_no_noise() -> None:
-    found = gradient_noise(convolutions(), Pathwise(), torch.ones(2, 1, 4, 4), draws=3)
+    found = gradient_noise(task(convolutions(), Pathwise()), (torch.ones(2, 1, 4, 4),), draws=3)
     assert found == {"gradient_variance": 0, "gradient_noise": 0}
 
 
 def test_the_other_samples_as_a_baseline_lower_the_noise() -> None:
     model = categorical()
-    plain, compared = (gradient_noise(model, REINFORCE(baseline), X, 100) for baseline in (NoBaseline, LeaveOneOut))
+    plain, compared = (
+        gradient_noise(task(model, REINFORCE(baseline)), (X,), 100) for baseline in (NoBaseline, LeaveOneOut)
+    )
     assert compared["gradient_variance"] < plain["gradient_variance"] / 2
     assert compared["gradient_noise"] < plain["gradient_noise"]
 
@@ -158,25 +165,25 @@ def test_training_is_left_alone(build: Callable[[], Autoencoder], estimator: Est
     modes = [module.training for part in (model, estimator) for module in part.modules()]
     before, random = copy.deepcopy(tensors), torch.get_rng_state()
     with torch.no_grad():
-        found = gradient_noise(model, estimator, x, 3)
+        found = gradient_noise(task(model, estimator), (x,), 3)
     assert all(map(torch.equal, tensors, before))
     for parameter in model.parameters():
         torch.testing.assert_close(parameter.grad, torch.full_like(parameter, 7))
     assert [module.training for part in (model, estimator) for module in part.modules()] == modes
     assert torch.equal(torch.get_rng_state(), random)
-    assert gradient_noise(model, estimator, x, 3) == found
+    assert gradient_noise(task(model, estimator), (x,), 3) == found
 
 
 def test_modes_come_back_after_an_error() -> None:
     model = categorical()
     with pytest.raises(NarrowsError, match="Pathwise needs a gradient"):
-        gradient_noise(model, Pathwise(), X)
+        gradient_noise(task(model, Pathwise()), (X,))
     assert all(module.training for module in model.modules())
 
 
 def test_bad_input_is_named() -> None:
     model = categorical()
     with pytest.raises(NarrowsError, match="draws is 1: a variance needs at least 2"):
-        gradient_noise(model, DAPS(), X, draws=1)
+        gradient_noise(task(model, DAPS()), (X,), draws=1)
     with pytest.raises(NarrowsError, match="the encoder and the bottleneck are frozen"):
-        gradient_noise(model.requires_grad_(False), DAPS(), X)
+        gradient_noise(task(model.requires_grad_(False), DAPS()), (X,))

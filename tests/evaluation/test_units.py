@@ -7,11 +7,13 @@ import yaml
 
 from narrows.config import ModelRecipe, PriorRecipe, resolve
 from narrows.data import Spec
-from narrows.evaluation import measure, measure_sound
+from narrows.evaluation import measure
 from narrows.evaluation.units import UNITS, unit_of
 from narrows.modalities.images.images import Images
+from narrows.modalities.images.modality import MODALITY as image_modality
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.evaluate import measure_reconstructions
+from narrows.modalities.sound.modality import MODALITY as sound_modality
 from narrows.modalities.sound.phoneme_map import PhonemeMap
 from tests.conftest import TINY_PRIOR
 
@@ -44,8 +46,8 @@ GAUSSIAN = "{class_path: Gaussian, init_args: {channels: 2}}"
 SOUND_PRIOR = """
 prior: {class_path: WaveNetPrior, init_args: {channels: 4, skip_channels: 4, stacks: 1, layers: 2}}
 """
-OF_ALL = {"bits_per_dim", "rate_bits_per_dim", "distortion_bits_per_dim"}
-OF_IMAGES = {*OF_ALL, "log_likelihood", "squared_error", "mse", "psnr", "ssim"}
+OF_ALL = {"bits_per_dim", "rate_bits_per_dim", "distortion_bits_per_dim", "log_likelihood"}
+OF_IMAGES = {*OF_ALL, "squared_error", "mse", "psnr", "ssim"}
 OF_CODES = {"perplexity", "usage"}
 WITH_PRIOR = {"prior_rate_bits_per_dim", "prior_bits_per_dim"}
 
@@ -73,9 +75,9 @@ def test_every_figure_of_images_has_a_unit(text, prior, expected):
     if prior:
         model.prior = prior_of(TINY_PRIOR, model.codes)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 16, 16), dtype=np.uint8)
-    measured = measure(model, Images(pixels, None), samples=2)
+    measured = measure(model, Images(pixels, None), samples=2, figures=image_modality.figures)
     assert set(measured.figures) == expected
-    assert all(map(unit_of, measured.figures))
+    assert all(unit_of(name, image_modality.units) for name in measured.figures)
     assert (measured.layer_rates != {}) == (text == HIERARCHY)
     for group, number in measured.layer_rates:
         assert unit_of(f"rate of {group} layer {number}, nats") == "nats"
@@ -91,18 +93,19 @@ def test_every_figure_of_sound_has_a_unit(bottleneck):
         expected |= OF_CODES | WITH_PRIOR
     samples = np.random.default_rng(0).integers(-999, 999, 200).astype(np.int16)
     clips = Clips(samples, np.array([0, 80, 200]), ["a.wav", "b.wav"], np.zeros(2, np.int64), ["al"], 64)
-    figures = measure_sound(model, clips).figures
+    figures = measure(model, clips).figures
     assert set(figures) == expected
     figures |= measure_reconstructions(model.eval(), clips)
-    assert all(map(unit_of, figures))
+    assert all(unit_of(name, sound_modality.units) for name in figures)
 
 
 def test_every_figure_of_phonemes_has_a_unit():
     codes, phonemes = np.array([0, 1, 1]), np.array([1, 0, 0])
     figures = PhonemeMap.learn(codes, phonemes, 2, 2).measure(codes, phonemes)
     for name in [*figures, "unknown", "clips"]:
-        assert unit_of(name)
-        assert unit_of(f"{name}, unseen clips") == unit_of(name)
+        unit = unit_of(name, sound_modality.units)
+        assert unit
+        assert unit_of(f"{name}, unseen clips", sound_modality.units) == unit
 
 
 @pytest.mark.parametrize(
@@ -120,8 +123,13 @@ def test_every_figure_of_phonemes_has_a_unit():
     ],
 )
 def test_the_units(name, unit):
-    assert unit_of(name) == unit
+    assert unit_of(name, {**image_modality.units, **sound_modality.units}) == unit
+
+
+def test_the_figures_of_a_kind_of_data_have_no_unit_elsewhere():
+    assert unit_of("psnr") == unit_of("psnr", sound_modality.units) == ""
 
 
 def test_a_figure_in_bits_says_so():
-    assert all("bits" in unit for name, unit in UNITS.items() if "bits" in name)
+    every = {**UNITS, **image_modality.units, **sound_modality.units}
+    assert all("bits" in unit for name, unit in every.items() if "bits" in name)

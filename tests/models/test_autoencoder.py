@@ -7,6 +7,7 @@ import torch
 import narrows
 from narrows.bottlenecks import Gaussian, VectorQuantizer
 from narrows.bottlenecks.posterior import Bottleneck
+from narrows.data import Batch
 from narrows.errors import NarrowsError
 from narrows.likelihoods import DiscretizedLogistic
 from narrows.models import Autoencoder
@@ -50,7 +51,7 @@ def test_codes_are_integers_on_the_grid() -> None:
 def test_the_evidence_of_many_samples_is_that_of_each_alone() -> None:
     model, x = autoencoder(Gaussian(channels=2)), images(3)
     torch.manual_seed(2)
-    posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(5))
+    posterior, evidence = model.evidence(Batch(x), lambda posterior: posterior.draw(5))
     torch.manual_seed(2)
     draw = model.posterior(x).draw(5)
     alone = torch.stack([model.observe(z).log_prob(x) for z in draw.z])
@@ -90,10 +91,10 @@ def test_a_prior_needs_discrete_codes() -> None:
 @pytest.mark.parametrize(
     ("x", "message"),
     [
-        (torch.zeros(2, 1, 16, 16), r"must have the shape \['B', 1, 8, 8\], not \[2, 1, 16, 16\]"),
+        (torch.zeros(2, 1, 16, 16), r"must have the shape \[B, 1, 8, 8\], not \[2, 1, 16, 16\]"),
         (torch.zeros(2, 3, 8, 8), "must have the shape"),
         (torch.zeros(1, 8, 8), "must have the shape"),
-        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "must be floats in .* not torch.uint8: divide levels"),
+        (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "must be floats in .* not torch.uint8: scale integer levels"),
         (torch.full((2, 1, 8, 8), 255.0), "runs from 255 to 255"),
         (torch.full((2, 1, 8, 8), -0.5), r"must be in \[0, 1\]"),
         (torch.full((2, 1, 8, 8), float("nan")), "look for NaN"),
@@ -117,7 +118,7 @@ def test_other_precisions_and_types_are_read_or_refused_in_words(trained: Path) 
     assert model.double().encode(x).shape == codes.shape
     with pytest.raises(narrows.NarrowsError, match=r"takes a torch\.Tensor, not a ndarray"):
         model.encode(x.numpy())  # type: ignore[arg-type]
-    with pytest.raises(narrows.NarrowsError, match=r"codes must have the shape \['B', 4, 4\], not \[4, 4\]"):
+    with pytest.raises(narrows.NarrowsError, match=r"codes must have the shape \[B, 4, 4\], not \[4, 4\]"):
         model.decode(codes[0])
     with pytest.raises(narrows.NarrowsError, match="codes must be integers"):
         model.decode(codes.float())

@@ -6,6 +6,7 @@ from torch import nn
 
 from narrows.bottlenecks import Categorical, Gaussian, Hierarchy
 from narrows.bottlenecks.posterior import Bottleneck
+from narrows.data import Batch
 from narrows.errors import NarrowsError
 from narrows.estimators import Pathwise
 from narrows.likelihoods import Bernoulli, GaussianFixed
@@ -45,7 +46,7 @@ def test_the_bound_of_the_pair_is_that_of_its_own_samples(bottleneck: Bottleneck
     model, x = pair(first(bottleneck)).eval(), images(3)
     torch.manual_seed(3)
     with torch.no_grad():
-        _, evidence = model.evidence(x, lambda posterior: posterior.draw(10_000))
+        _, evidence = model.evidence(Batch(x), lambda posterior: posterior.draw(10_000))
         weights = (evidence.log_likelihood + evidence.log_p - evidence.log_q).exp()
         probabilities = torch.stack([model.generate(10_000).log_prob(image.expand(10_000, 1, 2, 2)) for image in x], 1)
     (ours, error), (wanted, other) = (
@@ -82,7 +83,7 @@ def test_training_reaches_the_second_stage_alone() -> None:
     model.train()
     assert model.bottleneck.training
     assert not any(module.training for module in model.first.modules())
-    _, evidence = model.evidence(x, Pathwise().draw)
+    _, evidence = model.evidence(Batch(x), Pathwise().draw)
     Pathwise()(evidence).sum().backward()
     for name, parameter in model.named_parameters():
         assert (parameter.grad is None) == name.startswith("first_stage."), name

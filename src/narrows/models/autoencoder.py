@@ -70,7 +70,7 @@ class Autoencoder(nn.Module):
 
     Raises:
         NarrowsError: if encoder and decoder do not keep the size of x, or an autoregressive decoder meets a likelihood
-            without discrete levels.
+            without discrete levels or examples of a fixed size.
     """
 
     depth: ClassVar[int] = 1
@@ -100,6 +100,11 @@ class Autoencoder(nn.Module):
             raise NarrowsError(
                 f"a {type(self.decoder).__name__} draws discrete levels, and {type(self.likelihood).__name__} has "
                 "none: set model.likelihood=MuLawCategorical"
+            )
+        if self.autoregressive and not self.variable:
+            raise NarrowsError(
+                f"a {type(self.decoder).__name__} draws examples of any length, and these have the fixed size "
+                f"{self.shape[1:]}: train it on data of any length, or use a decoder of all positions at once"
             )
         self.prior: Prior | None = None
         # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens, uncopied.
@@ -291,6 +296,15 @@ class Autoencoder(nn.Module):
         Raises:
             NarrowsError: if they are missing, of another shape, or unknown.
         """
+        given = self._one_each(condition, batch)
+        if given is not None and given.numel() and not -1 <= int(given.min()) <= int(given.max()) < len(self.classes):
+            raise NarrowsError(
+                f"classes are numbers below {len(self.classes)}, or -1 for one unknown, not {given.tolist()}"
+            )
+        return given
+
+    def _one_each(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        """As `check_condition`, without a look at the numbers, for which a device would have to wait."""
         if not self.conditional:
             return None
         device = next(self.parameters()).device
@@ -301,10 +315,6 @@ class Autoencoder(nn.Module):
         if condition.shape != (batch,):
             raise NarrowsError(
                 f"classes must have the shape [{batch}], one for each example, not {list(condition.shape)}"
-            )
-        if condition.numel() and not -1 <= int(condition.min()) <= int(condition.max()) < len(self.classes):
-            raise NarrowsError(
-                f"classes are numbers below {len(self.classes)}, or -1 for one unknown, not {condition.tolist()}"
             )
         return condition.long().to(device)
 
@@ -335,7 +345,8 @@ class Autoencoder(nn.Module):
         Raises:
             NarrowsError: if an autoregressive decoder is not given the data, or classes are missing or unknown.
         """
-        return self._observe(z, x, self.check_condition(condition, len(z)))
+        # Not len(z), which would fix the batch where the decoder is exported.
+        return self._observe(z, x, self.check_condition(condition, z.shape[0]))
 
     def _observe(
         self, z: Tensor, x: Tensor | None, condition: Tensor | None, mask: Tensor | None = None
@@ -359,7 +370,11 @@ class Autoencoder(nn.Module):
     def evidence(self, batch: Batch, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
         """Return q(z|x) of a batch, and the log-probabilities of the S latents of each example that `draw` draws.
 
-        The decoder runs once, on all S B latents. Classes are not checked here, where a device would have to wait.
+        The decoder runs once, on all S B latents. Of classes, only the shape is checked: for their numbers a device
+        would have to wait.
+
+        Raises:
+            NarrowsError: if classes are missing or of another shape.
         """
         batch = self.filled(batch)
         posterior = self.posterior(batch.x, batch.mask)
@@ -381,7 +396,8 @@ class Autoencoder(nn.Module):
 
     def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
         """Return p(x|z) of S latents of each example, z [S, B, channels, *grid], and the data [S B, ...] described."""
-        repeated = self.filled(batch).repeated(len(z))
+        condition = self._one_each(batch.condition, len(batch.x))
+        repeated = self.filled(batch)._replace(condition=condition).repeated(len(z))
         z = z.flatten(0, 1)
         mask = self.latent_mask(repeated.mask, tuple(z.shape[2:]))
         if mask is not None:
@@ -516,6 +532,7 @@ class Autoencoder(nn.Module):
         with torch.no_grad():
             path = lines(self.features(self.check_data(start)), self.features(self.check_data(end)), steps)
             z = self.bottleneck(path.flatten(0, 1)).mode
+        condition = self.check_condition(condition, len(start))
         given = None if condition is None else condition.repeat_interleave(steps)
         return self._data(z, given, sampling, progress)[:, :, : start.shape[2]].unflatten(0, path.shape[:2])
 

@@ -103,13 +103,13 @@ def test_reconstruct(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert main(["reconstruct", run]) == 0
     folder = place / "run" / "reconstructions"
     assert len(list(folder.glob("*.wav"))) == 4
-    assert (folder / "reconstructions.html").read_text().count("<audio") == 8
+    assert (folder / "index.html").read_text().count("<audio") == 8
     clip = place / "speech" / "al" / "3.wav"
     assert main(["reconstruct", run, str(clip), "--speaker", "al", "--out", str(tmp_path / "out")]) == 0
     assert soundfile.info(tmp_path / "out" / "3.wav").frames == soundfile.info(clip).frames
     capsys.readouterr()
     assert main(["reconstruct", run, str(clip)]) == 1
-    assert "say who is to speak, with --speaker NAME; the model knows: al, bo, cy" in capsys.readouterr().err
+    assert "say what to decode as, with --class NAME; the classes are: 0 al, 1 bo, 2 cy" in capsys.readouterr().err
     assert main(["reconstruct", run, "--scale", "2"]) == 1
     assert "--scale" in capsys.readouterr().err
 
@@ -128,7 +128,7 @@ def test_convert_voice(
     first = out.read_bytes()
     assert main([*convert, "--to", "bo"]) == 0
     assert out.read_bytes() == first
-    assert main([*convert, "--to", "bo", "--seed", "1"]) == 0
+    assert main([*convert, "--to", "bo", "--decoder-seed", "1"]) == 0
     assert out.read_bytes() != first
     capsys.readouterr()
     assert main([*convert, "--to", "di"]) == 1
@@ -165,7 +165,7 @@ def test_codes_and_back(place: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert frames == [soundfile.info(file).frames for file in files]
     capsys.readouterr()
     assert main(["decode", run, str(codes), "--out", str(tmp_path / "out")]) == 1
-    assert "say who is to speak" in capsys.readouterr().err
+    assert "say what to decode as, with --class NAME" in capsys.readouterr().err
 
 
 def test_samples(place: Path, tmp_path: Path) -> None:
@@ -173,7 +173,7 @@ def test_samples(place: Path, tmp_path: Path) -> None:
     assert main(["sample", str(place / "run"), "-n", "4", "--out", str(out)]) == 0
     assert [file.name for file in sorted(out.glob("*.wav"))] == ["000-al.wav", "001-bo.wav", "002-cy.wav", "003-al.wav"]
     assert soundfile.info(out / "000-al.wav").frames == 24 * HOP
-    assert (out / "samples.html").read_text().count("<audio") == 4
+    assert (out / "index.html").read_text().count("<audio") == 4
 
 
 def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -192,7 +192,7 @@ def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = (run / "report.html").read_text()
     assert "Codes as phonemes" in page
     evaluated = json.loads((run / "evaluation.json").read_text())
-    assert evaluated["clips"] == 4
+    assert (evaluated["examples"], evaluated["unit"]) == (4, "clips")
     assert evaluated["figures"]["reconstructed"] == 3
     assert evaluated["figures"]["log_mel_db"] > 0
     assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1
@@ -279,7 +279,7 @@ def test_names_of_speakers_do_not_lead_out_of_the_folder(place: Path, tmp_path: 
     run, out = tmp_path / "run", tmp_path / "in" / "here"
     shutil.copytree(place / "run", run)
     config = json.loads((run / "model" / "config.json").read_text())
-    config["classes"][0] = config["sound"]["speakers"][0] = "../../al"
+    config["spec"]["classes"][0] = "../../al"
     (run / "model" / "config.json").write_text(json.dumps(config))
     (run / "model" / SUMS).unlink()
     assert main(["sample", str(run), "-n", "1", "--out", str(out)]) == 0
@@ -289,12 +289,12 @@ def test_names_of_speakers_do_not_lead_out_of_the_folder(place: Path, tmp_path: 
 def test_what_would_do_nothing_is_refused(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run, clip = str(place / "run"), str(place / "speech" / "al" / "3.wav")
     convert = ["convert-voice", run, clip, "--to", "bo", "--out", str(tmp_path / "out.wav")]
-    assert main([*convert, "--temperature", "0"]) == 1
+    assert main([*convert, "--decoder-temperature", "0"]) == 1
     assert "temperature must be above 0" in capsys.readouterr().err
     assert main(["evaluate", run, "--samples", "4"]) == 1
     assert "--samples 4: sound is measured by the ELBO alone" in capsys.readouterr().err
     for window, message in (
-        ("500", "the longest clip of a split has"),
+        ("500", "the longest example of a split has"),
         ("0", "window is 0: it must be at least 1 code"),
     ):
         again = ["prior", run, "--recipe", str(place / "prior.yaml"), f"--window={window}"]
@@ -339,7 +339,7 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
     assert main(["convert-voice", str(tmp_path / "run"), str(clip), "--to", "cy", "--out", str(out)]) == 0
     assert soundfile.info(out).frames == soundfile.info(clip).frames
     convert = ["convert-voice", str(tmp_path / "run"), str(clip), "--to", "cy", "--out", str(out)]
-    assert main([*convert, "--temperature", "0.5"]) == 1
+    assert main([*convert, "--decoder-temperature", "0.5"]) == 1
 
 
 @pytest.mark.parametrize(
@@ -347,12 +347,12 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
     [
         ([], "say where the sound is with --data FOLDER"),
         (["--data", "SPEECH", "--data.sample_rate=500"], "data.sample_rate is 500: no sound has less than 1000"),
-        (["--data", "SPEECH", "--data.window=60"], "data.window is 60, no multiple of the 8 samples"),
+        (["--data", "SPEECH", "--data.window=60"], "data.window is 60, which is not a multiple of the 8"),
         (["--data", "SPEECH", "--data.size=8"], "size"),
         (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),
         (
             ["--data=SPEECH", "--estimator=DistortionTarget", "--estimator.gamma=1", "--estimator.estimator=Pathwise"],
-            "DistortionTarget holds the squared error of images",
+            "DistortionTarget holds the squared error of a reconstruction, and a WaveNetDecoder",
         ),
         (["--data", "SPEECH", "--variant", "light", "--model.decoder.strides=[4,4]"], "set the decoder's strides"),
     ],

@@ -10,7 +10,7 @@ import soundfile
 import torch
 from jsonargparse import ArgumentParser
 
-from narrows.data import DataError, Spec
+from narrows.data import BatchPlan, DataError, Spec
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.dataset import open_sounds
 from narrows.modalities.sound.files import read_sound, to_int16, to_waveform, write_sound
@@ -202,7 +202,7 @@ def test_windows_follow_the_stated_law():
         law |= {begin + start: max(length, window) / total / starts for start in range(starts)}
     assert sum(law.values()) == pytest.approx(1)
     draws = 50_000
-    ((windows, _, _),) = take(clips.batches(draws, seed=0), 1)
+    ((windows, _, _),) = take(clips.batches(BatchPlan(draws, seed=0)), 1)
     counts = np.bincount(windows[:, 0], minlength=lengths.sum())
     assert set(np.flatnonzero(counts)) == set(law)
     for first, chance in law.items():
@@ -214,7 +214,7 @@ def test_samples_are_covered_as_promised():
     window, lengths = 8, np.array([3, 8, 9, 30])
     clips = clips_of(*lengths, window=window)
     draws, total = 50_000, np.maximum(lengths, window).sum()
-    ((windows, real, _),) = take(clips.batches(draws, seed=1), 1)
+    ((windows, real, _),) = take(clips.batches(BatchPlan(draws, seed=1)), 1)
     covered = np.bincount(windows[np.arange(window) < real[:, None]], minlength=lengths.sum()) / draws
     by_clip = np.split(covered, clips.offsets[1:-1])
     error = 5 * np.sqrt(0.25 / draws)
@@ -231,7 +231,7 @@ def test_samples_are_covered_as_promised():
 
 def test_a_window_is_of_one_clip_and_zeros_follow_a_short_one():
     clips = clips_of(5, 8, 20)
-    for windows, real, speakers in take(clips.batches(16, seed=0), 20):
+    for windows, real, speakers in take(clips.batches(BatchPlan(16, seed=0)), 20):
         assert (windows.dtype, real.dtype, speakers.dtype) == (np.int16, np.int64, np.int64)
         for row, length, speaker in zip(windows, real, speakers, strict=True):
             begin, end = clips.offsets[speaker], clips.offsets[speaker + 1]
@@ -241,38 +241,55 @@ def test_a_window_is_of_one_clip_and_zeros_follow_a_short_one():
             assert not row[length:].any()
 
 
+def test_models_read_windows_as_waveforms_of_which_the_real_samples_count():
+    clips = clips_of(5, 8, 20)
+    samples, real, speakers = next(clips.batches(BatchPlan(16, seed=0)))
+    x, mask, condition = clips.batch(samples, real, speakers)
+    assert torch.equal(x, samples.float().unsqueeze(1) / 32768)
+    assert torch.equal(mask.sum(1), real)
+    assert torch.equal(mask, torch.arange(8).expand(16, 8) < real.unsqueeze(1))
+    assert torch.equal(condition, speakers)
+    for index, (samples, real, speakers) in enumerate(clips.whole(9)):
+        x, mask, condition = clips.batch(samples, real, speakers)
+        assert torch.equal(x, clips.clip(index).view(1, 1, -1))
+        assert mask.all()
+        assert torch.equal(clips[index], x[0])
+        assert condition.tolist() == [index]
+    assert index == 2
+
+
 def test_a_batch_depends_on_seed_and_step_alone():
     clips = clips_of(5, 8, 300)
 
     def flat(batches):
         return [np.concatenate([part.ravel() for part in batch]).tolist() for batch in batches]
 
-    whole = flat(take(clips.batches(4, seed=3), 6))
-    assert flat(take(clips.batches(4, seed=3), 6)) == whole
-    assert flat(take(clips.batches(4, seed=3, start=4), 2)) == whole[4:]
-    assert flat(take(clips.batches(4, seed=4), 6)) != whole
+    whole = flat(take(clips.batches(BatchPlan(4, seed=3)), 6))
+    assert flat(take(clips.batches(BatchPlan(4, seed=3)), 6)) == whole
+    assert flat(take(clips.batches(BatchPlan(4, seed=3, start=4)), 2)) == whole[4:]
+    assert flat(take(clips.batches(BatchPlan(4, seed=4)), 6)) != whole
     assert len({tuple(batch) for batch in whole}) == 6
 
 
 def test_processes_share_the_batch():
     clips = clips_of(5, 8, 300)
-    whole = take(clips.batches(4, seed=0, start=2), 3)
-    parts = [take(clips.batches(4, seed=0, start=2, rank=rank, processes=2), 3) for rank in (0, 1)]
+    whole = take(clips.batches(BatchPlan(4, seed=0, start=2)), 3)
+    parts = [take(clips.batches(BatchPlan(4, seed=0, start=2, rank=rank, processes=2)), 3) for rank in (0, 1)]
     for batch, first, second in zip(whole, *parts, strict=True):
         for together, *halves in zip(batch, first, second, strict=True):
             np.testing.assert_array_equal(together, np.concatenate(halves))
 
 
 def test_the_windows_of_a_seed_stay_the_same_for_ever():
-    ((windows, _, _), *_) = take(clips_of(5, 8, 300).batches(6, seed=0), 1)
+    ((windows, _, _), *_) = take(clips_of(5, 8, 300).batches(BatchPlan(6, seed=0)), 1)
     assert windows[:, 0].tolist() == [111, 177, 219, 117, 211, 40]
 
 
 def test_batches_that_cannot_be():
     with pytest.raises(DataError, match="there is no clip"):
-        clips_of().batches(1, seed=0)
+        clips_of().batches(BatchPlan(1, seed=0))
     with pytest.raises(DataError, match="positive multiple of the 2 processes"):
-        clips_of(5).batches(3, seed=0, processes=2)
+        BatchPlan(3, seed=0, processes=2)
 
 
 def test_clips_one_by_one():
@@ -304,7 +321,7 @@ def test_a_folder_of_speakers(write, folder):
     assert data.train.lengths.tolist() == [640, 480, 320, 160]
     for index, name in enumerate(data.train.names):
         assert torch.equal(data.train.clip(index), heard(name, RATE))
-    assert (len(data.validation), len(data.test), data.skipped, data.sample_rate) == (0, 0, [], RATE)
+    assert (len(data.validation), len(data.test), data.skipped, data.spec.rate) == (0, 0, [], RATE)
     assert data.train.samples.dtype == np.int16
     assert data.train.window == 8192
 

@@ -1,4 +1,5 @@
 import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
@@ -8,7 +9,7 @@ import torch
 from narrows.bottlenecks import Bottleneck, Categorical, Gaussian, VectorQuantizer
 from narrows.data import Spec
 from narrows.errors import NarrowsError
-from narrows.evaluation import measure_sound
+from narrows.evaluation import Measurement, measure
 from narrows.likelihoods import MuLawCategorical, mu_law_encode
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.evaluate import in_random_order, measure_reconstructions
@@ -43,9 +44,13 @@ def model(decoder: str, bottleneck: Bottleneck, speakers: tuple[str, ...] = ("al
 def clips(*lengths: int) -> Clips:
     """Of cy, and of bo, whom no model here was told of."""
     samples = np.random.default_rng(0).integers(-32768, 32768, sum(lengths)).astype(np.int16)
-    speakers = np.array([2, 1, 2, 1][: len(lengths)])
+    speakers = np.array([2, 1, 2, 1][: len(lengths)], np.int64)
     names = [f"{number}.wav" for number in range(len(lengths))]
     return Clips(samples, np.cumsum([0, *lengths]), names, speakers, ["al", "bo", "cy"], window=24)
+
+
+def measured_on(model: Autoencoder, part: Clips, advance: Callable[[int], None] = lambda n: None) -> Measurement:
+    return measure(model, part.numbered(model.classes), advance=advance)
 
 
 @pytest.mark.parametrize("codebooks", [1, 2])
@@ -60,11 +65,11 @@ def test_bits_are_those_of_every_sample_of_whole_clips(decoder: str, codebooks: 
         codes = measured.encode(x.view(1, 1, -1))
         used.append(codes.view(-1, codebooks).numpy())
         z, told = measured.bottleneck.embed(codes), torch.tensor([speaker])
-        levels = torch.zeros(1, z.shape[2] * HOP).long()
-        levels[0, : len(x)] = mu_law_encode(x, LEVELS)
+        levels = torch.zeros(1, 1, z.shape[2] * HOP).long()
+        levels[0, 0, : len(x)] = mu_law_encode(x, LEVELS)
         logits = measured.decoder(z, levels, told) if decoder == "wavenet" else measured.decoder(z, told)
         log_probs = logits[0].double().log_softmax(0)
-        log_likelihood += sum(log_probs[levels[0, t], t].item() for t in range(len(x)))
+        log_likelihood += sum(log_probs[levels[0, 0, t], t].item() for t in range(len(x)))
     rate = (8 + 3) * codebooks * math.log2(CODES)
     distortion = -log_likelihood / math.log(2)
     counts = np.stack([np.bincount(column, minlength=CODES) for column in np.concatenate(used).T])
@@ -72,13 +77,14 @@ def test_bits_are_those_of_every_sample_of_whole_clips(decoder: str, codebooks: 
     entropies = [-sum(share * math.log(share) for share in row if share) for row in shares]
 
     done: list[int] = []
-    measurement = measure_sound(measured, part, done.append)
+    measurement = measured_on(measured, part, done.append)
     assert sum(done) == 2
     assert measurement.figures == pytest.approx(
         {
             "bits_per_dim": (rate + distortion) / 60,
             "rate_bits_per_dim": rate / 60,
             "distortion_bits_per_dim": distortion / 60,
+            "log_likelihood": log_likelihood / 2,
             "bits_per_second": rate / 60 * RATE,
             "perplexity": np.exp(entropies).mean(),
             "usage": (counts > 0).mean(),
@@ -97,7 +103,7 @@ def test_measuring_changes_nothing(decoder: str, continuous: bool, training: boo
     measured, part = model(decoder, Gaussian(3) if continuous else quantizer()).train(training), clips(*LENGTHS)
     before = {name: tensor.clone() for name, tensor in measured.state_dict().items()}
     torch.manual_seed(7)
-    figures = measure_sound(measured, part).figures
+    figures = measured_on(measured, part).figures
     after = torch.rand(3)
     torch.manual_seed(7)
     assert torch.equal(torch.rand(3), after)
@@ -106,7 +112,7 @@ def test_measuring_changes_nothing(decoder: str, continuous: bool, training: boo
     assert all(parameter.grad is None for parameter in measured.parameters())
     # The draws are those of the data, whatever the state of the random numbers and the mode.
     torch.manual_seed(8)
-    assert measure_sound(measured.train(not training), part).figures == figures
+    assert measured_on(measured.train(not training), part).figures == figures
     assert ("perplexity" in figures) is not continuous
 
 
@@ -114,19 +120,19 @@ def test_clips_of_continuous_latents_are_measured_one_by_one() -> None:
     """The rate, exact, is that of each clip alone."""
     measured, part = model("wavenet", Gaussian(3)).eval(), clips(*LENGTHS)
     rate = sum(measured.posterior(part.clip(number).view(1, 1, -1)).rate.item() for number in range(2))
-    figures = measure_sound(measured, part).figures
+    figures = measured_on(measured, part).figures
     assert figures["rate_bits_per_dim"] == pytest.approx(rate / 60 / math.log(2), rel=1e-5)
     assert figures["bits_per_dim"] == figures["rate_bits_per_dim"] + figures["distortion_bits_per_dim"]
-    assert measure_sound(measured, part).counts is None
+    assert measured_on(measured, part).counts is None
 
 
 def test_speakers_are_told_as_the_model_knows_them() -> None:
     part = clips(5, 6, 7, 8)
-    assert speakers_of(model("strided", quantizer()), part).tolist() == [1, -1, 1, -1]
-    assert speakers_of(model("strided", quantizer(), ("cy", "bo", "al")), part).tolist() == [0, 1, 0, 1]
-    assert speakers_of(model("strided", quantizer(), ("di",)), part).tolist() == [-1] * 4
+    assert part.numbered(model("strided", quantizer()).classes).labels.tolist() == [1, -1, 1, -1]
+    assert part.numbered(model("strided", quantizer(), ("cy", "bo", "al")).classes).labels.tolist() == [0, 1, 0, 1]
+    assert part.numbered(model("strided", quantizer(), ("di",)).classes).labels.tolist() == [-1] * 4
     for speakers in (("cy", "bo", "al"), ("di",), ("cy",)):
-        figures = measure_sound(model("strided", quantizer(), speakers).eval(), part).figures
+        figures = measured_on(model("strided", quantizer(), speakers).eval(), part).figures
         assert math.isfinite(figures["bits_per_dim"])
 
 
@@ -136,23 +142,23 @@ def test_each_speaker_is_heard_by_the_decoder() -> None:
     costs = set()
     for speaker in range(3):
         part.labels[0] = speaker
-        costs.add(measure_sound(measured, part).figures["distortion_bits_per_dim"])
+        costs.add(measured_on(measured, part).figures["distortion_bits_per_dim"])
     assert len(costs) == 3
 
 
 def test_no_clips_are_refused() -> None:
-    with pytest.raises(NarrowsError, match="there are no clips to measure"):
-        measure_sound(model("strided", quantizer()), clips())
+    with pytest.raises(NarrowsError, match="there are no examples to measure"):
+        measured_on(model("strided", quantizer()), clips())
 
 
 def test_a_learned_prior_is_that_of_whole_windows_and_the_uniform_one_of_the_rest() -> None:
     measured, part = model("wavenet", quantizer()).eval(), clips(*LENGTHS)
-    measured.prior = WaveNetPrior(measured.codes_of(3), channels=4, skip_channels=8, stacks=1, layers=2).eval()
+    measured.prior = WaveNetPrior(measured.codes_of((3,)), channels=4, skip_channels=8, stacks=1, layers=2).eval()
     codes = measured.encode(part.clip(0).view(1, 1, -1))
     windows, cy = torch.stack([codes[0, :3], codes[0, 3:6]]), torch.tensor([1, 1])
     # Two windows of the eight codes of cy; two are left, and the three of bo, whom the prior does not know.
     nats = -measured.prior.log_prob(windows, cy).sum().item() + 5 * math.log(CODES)
-    figures = measure_sound(measured, part).figures
+    figures = measured_on(measured, part).figures
     assert figures["prior_rate_bits_per_dim"] == pytest.approx(nats / math.log(2) / 60, rel=1e-5)
     whole = figures["prior_rate_bits_per_dim"] + figures["distortion_bits_per_dim"]
     assert figures["prior_bits_per_dim"] == pytest.approx(whole)
@@ -169,7 +175,7 @@ def test_the_random_order_is_of_positions_and_always_the_same() -> None:
 
 def test_reconstructions_are_held_to_the_clips_of_speakers_that_are_known() -> None:
     measured, part = model("strided", quantizer()).eval(), clips(600, 300, 450)
-    figures = measure_reconstructions(measured, part)
+    figures = measure_reconstructions(measured, part.numbered(measured.classes))
     codes = [measured.encode(part.clip(number).view(1, 1, -1)) for number in (0, 2)]
     orders = [codes, [order.unsqueeze(0) for order in in_random_order([one[0] for one in codes])]]
     expected = [
@@ -185,7 +191,7 @@ def test_reconstructions_are_held_to_the_clips_of_speakers_that_are_known() -> N
         {"log_mel_db": expected[0], "log_mel_shuffled_db": expected[1], "reconstructed": 2}, rel=1e-5
     )
     with pytest.raises(NarrowsError, match="no clips of speakers that the model knows"):
-        measure_reconstructions(model("strided", quantizer(), ("di",)).eval(), part)
+        measure_reconstructions(model("strided", quantizer(), ("di",)).eval(), part.numbered(["di"]))
 
 
 def test_the_bits_under_a_learned_prior_are_those_of_the_codes_that_it_is_given() -> None:
@@ -194,7 +200,7 @@ def test_the_bits_under_a_learned_prior_are_those_of_the_codes_that_it_is_given(
     with torch.no_grad():
         for parameter in measured.decoder.parameters():
             parameter.mul_(3)  # so that a latent matters to what is decoded
-    measured.prior = WaveNetPrior(measured.codes_of(2), channels=4, skip_channels=4, stacks=1, layers=2)
+    measured.prior = WaveNetPrior(measured.codes_of((2,)), channels=4, skip_channels=4, stacks=1, layers=2)
     part = clips(*LENGTHS)
     log_likelihood = 0.0
     for number, speaker in enumerate((1, -1)):
@@ -203,7 +209,7 @@ def test_the_bits_under_a_learned_prior_are_those_of_the_codes_that_it_is_given(
         logits = measured.decoder(z, torch.tensor([speaker]))[0].double().log_softmax(0)
         levels = mu_law_encode(x.view(-1), LEVELS)
         log_likelihood += sum(logits[levels[t], t].item() for t in range(x.shape[2]))
-    figures = measure_sound(measured, part).figures
+    figures = measured_on(measured, part).figures
     expected = figures["prior_rate_bits_per_dim"] - log_likelihood / (60 * math.log(2))
     assert figures["prior_bits_per_dim"] == pytest.approx(expected, rel=1e-5)
     assert figures["prior_bits_per_dim"] != pytest.approx(

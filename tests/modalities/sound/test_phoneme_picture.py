@@ -7,7 +7,8 @@ import pytest
 from narrows.errors import NarrowsError
 from narrows.modalities.images.pictures import COLUMN, LABELS
 from narrows.modalities.sound.phoneme_picture import CELL, LANE, ROW, code_phoneme_map
-from narrows.modalities.sound.report import _phonemes
+from narrows.modalities.sound.report import phonemes_section
+from narrows.modalities.sound.phonemes import phonemes_file
 from narrows.training.run import RunFolder
 
 NAMES = ["_", "a", "b", "c"]
@@ -78,8 +79,8 @@ def test_damaged_figures_of_phonemes_are_named(tmp_path: Path, monkeypatch: pyte
         "counts": [[1, 0], [1, 2]],
         "phonemes": ["_", "a"],
     }
-    run.phonemes.write_text(json.dumps(whole))
-    assert len(list(_phonemes(run))) == 1
-    run.phonemes.write_text(json.dumps({**whole, **change}))
+    phonemes_file(run).write_text(json.dumps(whole))
+    assert len(list(phonemes_section(run))) == 1
+    phonemes_file(run).write_text(json.dumps({**whole, **change}))
     with pytest.raises(NarrowsError, match=r"phonemes\.json is damaged.*delete it"):
-        list(_phonemes(run))
+        list(phonemes_section(run))
