@@ -158,5 +158,5 @@ def test_classes_are_told_by_their_names_not_their_numbers(run: Path, tmp_path: 
 
 
 def test_no_voices_of_images(run: Path) -> None:
-    with pytest.raises(NarrowsError, match="images have no voices"):
+    with pytest.raises(NarrowsError, match="--split unheard: these data have train, validation, test, all"):
         evaluate(str(run), split="unheard")
