@@ -30,6 +30,7 @@ from benchmarks.memory import peak_mib
 from benchmarks.timing import begin, head, medians, seconds
 from benchmarks.vdvae import VeryDeepVAE
 from narrows.bottlenecks.hierarchy import Hierarchy
+from narrows.data import Batch
 from narrows.estimators import DistortionTarget, Estimator, Evidence, Pathwise
 from narrows.likelihoods import GaussianCalibrated
 from narrows.models import Autoencoder
@@ -64,7 +65,7 @@ def images(shape: tuple[int, ...], device: str) -> Tensor:
 
 def loss(model: Autoencoder, estimator: Estimator, x: Tensor) -> Tensor:
     """The estimator's loss of images x in nats per dimension."""
-    _, evidence = model.evidence(x, estimator.draw)
+    _, evidence = model.evidence(Batch(x), estimator.draw)
     return estimator(evidence).mean() / model.dimensions
 
 

@@ -12,9 +12,10 @@ import time
 
 import torch
 
-from narrows.config import TrainingRecipe, resolve
+from narrows.data import BatchPlan
 from narrows.modalities.images.images import open_images
 from narrows.modalities.images.settings import ImageSettings
+from narrows.modalities.recipes import resolve_training
 from narrows.recipe import find_recipe
 from narrows.training.tasks import AutoencoderTask
 
@@ -31,17 +32,18 @@ def main() -> None:
     torch.set_num_threads(settings.threads)
 
     data = open_images(ImageSettings(source=settings.data, size=settings.size))
-    with data.train.batches(settings.batch, seed=0) as loader:
+    plan = BatchPlan(settings.batch)
+    with data.train.batches(plan) as loader:
         next(loader)
         began = time.perf_counter()
         for _ in range(10 * settings.steps):
             next(loader)
         alone = (time.perf_counter() - began) / (10 * settings.steps)
 
-    built = resolve(TrainingRecipe, find_recipe("vqvae-images").variant("cpu")).build()
-    task = AutoencoderTask(built.model(data.shape), built.estimator)
+    built = resolve_training(find_recipe("vqvae-images").variant("cpu")).build()
+    task = AutoencoderTask(built.model(data.spec), built.estimator, data.train.batch)
     optimizer = torch.optim.Adam(task.parameters(), built.training.learning_rate)
-    with data.train.batches(settings.batch, seed=0) as loader:
+    with data.train.batches(plan) as loader:
         for step in range(settings.steps + 1):
             if step == 1:  # the first warms up
                 began, waited = time.perf_counter(), loader.waited
@@ -53,7 +55,7 @@ def main() -> None:
 
     print("| images | loader alone, images/s | training step ms | loader alone, ms a batch | waiting |")
     print("|" + " ---: |" * 5)
-    shape = "x".join(map(str, data.shape))
+    shape = "x".join(map(str, data.spec.shape))
     print(
         f"| {shape} | {settings.batch / alone:.0f} | {1e3 * taken / settings.steps:.0f} | {1e3 * alone:.2f} "
         f"| {waiting:.2%} |"

@@ -122,7 +122,7 @@ def test_evaluation_is_written_down_and_adds_up(trained: Path, tmp_path: Path) -
     assert main(["evaluate", str(run), "--limit", "20"]) == 0
     written = json.loads((run / "evaluation.json").read_text())
     figures = written["figures"]
-    assert (written["split"], written["images"]) == ("test", 20)
+    assert (written["split"], written["examples"], written["unit"]) == ("test", 20, "images")
     assert figures["rate_bits_per_dim"] == pytest.approx(16 * 3 / 64)  # 4x4 codes of 8 for 64 pixels
     assert figures["bits_per_dim"] == pytest.approx(figures["rate_bits_per_dim"] + figures["distortion_bits_per_dim"])
     learned = figures["prior_rate_bits_per_dim"] + figures["distortion_bits_per_dim"]

@@ -3,36 +3,38 @@ from pathlib import Path
 import pytest
 import yaml
 
-from narrows.config import ModelRecipe, TrainingRecipe, resolve
+from narrows.config import ModelRecipe, resolve
+from narrows.errors import NarrowsError
+from narrows.modalities.recipes import resolve_training
 from narrows.recipe import RecipeError, find_recipe
 
 
 def test_a_variant_lays_its_settings_over_the_recipe(tiny: Path) -> None:
     recipe = find_recipe(str(tiny))
-    values = resolve(TrainingRecipe, recipe.variant("vae")).values
+    values = resolve_training(recipe.variant("vae")).values
     assert values.model.init_args.bottleneck.init_args.as_dict() == {"channels": 2}  # nothing of the VectorQuantizer's
     assert values.model.init_args.encoder.init_args.width == 8
-    assert resolve(TrainingRecipe, recipe.variant(None)).values.model.init_args.bottleneck.init_args.codebook_size == 8
+    assert resolve_training(recipe.variant(None)).values.model.init_args.bottleneck.init_args.codebook_size == 8
 
 
 def test_a_mapping_of_values_is_replaced_whole() -> None:
     """The layers of each resolution are one setting: a variant does not keep resolutions that it does not name."""
     settings = find_recipe("hvae-svhn").variant("cpu-28")
-    layers = resolve(TrainingRecipe, settings).values.model.init_args.bottleneck.init_args.layers
+    layers = resolve_training(settings).values.model.init_args.bottleneck.init_args.layers
     assert {int(resolution) for resolution in layers} == {1, 7, 14, 28}
 
 
 def test_overrides_reach_the_built_objects(tiny: Path) -> None:
     overrides = ["--model.encoder.width=6", "--training.betas=[0.8,0.9]", "--estimator=ImportanceWeighted"]
-    built = resolve(TrainingRecipe, find_recipe(str(tiny)).settings, [*overrides, "--estimator.samples=3"]).build()
+    built = resolve_training(find_recipe(str(tiny)).settings, [*overrides, "--estimator.samples=3"]).build()
     assert built.model((1, 8, 8)).encoder.layers[0].out_channels == 6
     assert built.training.betas == (0.8, 0.9)
     assert built.estimator.samples == 3
 
 
 def test_what_was_resolved_resolves_to_itself(tiny: Path) -> None:
-    once = resolve(TrainingRecipe, find_recipe(str(tiny)).settings).yaml
-    assert resolve(TrainingRecipe, yaml.safe_load(once)).yaml == once
+    once = resolve_training(find_recipe(str(tiny)).settings).yaml
+    assert resolve_training(yaml.safe_load(once)).yaml == once
 
 
 def test_unknown_parts_of_a_recipe_are_named(tiny: Path) -> None:
@@ -40,9 +42,11 @@ def test_unknown_parts_of_a_recipe_are_named(tiny: Path) -> None:
     with pytest.raises(
         RecipeError, match="unknown setting 'trainin'; the settings are model, estimator, data, training"
     ):
-        resolve(TrainingRecipe, {**settings, "trainin": {}})
+        resolve_training({**settings, "trainin": {}})
     with pytest.raises(RecipeError, match="stps"):
-        resolve(TrainingRecipe, {**settings, "training": {"stps": 3}})
+        resolve_training({**settings, "training": {"stps": 3}})
+    with pytest.raises(NarrowsError, match="modality is 'smells'; it must be one of images, sound"):
+        resolve_training({**settings, "modality": "smells"})
     with pytest.raises(RecipeError, match="model"):
         resolve(ModelRecipe, {})
 

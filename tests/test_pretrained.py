@@ -18,7 +18,7 @@ def test_a_loaded_model_encodes_decodes_and_samples(trained: Path) -> None:
     codes = model.encode(x)
     assert (codes.shape, codes.dtype) == ((3, 4, 4), torch.int64)
     assert model.decode(codes).shape == x.shape
-    assert model.sample(5, labels=torch.arange(5)).shape == (5, 1, 8, 8)
+    assert model.sample(5, torch.arange(5)).shape == (5, 1, 8, 8)
     assert model.classes == [str(digit) for digit in range(10)]
     assert not model.training
 

@@ -1,7 +1,7 @@
 import pytest
 
 from narrows import progress as module
-from narrows.progress import progress
+from narrows.progress import hidden, progress
 
 
 def test_without_a_terminal_a_line_tells_rate_and_time_left(
@@ -17,8 +17,8 @@ def test_without_a_terminal_a_line_tells_rate_and_time_left(
     assert capsys.readouterr().err == "train 40/100  0.5 steps/s  0:02:00 left  loss 3\n"
 
 
-def test_quiet_progress_counts_and_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
-    with progress("train", total=3, quiet=True) as meter:
+def test_hidden_progress_counts_and_shows_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    with hidden("train", total=3) as meter:
         meter.advance(2)
     assert meter.done == 2
     assert capsys.readouterr().err == ""

@@ -140,7 +140,7 @@ def test_a_class_of_another_kind_is_refused() -> None:
 
 def test_every_recipe_names_classes_of_narrows_alone() -> None:
     for recipe in recipes():
-        if "prior" not in recipe.settings and "modality" not in recipe.settings:
+        if "prior" not in recipe.settings:
             assert yaml.safe_load(resolve_training(recipe.settings).yaml)
 
 

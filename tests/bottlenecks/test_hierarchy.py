@@ -11,6 +11,7 @@ from narrows.bottlenecks import Hierarchy
 from narrows.bottlenecks.diagonal import DiagonalGaussian
 from narrows.bottlenecks.stochastic import StochasticBlock
 from narrows.config import ModelRecipe, resolve
+from narrows.data import Batch
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Bernoulli
 from narrows.models import Autoencoder
@@ -386,7 +387,7 @@ def test_order_of_the_layers_is_from_coarse_to_fine() -> None:
 def test_stem_hierarchy_and_head_are_an_autoencoder() -> None:
     model = Autoencoder((1, 4, 4), Stem, made(), Head, Bernoulli)
     x = torch.randint(2, (3, 1, 4, 4)).float()
-    posterior, evidence = model.evidence(x, lambda posterior: posterior.draw(5))
+    posterior, evidence = model.evidence(Batch(x), lambda posterior: posterior.draw(5))
     assert model.grid == (4, 4)
     assert evidence.log_likelihood.shape == evidence.log_q.shape == evidence.log_p.shape == (5, 3)
     assert posterior.codes is None

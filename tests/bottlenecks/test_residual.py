@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from narrows.bottlenecks.codebook import EMACodebook, KMeansStart, LearntCodebook, RestartUnused
 from narrows.bottlenecks.residual import ResidualQuantizer
 from narrows.bottlenecks.vector import VectorQuantizer
-from narrows.config import TrainingRecipe, resolve
+from narrows.modalities.recipes import resolve_training
 from narrows.recipe import find_recipe
 
 CODEBOOKS = [EMACodebook, LearntCodebook]
@@ -227,8 +227,8 @@ def test_a_recipe_builds_and_trains_it(tiny: Path) -> None:
         "class_path": "ResidualQuantizer",
         "init_args": {"quantizer": stage, "depth": 3},
     }
-    resolved = resolve(TrainingRecipe, settings)
-    assert resolve(TrainingRecipe, yaml.safe_load(resolved.yaml)).yaml == resolved.yaml
+    resolved = resolve_training(settings)
+    assert resolve_training(yaml.safe_load(resolved.yaml)).yaml == resolved.yaml
     model = resolved.build().model((1, 8, 8))
     quantizer = model.bottleneck
     assert isinstance(quantizer, ResidualQuantizer)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from narrows.bottlenecks import usage
 from narrows.bottlenecks.scalar import FSQ
-from narrows.config import TrainingRecipe, resolve
+from narrows.modalities.recipes import resolve_training
 from narrows.recipe import find_recipe
 
 PUBLISHED = {8: ([8, 6, 5], 240), 10: ([8, 5, 5, 5], 1000), 12: ([7, 5, 5, 5, 5], 4375), 14: ([8, 8, 8, 6, 5], 15360)}
@@ -201,8 +201,8 @@ def test_a_feature_that_is_not_a_number_shows_in_the_latents_and_still_has_a_cod
 def test_a_recipe_builds_and_trains_it(tiny: Path) -> None:
     settings = find_recipe(str(tiny)).settings
     settings["model"]["init_args"]["bottleneck"] = {"class_path": "FSQ", "init_args": {"levels": [8, 5, 5, 5]}}
-    resolved = resolve(TrainingRecipe, settings)
-    assert resolve(TrainingRecipe, yaml.safe_load(resolved.yaml)).yaml == resolved.yaml
+    resolved = resolve_training(settings)
+    assert resolve_training(yaml.safe_load(resolved.yaml)).yaml == resolved.yaml
     model = resolved.build().model((1, 8, 8))
     assert isinstance(model.bottleneck, FSQ)
     assert (model.codes.codebooks, model.codes.codebook_size) == (1, 1000)

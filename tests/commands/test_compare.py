@@ -159,7 +159,7 @@ def test_methods_of_other_data_are_refused(recipe: Path, tmp_path: Path, capsys:
     assert not out.exists()
     # What is given for all is the same for all: then the next check speaks.
     assert run(other, out, "daps", "odd", "--data.binary=true", "--data.test=0") == 1
-    assert "data.test holds out no image" in " ".join(capsys.readouterr().err.split())
+    assert "data.test holds out nothing" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_test_split_of_nothing_is_refused_before_any_training(
@@ -167,8 +167,15 @@ def test_a_test_split_of_nothing_is_refused_before_any_training(
 ) -> None:
     out = tmp_path / "out"
     assert run(recipe, out, "daps", "--data.test=0") == 1
-    assert "data.test holds out no image" in " ".join(capsys.readouterr().err.split())
+    assert "data.test holds out nothing" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
+
+
+def test_a_validation_split_of_nothing_is_told(
+    recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(recipe, tmp_path / "out", "daps", "--data.validation=0", "--learning-rates", "1e-3") == 1
+    assert "data.validation holds out nothing" in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize("limit", ["1"])
@@ -216,7 +223,7 @@ def test_a_trial_that_diverges_is_left_out_and_said(
     assert run(recipe, tmp_path / "hopeless", *hopeless) == 1
     assert "diverged: give lower --learning-rates" in " ".join(capsys.readouterr().err.split())
     evaluated = json.loads((out / "trials" / "vae" / "lr-0.001-seed-0" / "evaluation.json").read_text())
-    assert (evaluated["split"], evaluated["images"], evaluated["samples"]) == ("test", 50, 16)
+    assert (evaluated["split"], evaluated["examples"], evaluated["samples"]) == ("test", 50, 16)
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,6 @@ import csv
 import json
 import math
 import shutil
-import sys
 from pathlib import Path
 
 import pytest
@@ -11,6 +10,7 @@ from PIL import Image
 
 import narrows
 from narrows.cli import main
+from narrows.modalities.images import distances
 from narrows.models import TwoStage
 from narrows.training.run import RunFolder
 
@@ -67,7 +67,7 @@ def both(recipe: Path, first: Path) -> Path:
 def test_a_curve_is_measured_sampled_drawn_and_extended(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sys.modules["narrows.commands.curve"], "FEATURE_STEPS", 2)
+    monkeypatch.setattr(distances, "FEATURE_STEPS", 2)
     out = tmp_path / "curve"
     command = ["curve", str(recipe), "--limit", "80", "--jobs", "2", "--out", str(out)]
     assert main([*command, "--gammas", "2,8"]) == 0
@@ -169,7 +169,7 @@ def test_a_point_that_diverged_or_missed_is_told_and_small_sets_have_no_distance
     assert "More than 2% off their target on the validation split: 8." in page
     assert "There is no Fréchet distance" in page
     assert main(["curve", str(recipe), "--out", str(tmp_path / "other"), "--data.test=0"]) == 1
-    assert "data.test holds out no image" in capsys.readouterr().err
+    assert "data.test holds out nothing" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("limit", ["3"])
@@ -183,7 +183,7 @@ def test_a_curve_of_few_test_images(recipe: Path, tmp_path: Path, limit: str) ->
 def test_codes_without_a_prior_are_not_sampled_in_a_curve(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path
 ) -> None:
-    monkeypatch.setattr(sys.modules["narrows.commands.curve"], "FEATURE_STEPS", 2)
+    monkeypatch.setattr(distances, "FEATURE_STEPS", 2)
     held = ["--model.likelihood=GaussianCalibrated", "--estimator=DistortionTarget", "--estimator.gamma=4"]
     out = tmp_path / "curve"
     arguments = [*held, "--estimator.estimator=Pathwise", "--gammas", "9,8", "--jobs", "2", "--out", str(out)]

@@ -13,6 +13,7 @@ from narrows.commands.measure import evaluate
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure
 from narrows.modalities.images.images import Images, open_images
+from narrows.modalities.images.modality import MODALITY
 from narrows.modalities.images.settings import ImageSettings
 from narrows.pretrained import load
 
@@ -42,9 +43,10 @@ def test_a_foreign_source_is_measured_whole_and_said_so(
     (file,) = run.glob("evaluation-other-*.json")
     assert str(file) in printed
     written = json.loads(file.read_text())
-    assert (written["images"], written["of"], written["split"], written["source"]) == (60, 60, "all", str(source))
+    assert (written["examples"], written["unit"], written["of"]) == (60, "images", 60)
+    assert (written["split"], written["source"]) == ("all", str(source))
     whole = open_images(ImageSettings(source=str(source), validation=0, test=0)).all
-    assert written["figures"] == pytest.approx(measure(load(run), whole, 64).figures)
+    assert written["figures"] == pytest.approx(measure(load(run), whole, 64, MODALITY.figures).figures)
     assert (run / "report.html").read_bytes() == before
     assert not (run / "evaluation.json").exists()
 
@@ -65,7 +67,7 @@ def test_a_limit_is_a_random_subset_and_carried_into_the_files(run: Path) -> Non
     done = evaluate(str(run), limit=20)
     assert done.measured_on.startswith("20 of 93 images, the test split of the run's own data")
     written = json.loads((run / "evaluation.json").read_text())
-    assert (written["images"], written["of"], written["data_changed"]) == (20, 93, None)
+    assert (written["examples"], written["of"], written["data_changed"]) == (20, 93, None)
 
 
 def test_settings_of_the_data_may_be_given_and_no_others(run: Path, tmp_path: Path) -> None:
@@ -82,7 +84,7 @@ def test_other_sizes_and_colours_are_read_as_the_models_by_every_command(
 ) -> None:
     other = write(tmp_path / "other", 12, side, mode)
     fitted = open_images(ImageSettings(source=str(other), size=8, channels=1, validation=0, test=0)).all
-    expected = measure(load(run), fitted, 64).figures
+    expected = measure(load(run), fitted, 64, MODALITY.figures).figures
     assert evaluate(str(run), str(other)).figures == pytest.approx(expected)
     capsys.readouterr()
     files = [str(other / f"{index:03}.png") for index in range(3)]
@@ -156,5 +158,5 @@ def test_classes_are_told_by_their_names_not_their_numbers(run: Path, tmp_path: 
 
 
 def test_no_voices_of_images(run: Path) -> None:
-    with pytest.raises(NarrowsError, match="images have no voices"):
+    with pytest.raises(NarrowsError, match="--split unheard: these data have train, validation, test, all"):
         evaluate(str(run), split="unheard")

@@ -7,16 +7,16 @@ import numpy as np
 import pytest
 import torch
 
-from narrows.data import DataError, Loader, batches
+from narrows.data import BatchPlan, DataError, Loader, batches
 from narrows.data.loader import coins, permutation
 
 VALUES = np.arange(11 * 2 * 3).reshape(11, 2, 3)
 LABELS = np.arange(11)
 
 
-def first(count, **settings):
-    settings = {"batch_size": 4, "seed": 5} | settings
-    with batches(VALUES, LABELS, **settings) as loader:
+def first(count, flip=False, **settings):
+    plan = BatchPlan(**{"size": 4, "seed": 5} | settings)
+    with batches(VALUES, LABELS, plan, flip) as loader:
         return list(itertools.islice(loader, count))
 
 
@@ -74,7 +74,7 @@ def test_flips_mirror_half_of_the_examples():
 
 
 def test_without_labels_a_batch_is_one_tensor():
-    with batches(VALUES.astype(np.uint8), batch_size=11, seed=0) as loader:
+    with batches(VALUES.astype(np.uint8), None, BatchPlan(11)) as loader:
         (values,) = next(loader)
     assert values.dtype == torch.uint8
     assert values.shape == (11, 2, 3)
@@ -83,10 +83,10 @@ def test_without_labels_a_batch_is_one_tensor():
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 12}, "training.batch_size is 12, but there are only 11 examples"),
-        ({"batch_size": 0}, "training.batch_size is 0"),
+        ({"size": 12}, "training.batch_size is 12, but there are only 11 examples"),
+        ({"size": 0}, "training.batch_size is 0"),
         (
-            {"batch_size": 5, "processes": 2},
+            {"size": 5, "processes": 2},
             "training.batch_size is 5: it must be a positive multiple of the 2 processes",
         ),
     ],

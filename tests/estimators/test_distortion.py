@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from narrows.bottlenecks import Categorical, Gaussian, VectorQuantizer
 from narrows.bottlenecks.posterior import Bottleneck
+from narrows.data import Batch
 from narrows.errors import NarrowsError
 from narrows.estimators import (
     DAPS,
@@ -41,7 +42,7 @@ def test_the_loss_and_its_gradient_are_those_of_rate_and_squared_error() -> None
     estimator = DistortionTarget(0.5, Pathwise()).eval()
     estimator.multiplier.fill_(0.7)
     torch.manual_seed(1)
-    _, evidence = model.evidence(x, estimator.draw)
+    _, evidence = model.evidence(Batch(x), estimator.draw)
     found = estimator(evidence)
     torch.manual_seed(1)
     draw = model.posterior(x).draw(1)
@@ -120,7 +121,7 @@ PAIRS = [
 def test_every_bottleneck_and_estimator_can_be_held_to_a_distortion(bottleneck: Bottleneck, inner: Estimator) -> None:
     model, x = tiny(bottleneck), images(16)
     estimator = DistortionTarget(1e-3, inner)
-    _, evidence = model.evidence(x, estimator.draw)
+    _, evidence = model.evidence(Batch(x), estimator.draw)
     estimator(evidence).mean().backward()
     assert {"multiplier", "squared_error", "rate"} <= estimator.figures.keys()
     assert all(weight.grad is not None and weight.grad.isfinite().all() for weight in model.encoder.parameters())
@@ -129,7 +130,7 @@ def test_every_bottleneck_and_estimator_can_be_held_to_a_distortion(bottleneck: 
 def test_the_multiplier_stays_in_evaluation_and_is_part_of_the_state() -> None:
     model, x = tiny(Gaussian(2)), images(16)
     estimator = DistortionTarget(100.0, Pathwise()).eval()
-    _, evidence = model.evidence(x, estimator.draw)
+    _, evidence = model.evidence(Batch(x), estimator.draw)
     estimator(evidence)
     assert estimator.multiplier == torch.tensor(0.9999)
     estimator.train()(evidence)

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks import Categorical
-from narrows.config import TrainingRecipe, resolve
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Bernoulli
+from narrows.modalities.recipes import resolve_training
 from narrows.models import Autoencoder
 from narrows.networks import ConvEncoder, MLPDecoder, MLPEncoder
 from narrows.recipe import find_recipe
@@ -83,6 +83,6 @@ def test_a_recipe_builds_it(tiny: Path) -> None:
     arguments = settings["model"]["init_args"]
     for part in ("Encoder", "Decoder"):
         arguments[part.lower()] = {"class_path": f"MLP{part}", "init_args": {"size": [8, 8], "width": 32}}
-    model = resolve(TrainingRecipe, settings).build().model((1, 8, 8))
+    model = resolve_training(settings).build().model((1, 8, 8))
     assert isinstance(model.encoder, MLPEncoder)
     assert model.grid == ()

@@ -197,7 +197,8 @@ def _fit(comparison: Comparison, progress: Progress) -> tuple[Data, dict[str, li
             if not len(data.test):
                 raise NarrowsError("data.test holds out nothing: raise it, since methods are compared on such examples")
         model = built.model(data.spec)
-        rehearse(AutoencoderTask(model, built.estimator, data.train.batch), next(data.validation.whole(1)))
+        task = AutoencoderTask(model, built.estimator, data.train.batch)
+        rehearse(task, next(data.test.numbered(model.classes).whole(1)))
         fitted[method] = [*shared, *_bits(comparison, method, model)]
     assert data is not None
     return data, fitted

@@ -11,7 +11,7 @@ import pytest
 import torch
 from PIL import Image
 
-from narrows.data import DataError, differences
+from narrows.data import BatchPlan, DataError, differences
 from narrows.modalities.images import stream as stream_module
 from narrows.modalities.images.images import open_images
 from narrows.modalities.images.settings import ImageSettings
@@ -65,7 +65,7 @@ def test_a_folder_laid_out_as_the_hub_does(inside, prefix, tmp_path):
     table(tmp_path / inside / "train-00001-of-00002.parquet", 4, first=6)
     table(tmp_path / inside / "test-00000-of-00001.parquet", 3, first=10)
     data = opened(f"{prefix}{tmp_path}", validation=0.2)
-    assert data.shape == (1, 4, 4)
+    assert data.spec.shape == (1, 4, 4)
     assert data.classes == NAMES
     assert sorted(rows_of(data.train) + rows_of(data.validation)) == list(range(10))
     assert len(data.validation) == 2
@@ -197,7 +197,7 @@ def test_splits_without_training(tmp_path):
     assert (len(data.train), len(data.validation), len(data.test)) == (0, 10, 10)
     assert len(data.all) == 20
     with pytest.raises(DataError, match="only 0 examples to train on"):
-        data.train.batches(1, seed=0)
+        data.train.batches(BatchPlan(1))
     with pytest.raises(DataError, match="has no training split to stream, only validation, test"):
         opened(f"hf:{tmp_path}", streaming=True, size=4, channels=1)
 
@@ -220,7 +220,7 @@ def streamed(folder, **settings):
 
 
 def first(images, count, batch_size=4, seed=3, **settings):
-    with images.batches(batch_size, seed, **settings) as loader:
+    with images.batches(BatchPlan(batch_size, seed, **settings)) as loader:
         return list(itertools.islice(loader, count))
 
 

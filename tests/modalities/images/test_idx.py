@@ -35,7 +35,7 @@ def test_a_folder_as_downloaded(mnist):
     for split, images in (("train", data.train), ("t10k", data.test)):
         np.testing.assert_array_equal(images.pixels[:, 0], parts[split][0])
         np.testing.assert_array_equal(images.labels, parts[split][1])
-    assert data.shape == (1, 5, 6)
+    assert data.spec.shape == (1, 5, 6)
     assert data.classes == ["0", "1", "2"]
     assert len(data.validation) == 0
 

@@ -11,7 +11,7 @@ from jsonargparse import ArgumentParser
 from PIL import Image
 from sklearn.datasets import load_digits
 
-from narrows.data import DataError
+from narrows.data import BatchPlan, DataError
 from narrows.modalities.images.images import _patient, open_images
 from narrows.modalities.images.settings import ImageSettings
 from narrows.progress import Meter
@@ -38,7 +38,7 @@ def test_digits_are_those_of_scikit_learn():
     data = open_images(ImageSettings())
     parts = [data.train, data.validation, data.test]
     assert [len(part) for part in parts] == [1612, 92, 93]
-    assert data.shape == (1, 8, 8)
+    assert data.spec.shape == (1, 8, 8)
     assert data.classes == list("0123456789")
     ours = {(pixels.tobytes(), label) for part in parts for pixels, label in zip(part.pixels, part.labels, strict=True)}
     bunch = load_digits()
@@ -75,7 +75,7 @@ def test_sub_folders_are_classes_in_sorted_order(write, folder):
     expected = [pixels[name].transpose(2, 0, 1) for name in ("a/1.png", "a/x/9.png", "b/2.png", "c/0.bmp")]
     np.testing.assert_array_equal(data.train.pixels, expected)
     assert data.train.pixels.dtype == np.uint8
-    assert data.shape == (3, 8, 8)
+    assert data.spec.shape == (3, 8, 8)
     assert (len(data.validation), len(data.test), data.skipped) == (0, 0, [])
 
 
@@ -123,8 +123,8 @@ def test_linked_folders_are_followed_once(write, folder):
 def test_a_common_size_is_kept(write, folder):
     write("1.png", 6, 10)
     write("2.png", 6, 10)
-    assert opened(folder).shape == (3, 6, 10)
-    assert opened(folder, size=4, channels=1).shape == (1, 4, 4)
+    assert opened(folder).spec.shape == (3, 6, 10)
+    assert opened(folder, size=4, channels=1).spec.shape == (1, 4, 4)
 
 
 @pytest.mark.parametrize(("smallest", "size"), [(5, 4), (8, 8), (31, 16), (300, 128)])
@@ -132,16 +132,16 @@ def test_mixed_sizes_become_the_largest_power_of_two_that_fits(smallest, size, w
     write("1.png", smallest, smallest + 3)
     write("2.png", smallest + 20, smallest + 1)
     with caplog.at_level(logging.WARNING):
-        assert opened(folder).shape == (3, size, size)
+        assert opened(folder).spec.shape == (3, size, size)
     assert f"become {size}x{size}; data.size sets another" in caplog.text
 
 
 def test_grey_only_if_every_image_is(write, folder, noise):
     write("1.png", pixels=noise(8, 8))
     write("2.png", pixels=noise(8, 8))
-    assert opened(folder).shape == (1, 8, 8)
+    assert opened(folder).spec.shape == (1, 8, 8)
     write("3.png")
-    assert opened(folder).shape == (3, 8, 8)
+    assert opened(folder).spec.shape == (3, 8, 8)
 
 
 def test_binary_pixels(write, folder):
@@ -156,7 +156,7 @@ def test_only_training_images_are_flipped(write, folder):
     data = opened(folder, flip=True)
     assert data.train.flip
     assert not data.validation.flip
-    with data.train.batches(1, seed=0) as loader:
+    with data.train.batches(BatchPlan(1)) as loader:
         seen = {next(loader)[0].numpy().tobytes() for _ in range(20)}
     assert seen == {data.train.pixels.tobytes(), data.train.pixels[..., ::-1].tobytes()}
 
@@ -353,8 +353,7 @@ def test_progress_is_shown_only_after_a_while(monkeypatch):
         yield Meter(done)
         shown.append("ended")
 
-    monkeypatch.setattr("narrows.modalities.images.images.progress", show)
-    with _patient("decoding", 3, quiet=False) as advance:
+    with _patient("decoding", 3, show) as advance:
         advance(1)
         assert not shown
         advance(1)
@@ -375,4 +374,4 @@ class TestRealSets:
 
     def test_natural256(self):
         data = open_images(ImageSettings(source=str(self.root / "natural256"), size=64))
-        assert (len(data.train), data.shape, data.skipped) == (850 - 43 - 43, (3, 64, 64), [])
+        assert (len(data.train), data.spec.shape, data.skipped) == (850 - 43 - 43, (3, 64, 64), [])

@@ -4,7 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from narrows.modalities.images.pictures import COLUMN, grid, interpolation, pairs
+from narrows.data import Spec
+from narrows.modalities.images.modality import MODALITY
+from narrows.modalities.images.pictures import grid, versions_grid
+from narrows.modality import Row
+from narrows.report.page import COLUMN, Picture
 
 
 def noise(*shape: int) -> torch.Tensor:
@@ -16,6 +20,10 @@ def colours(image: torch.Tensor) -> np.ndarray:
     """An image [C, H, W] as the [H, W, 4] it should be in a picture."""
     levels = (image * 255).round().to(torch.uint8).expand(3, -1, -1).permute(1, 2, 0)
     return np.dstack([levels.numpy(), np.full(levels.shape[:2], 255, np.uint8)])
+
+
+def pairs(originals: torch.Tensor, reconstructions: torch.Tensor) -> Picture:
+    return versions_grid({"original": originals, "reconstruction": reconstructions}, "Pairs.")
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -41,9 +49,25 @@ def test_originals_stand_directly_above_their_reconstructions() -> None:
 
 def test_an_interpolation_is_a_row() -> None:
     images = noise(2, 4, 1, 8, 8)
-    pixels = interpolation(images).pixels
-    np.testing.assert_array_equal(pixels[9:17, 27:35], colours(images[1, 3]))
-    assert pixels.shape == (17, 35, 4)
+    picture = MODALITY.show_rows([Row("", list(walk)) for walk in images], Spec((1, 8, 8)), "Walks.")
+    np.testing.assert_array_equal(picture.pixels[9:17, 27:35], colours(images[1, 3]))
+    assert picture.pixels.shape == (17, 35, 4)
+    assert list(picture.row_labels) == []
+
+
+def test_rows_bear_their_names() -> None:
+    rows = [Row(name, list(noise(3, 1, 8, 8))) for name in ("cat", "dog")]
+    assert list(MODALITY.show_rows(rows, Spec((1, 8, 8)), "Samples.").row_labels) == ["cat", "dog"]
+
+
+def test_three_versions_are_rows_that_bear_their_names() -> None:
+    versions = dict(zip(("original", "first stage", "second stage"), noise(3, 4, 1, 8, 8), strict=True))
+    picture = versions_grid(versions, "Versions.")
+    assert list(picture.row_labels) == list(versions)
+    for row, images in enumerate(versions.values()):
+        for column, image in enumerate(images):
+            top, left = 9 * row, 9 * column
+            np.testing.assert_array_equal(picture.pixels[top : top + 8, left : left + 8], colours(image))
 
 
 def test_arrays_and_tensors_give_the_same_picture() -> None:
@@ -93,9 +117,7 @@ def test_what_is_no_batch_of_images_is_refused(images: torch.Tensor, complaint: 
 
 
 def test_mismatched_arguments_are_refused() -> None:
-    with pytest.raises(ValueError, match="one shape"):
+    with pytest.raises(ValueError, match=r"one shape; got original \[2, .*, reconstruction \[3, "):
         pairs(noise(2, 1, 8, 8), noise(3, 1, 8, 8))
     with pytest.raises(ValueError, match="at least one column"):
         grid(noise(2, 1, 8, 8), 0)
-    with pytest.raises(ValueError, match=r"\[R, T, C, H, W\]"):
-        interpolation(noise(2, 1, 8, 8))
