@@ -168,7 +168,7 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--data", "missing-folder"], "missing-folder"),
         (["--training.batch_size=5000"], "training.batch_size is 5000"),
         (["--model.encoder.downsamplings=2"], "set data.size"),
-        (["--estimator=GumbelSoftmax"], "GumbelSoftmax estimates the gradient of sampled codes, and a CodePosterior"),
+        (["--estimator=GumbelSoftmax"], "GumbelSoftmax estimates the gradient of sampled codes, but a CodePosterior"),
         (["--training.gradient_draws=1"], "training.gradient_draws is 1: it must be 0 or at least 2"),
         (["--training.seed=-1"], "training.seed is -1: it must be from 0 to 2^63 - 1"),
         (["--training.seed=99999999999999999999"], "training.seed is 99999999999999999999"),
