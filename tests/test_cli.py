@@ -177,7 +177,7 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--training.clip_norm=-1"], "training.clip_norm is -1.0: it must be above 0"),
         (["--training.warmup=-1"], "training.warmup is -1"),
         (["--model.encoder.width=0"], "must be at least 1"),
-        (["--model.encoder.blocks=-1"], "blocks 0 or more"),
+        (["--model.encoder.blocks=-1"], "blocks at least 0"),
         (["--model.encoder.downsamplings=9"], "this encoder cannot read examples of size (8, 8)"),
         (["--resume"], "nothing to resume"),
     ],
