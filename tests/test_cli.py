@@ -179,7 +179,7 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--model.encoder.width=0"], "must be at least 1"),
         (["--model.encoder.blocks=-1"], "blocks at least 0"),
         (["--model.encoder.downsamplings=9"], "this encoder cannot read examples of size (8, 8)"),
-        (["--resume"], "nothing to resume"),
+        (["--resume"], "holds no run to resume"),
     ],
 )
 def test_bad_settings_are_named_and_leave_nothing(
@@ -244,7 +244,7 @@ def test_a_corrupt_file_is_skipped_by_name_or_with_strict_stops_the_run(
 def test_a_run_is_never_overwritten(trained: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "metrics.jsonl").read_bytes()
     assert main(["train", str(tiny), "--out", str(trained)]) == 1
-    assert "holds a run already: continue it with --resume" in capsys.readouterr().err
+    assert "already holds a run: continue it with --resume" in capsys.readouterr().err
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 
