@@ -74,7 +74,7 @@ def test_sound_that_is_no_multiple_of_hop_is_refused(strides: tuple[int, ...]) -
     network = encoder(*strides)
     for samples in (1, network.hop - 1, 2 * network.hop + 1):
         if samples % network.hop:
-            with pytest.raises(NarrowsError, match=f"{samples} samples are no multiple of the {network.hop}"):
+            with pytest.raises(NarrowsError, match=f"{samples} samples are not a multiple of {network.hop}"):
                 network(torch.zeros(1, 1, samples))
 
 

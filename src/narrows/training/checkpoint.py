@@ -74,7 +74,7 @@ def verify(accelerator: Accelerator, path: Path) -> int:
         manifest = json.loads((path / "manifest.json").read_text())
         expected, processes, step = manifest["sha256"], int(manifest["processes"]), int(manifest["step"])
         if path.name != _name(step) or not set(expected) >= {file.name for file in path.iterdir()} - {"manifest.json"}:
-            raise ValueError("it lists other files than the folder holds")
+            raise ValueError("it does not match the folder")
         damaged = [name for name, digest in expected.items() if sha256_of(path / name) != digest]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}/manifest.json cannot be used ({error}): {remedy}") from error
@@ -83,7 +83,7 @@ def verify(accelerator: Accelerator, path: Path) -> int:
     if processes != accelerator.num_processes:
         raise CheckpointError(
             f"{path} was written by {processes} processes, but this run has {accelerator.num_processes}: "
-            "resume it with the same number"
+            "resume it with the same number of processes"
         )
     return step
 
