@@ -1,6 +1,6 @@
-"""Sums and draws over the global batch: the batches of all processes end to end, in the order of their ranks.
+"""Sums and draws over the global batch, the concatenated batches of all processes in the order of their ranks.
 
-Without a process group the global batch is this process's own. With one, all processes make the same calls.
+Without a process group the global batch is this process's own. With one, all processes must make the same calls.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ def global_sum(tensor: Tensor) -> Tensor:
 
 
 def global_rows(rows: Tensor, count: int, seed: int) -> Tensor:
-    """Draw `count` distinct rows of the global batch, or all of them if it has fewer: the same on every process.
+    """Draw `count` distinct rows of the global batch, or all if it has fewer; every process gets the same rows.
 
     Args:
         rows: this process's rows, [n, dim]; n may differ between processes, and be 0.
-        count: how many rows to draw.
-        seed: what the draw depends on, besides the size of the global batch; the same on every process.
+        count: number of rows to draw.
+        seed: seed of the draw, the same on every process; the draw also depends on the size of the global batch.
 
     Returns:
         The drawn rows in random order, [min(`count`, rows in the global batch), dim].

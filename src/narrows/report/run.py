@@ -103,7 +103,7 @@ def _held(run: RunFolder, measured: Measurement) -> dict[str, str]:
     gamma = read_yaml(run.recipe)["estimator"].get("init_args", {}).get("gamma")
     if gamma is None or "squared_error" not in measured.figures:
         return {}
-    return {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
+    return {f"squared error (target {gamma:g})": f"{measured.figures['squared_error']:.4g}"}
 
 
 def _layers(rates: Mapping[tuple[str, int], float]) -> Section:
