@@ -207,7 +207,7 @@ def measure_prior(
 
 
 def _is_informed(model: Autoencoder, prior: Prior, examples: Examples) -> bool:
-    """Whether the prior can be measured; for data of a fixed size, a prior with classes needs that of every example."""
+    """Whether the prior can be measured; for data of a fixed size, a prior with classes needs every example's class."""
     if not prior.classes or model.variable:
         return True
     return examples.labels is not None and bool((examples.labels >= 0).all())

@@ -156,7 +156,7 @@ def _from_coarse_to_fine(model: Autoencoder, modality: Modality, examples: Examp
 
 @torch.no_grad()
 def _refinement(model: Autoencoder, modality: Modality) -> Iterator[Section]:
-    """Yield the section on samples of the first stage refined by the second, if the model has two stages."""
+    """Yield the section on samples of the first stage refined by the second, for two-stage models that can sample."""
     if model.depth == 1 or model.lacks_prior:
         return
     with torch.random.fork_rng(devices=[]):
