@@ -168,7 +168,7 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--data", "missing-folder"], "missing-folder"),
         (["--training.batch_size=5000"], "training.batch_size is 5000"),
         (["--model.encoder.downsamplings=2"], "set data.size"),
-        (["--estimator=GumbelSoftmax"], "GumbelSoftmax estimates the gradient of sampled codes, and a CodePosterior"),
+        (["--estimator=GumbelSoftmax"], "GumbelSoftmax estimates the gradient of sampled codes, but a CodePosterior"),
         (["--training.gradient_draws=1"], "training.gradient_draws is 1: it must be 0 or at least 2"),
         (["--training.seed=-1"], "training.seed is -1: it must be from 0 to 2^63 - 1"),
         (["--training.seed=99999999999999999999"], "training.seed is 99999999999999999999"),
@@ -177,9 +177,9 @@ def test_half_precision_trains_to_finite_figures(tiny: Path, tmp_path: Path) -> 
         (["--training.clip_norm=-1"], "training.clip_norm is -1.0: it must be above 0"),
         (["--training.warmup=-1"], "training.warmup is -1"),
         (["--model.encoder.width=0"], "must be at least 1"),
-        (["--model.encoder.blocks=-1"], "blocks 0 or more"),
+        (["--model.encoder.blocks=-1"], "blocks at least 0"),
         (["--model.encoder.downsamplings=9"], "this encoder cannot read examples of size (8, 8)"),
-        (["--resume"], "nothing to resume"),
+        (["--resume"], "holds no run to resume"),
     ],
 )
 def test_bad_settings_are_named_and_leave_nothing(
@@ -244,7 +244,7 @@ def test_a_corrupt_file_is_skipped_by_name_or_with_strict_stops_the_run(
 def test_a_run_is_never_overwritten(trained: Path, tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (trained / "metrics.jsonl").read_bytes()
     assert main(["train", str(tiny), "--out", str(trained)]) == 1
-    assert "holds a run already: continue it with --resume" in capsys.readouterr().err
+    assert "already holds a run: continue it with --resume" in capsys.readouterr().err
     assert (trained / "metrics.jsonl").read_bytes() == before
 
 

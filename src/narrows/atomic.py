@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: written beside their place, flushed to disk, then renamed."""
+"""Atomic writes: files and folders are written under a temporary name, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
@@ -14,10 +14,14 @@ __all__ = ["flush", "remove_leftovers", "whole_file", "whole_folder"]
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; on success it becomes `path`, on any error it is removed."""
+    """Yield a temporary path next to `path`; on success the file is renamed to `path`, on any error it is removed.
+
+    Raises:
+        IsADirectoryError: if `path` is a folder.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "it is a folder, and a file is to be written there", str(path))
+        raise IsADirectoryError(errno.EISDIR, "cannot write a file where there is a folder", str(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
@@ -34,12 +38,12 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(path: Path, primary: bool = True) -> Iterator[Path]:
-    """Yield a folder beside `path` to fill; on success it becomes `path`, which must not exist yet.
+    """Yield a temporary folder next to `path`; on success it is renamed to `path`, which must not exist yet.
 
     Args:
-        path: the folder to make.
-        primary: whether this process is the one that makes and renames it, where several fill it together; the
-            caller keeps them in step.
+        path: the folder to create.
+        primary: whether this process creates and renames the folder. If several processes fill it together, only one
+            is primary, and the caller synchronises them.
     """
     aside = path.with_name(f".{path.name}.tmp")
     if primary:
@@ -58,14 +62,14 @@ def whole_folder(path: Path, primary: bool = True) -> Iterator[Path]:
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what writers of files in `folder` left behind that were killed, where no other writer is at work."""
+    """Remove the temporary files of killed processes in `folder`; no other process may be writing there."""
     for file in folder.glob(".*.tmp"):
         if file.is_file():
             file.unlink(missing_ok=True)
 
 
 def flush(path: Path) -> None:
-    """Write what the system still holds of a file or a folder to the disk."""
+    """Flush a file or folder from the system's cache to disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

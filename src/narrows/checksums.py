@@ -1,4 +1,4 @@
-"""SHA-256 sums beside the files they are of, in the format of `sha256sum`: damage is noticed, and named, at loading."""
+"""SHA-256 sums next to files, in the format of `sha256sum`, so that loading detects and names damaged files."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from narrows.errors import NarrowsError
 __all__ = ["SUMS", "DamagedError", "require_intact", "sha256_of", "summed_files"]
 
 SUMS = "SHA256SUMS"
-"""The file of sums; `sha256sum -c SHA256SUMS` checks it too."""
+"""Name of the file of sums, which `sha256sum -c SHA256SUMS` can also check."""
 
 NEW = ".new"
-"""Where files are written before they replace others."""
+"""Name of the folder in which files are written before they replace others."""
 
 logger = logging.getLogger(__name__)
 
 
 class DamagedError(NarrowsError):
-    """A file that is not what was written."""
+    """Error for a file that is missing or has changed since it was written."""
 
 
 def sha256_of(file: Path) -> str:
@@ -35,13 +35,13 @@ def sha256_of(file: Path) -> str:
 
 @contextmanager
 def summed_files(folder: Path) -> Iterator[Path]:
-    """Yield an empty folder to write files into; on success they replace those of `folder`, with their sums.
+    """Yield an empty folder to write files into; on success they replace those of `folder`, and their sums are written.
 
-    Until the last file is replaced the sums name both the old files and the new ones, so that a process killed at any
-    moment leaves files that match.
+    Until the last file is replaced, the sums list both the old and the new files, so the files match even if the
+    process is killed.
     """
     fresh = folder / NEW
-    shutil.rmtree(fresh, ignore_errors=True)  # of a process that was killed
+    shutil.rmtree(fresh, ignore_errors=True)  # left by a killed process
     fresh.mkdir(parents=True)
     try:
         yield fresh
@@ -57,26 +57,26 @@ def summed_files(folder: Path) -> Iterator[Path]:
 
 
 def require_intact(folder: Path, names: Sequence[str]) -> None:
-    """Check files against their sums; a folder written before there were any is reported and taken as it is.
+    """Check files against their sums; a folder without sums, written by an older version, only gives a warning.
 
     Raises:
-        DamagedError: naming the first file that is missing, or does not match its sum.
+        DamagedError: if a file is missing or does not match its sum; names the first such file.
     """
     if not (folder / SUMS).exists():
-        logger.warning("%s has no %s (an older version wrote it): damage to it would go unnoticed", folder, SUMS)
+        logger.warning("%s has no %s (an older version wrote it), so damage cannot be detected", folder, SUMS)
         return
     sums = _read(folder)
     for name in names:
         listed = {digest for digest, known in sums if known == name}
         if not listed or not (folder / name).is_file() or sha256_of(folder / name) not in listed:
             raise DamagedError(
-                f"{folder}/{name} is missing or damaged: it does not match {folder}/{SUMS}; copy the model again, or "
-                "continue its run with --resume"
+                f"{folder}/{name} is missing or damaged, because it does not match {folder}/{SUMS}: copy the model "
+                "again, or continue its run with --resume"
             )
 
 
 def _read(folder: Path) -> list[tuple[str, str]]:
-    """The (sum, file name) pairs of a folder; what cannot be read lists nothing, and so matches nothing."""
+    """Return the (sum, file name) pairs of a folder; lines that cannot be parsed match no file."""
     if not (folder / SUMS).is_file():
         return []
     lines = (folder / SUMS).read_text(encoding="utf-8", errors="replace").splitlines()

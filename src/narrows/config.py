@@ -1,7 +1,7 @@
-"""The settings of recipes, checked and built: a variant laid over a recipe, then overrides from the command line.
+"""Checking the settings of recipes, with overrides from the command line, and building the objects they describe.
 
-A recipe's `model`, `estimator` and so on name a class and its arguments (`class_path`, `init_args`), checked against
-that class's own signature: a key it does not take, or a value of another type, is an error that names it.
+A recipe's `model`, `estimator` and so on name a class and its arguments (`class_path`, `init_args`), which are checked
+against the signature of that class. An unknown key or a value of another type is an error that names the key.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ Kind = TypeVar("Kind")
 
 @dataclass
 class TrainingRecipe:
-    """What `narrows train` does; each modality has one of its own, with the settings of its data.
+    """Settings of `narrows train`; each modality has a subclass with the settings of its data.
 
     Args:
-        model: makes the model of the data.
-        estimator: the loss and how its gradient is found.
-        data: what it is trained on.
-        training: how it is trained.
-        on: the run folder of a first stage, or the hub's id of one, for a model of two stages; None for others.
+        model: makes the model for the data.
+        estimator: the loss and its gradient estimator.
+        data: the data to train on.
+        training: training settings.
+        on: run folder of the first stage, or its id on the hub, for a two-stage model; None for other models.
         modality: the kind of data, one of `narrows.modalities.MODALITIES`.
     """
 
@@ -48,13 +48,13 @@ class TrainingRecipe:
 
 @dataclass
 class PriorRecipe:
-    """What `narrows prior` does.
+    """Settings of `narrows prior`.
 
     Args:
-        prior: makes the prior of a model's codes.
-        training: how it is trained.
-        window: the codes of a window that it models, of examples of any length; None for those of the model's training
-            window. Codes of examples of a fixed size are modelled whole, without a window.
+        prior: makes the prior for a model's codes.
+        training: training settings.
+        window: number of codes per window for examples of variable length; None for those of the model's training
+            window. Codes of examples of a fixed size are modelled whole.
     """
 
     prior: Callable[[CodeSpec], Prior]
@@ -64,10 +64,10 @@ class PriorRecipe:
 
 @dataclass
 class ModelRecipe:
-    """What `narrows.load()` builds, from the `model` of a training recipe.
+    """Settings that `narrows.load()` builds, the `model` of a training recipe.
 
     Args:
-        model: makes the model of the data.
+        model: makes the model for the data.
     """
 
     model: Callable[[Spec], Autoencoder]
@@ -78,7 +78,7 @@ class Resolved(Generic[Kind]):
 
     Attributes:
         values: the checked settings.
-        yaml: all of them as text, defaults included.
+        yaml: all settings as text, including defaults.
     """
 
     def __init__(self, parser: ArgumentParser, values: Namespace, kind: type[Kind], origin: str) -> None:
@@ -90,23 +90,27 @@ class Resolved(Generic[Kind]):
         return self.parser.dump(self.values)
 
     def build(self) -> Kind:
-        """Make the objects that the settings describe; weights are drawn from torch's global generator."""
+        """Build the objects that the settings describe; weights are drawn from torch's global generator.
+
+        Raises:
+            RecipeError: if a value is not allowed.
+        """
         try:
             return self.kind(**vars(self.parser.instantiate(self.values)))
         except ValueError as error:
             raise RecipeError(str(error)) from error
-        except (TypeError, RuntimeError) as error:  # such as null for a number, which the parser lets pass
-            raise RecipeError(f"{self.origin}: a setting cannot have its value: {error}") from error
+        except (TypeError, RuntimeError) as error:  # such as null for a number, which the parser accepts
+            raise RecipeError(f"{self.origin}: a setting has an unsuitable value: {error}") from error
 
 
 def resolve(
     kind: type[Kind], settings: dict[str, Any], overrides: Sequence[str] = (), origin: str = "recipe"
 ) -> Resolved[Kind]:
-    """Check settings, and command-line overrides such as `--training.steps=100`, against the recipe class `kind`.
+    """Check settings and command-line overrides, such as `--training.steps=100`, against the recipe class `kind`.
 
     Raises:
-        RecipeError: naming the key that is unknown, missing or ill-typed.
-        CodeError: if a class is named that is not narrows' own, and the code of others is not trusted.
+        RecipeError: if a key is unknown, missing or of another type; names the key.
+        CodeError: if the settings name a class that is not narrows' own, and other code is not trusted.
     """
     allowed = [entry.name for entry in fields(kind)]  # type: ignore[arg-type]
     unknown = sorted(set(settings) - set(allowed))

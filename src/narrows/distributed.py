@@ -1,6 +1,6 @@
-"""Sums and draws over the global batch: the batches of all processes end to end, in the order of their ranks.
+"""Sums and draws over the global batch, the concatenated batches of all processes in the order of their ranks.
 
-Without a process group the global batch is this process's own. With one, all processes make the same calls.
+Without a process group the global batch is this process's own. With one, all processes must make the same calls.
 """
 
 from __future__ import annotations

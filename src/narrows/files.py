@@ -1,4 +1,4 @@
-"""Small files: reading those of a run folder, which anyone may have edited or damaged, and naming new ones."""
+"""Reading the small files of a run folder, which may have been edited or damaged, and naming new files."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def read_text(path: Path) -> str:
     """Return the text of a file.
 
     Raises:
-        NarrowsError: if it cannot be read, or is not UTF-8.
+        NarrowsError: if the file cannot be read or is not UTF-8.
     """
     try:
         return path.read_text(encoding="utf-8")
@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict[str, Any]:
     """Return the JSON object in a file.
 
     Raises:
-        NarrowsError: if it cannot be read, or holds none.
+        NarrowsError: if the file cannot be read or holds no JSON object.
     """
     try:
         content = json.loads(read_text(path))
@@ -45,7 +45,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """Return the YAML mapping in a file.
 
     Raises:
-        NarrowsError: if it cannot be read, or holds none.
+        NarrowsError: if the file cannot be read or holds no YAML mapping.
     """
     try:
         content = yaml.safe_load(read_text(path))
@@ -57,7 +57,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def distinct_stems(names: Sequence[str]) -> list[str]:
-    """Name files after others: by their stems, with their folder where two would be equal, or else with a number."""
+    """Return a distinct name for each file: its stem, preceded by its folder or else a number if two would be equal."""
     stems = [Path(name).stem for name in names]
     if _collide(stems):
         stems = ["-".join(filter(None, [Path(name).parent.name, Path(name).stem])) for name in names]
@@ -67,5 +67,5 @@ def distinct_stems(names: Sequence[str]) -> list[str]:
 
 
 def _collide(stems: Sequence[str]) -> bool:
-    """Whether two names would be one file, on disks too that ignore case."""
+    """Whether two names would be the same file, also on disks that ignore case."""
     return len({stem.casefold() for stem in stems}) < len(stems)

@@ -1,4 +1,4 @@
-"""Models on disk: `config.json`, `model.safetensors` and their sums, read by `load()` from a run folder or the hub."""
+"""Saved models: `config.json`, `model.safetensors` and their sums, loaded from a run folder or the hub."""
 
 from __future__ import annotations
 
@@ -42,36 +42,36 @@ __all__ = [
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
 PARTS = ["model/*", "prior/model/*", "first/**/*"]
-"""The files of a run folder that make up the model."""
+"""Files of a run folder that make up the model."""
 LOGS = ["recipe.yaml", "*.json", "metrics.jsonl", "prior/recipe.yaml", "prior/metrics.jsonl"]
-"""The files that measuring a model and writing its report need besides."""
+"""Further files needed to measure a model and write its report."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
 
 class ModelError(NarrowsError):
-    """A saved model that is missing, damaged or not what it says."""
+    """Error for a saved model that is missing, damaged or inconsistent."""
 
 
 def load(source: str | Path, device: str | torch.device = "cpu", trust_code: bool = False) -> Autoencoder:
-    """Return a trained model, with its learned prior where one was fitted, in evaluation mode.
+    """Load a trained model, with its learned prior if one was fitted, in evaluation mode.
 
     Args:
         source: a run folder, or the id (OWNER/NAME) of a run folder on the Hugging Face hub.
-        device: the device of its weights.
-        trust_code: whether its files may name classes and functions that are not narrows' own. These can run any code
-            on this machine.
+        device: device of the weights.
+        trust_code: whether the model's files may name classes and functions that are not narrows' own, which can run
+            any code on this machine.
 
     Returns:
         the model: `encode(x)`, `decode(codes)`, `reconstruct(x)`, `sample(n)`, `interpolate(a, b, steps)`.
 
     Raises:
-        ModelError: if there is no model, or a file of it does not say what it should.
-        DamagedError: if a file of it is not what was written.
-        CodeError: if a file of it names a class that is not narrows' own, without `trust_code`.
+        ModelError: if there is no model, or one of its files has unexpected contents.
+        DamagedError: if one of its files is missing or has changed since it was written.
+        CodeError: if one of its files names a class that is not narrows' own, without `trust_code`.
     """
     run = fetch(source)
-    # The weights are drawn before they are read; the caller's random numbers stay as they are.
+    # Building the model draws initial weights; the caller's random state must not change.
     with trusted_code(trust_code), torch.random.fork_rng(devices=[]):
         model = _load_autoencoder(run)
         if any((run / "prior" / "model").glob("*")):
@@ -80,22 +80,22 @@ def load(source: str | Path, device: str | torch.device = "cpu", trust_code: boo
 
 
 def load_without_prior(source: str | Path, device: str | torch.device) -> Autoencoder:
-    """Return a trained model alone, for a prior to be fitted to it: the prior that it has may be damaged.
+    """Load a trained model without its prior, which may be damaged, in order to fit a new prior to it.
 
     Raises:
-        NarrowsError: as `load`.
+        NarrowsError: as `load` does.
     """
     with torch.random.fork_rng(devices=[]):
         return _load_autoencoder(fetch(source)).to(device).eval()
 
 
 def is_on_hub(source: str | Path) -> bool:
-    """Return whether a model is no folder here, but the id of one on the hub."""
+    """Return whether `source` is the id of a model on the hub rather than a local folder."""
     return not Path(source).exists()
 
 
 def fetch(source: str | Path) -> Path:
-    """Return the run folder of a model, after fetching it if `source` is the id of one on the hub.
+    """Return the run folder of a model, downloading it first if `source` is an id on the hub.
 
     Raises:
         ModelError: if there is no model.
@@ -105,8 +105,8 @@ def fetch(source: str | Path) -> Path:
         return path
     if not is_on_hub(source):
         raise ModelError(
-            f"{path} holds no trained model ({path}/model/{CONFIG} is missing): give a run folder; a model of that "
-            "name on the hub can be reached from another working directory"
+            f"{path} holds no trained model ({path}/model/{CONFIG} is missing): give a run folder, or load a model of "
+            "that name on the hub from another working directory"
         )
     try:
         return Path(snapshot_download(str(source), allow_patterns=[*PARTS, *LOGS]))
@@ -141,7 +141,7 @@ def _load_prior(run: Path, model: Autoencoder) -> Prior:
 def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
     """Write a model, built by the training recipe with the text `recipe`, into `folder`.
 
-    Its prior and its first stage have folders of their own.
+    The prior and the first stage are saved separately, in their own folders.
     """
     spec = asdict(model.spec)
     config = {
@@ -166,7 +166,7 @@ def save_prior(folder: Path, prior: Prior, recipe: str) -> None:
 
 
 def copy_model(source: str | Path, folder: Path) -> None:
-    """Copy a trained model, with its prior and its first stage where it has them, into the new `folder`, to be loaded.
+    """Copy a trained model, with its prior and first stage if it has them, into the new `folder`, ready to load.
 
     Raises:
         ModelError: if there is no model.
@@ -180,12 +180,12 @@ def copy_model(source: str | Path, folder: Path) -> None:
 
 
 def fingerprint(source: str | Path) -> str:
-    """Return what tells this model's codes from another's: the SHA-256 of its weights file."""
+    """Return the SHA-256 of a model's weights file, which identifies the model of given codes."""
     return sha256_of(fetch(source) / "model" / WEIGHTS)
 
 
 def _spec(config: dict[str, Any]) -> Spec:
-    """The data of a model, as its config.json describes them; JSON has lists in the place of tuples."""
+    """Return the data specification in a model's config.json, with JSON's lists converted to tuples."""
     known: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in config["spec"].items()
     }
@@ -210,8 +210,8 @@ def _restore(folder: Path, build: Callable[[dict[str, Any]], Module]) -> Module:
         module = build(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except NarrowsError as error:
         raise error if str(folder) in str(error) else ModelError(f"{folder}/{CONFIG}: {error}") from error
-    except Exception as error:  # whoever wrote the file may have written anything
-        raise ModelError(f"{folder}/{CONFIG} describes no model that can be made: {error!r}") from error
+    except Exception as error:  # the file may contain anything
+        raise ModelError(f"{folder}/{CONFIG} does not describe a valid model: {error!r}") from error
     try:
         module.load_state_dict(load_file(folder / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:

@@ -1,4 +1,4 @@
-"""Progress of long work: a bar with its rate and the time left on a terminal, a line now and then elsewhere."""
+"""Progress of long work: on a terminal a bar with its rate and the time left, elsewhere an occasional line."""
 
 from __future__ import annotations
 
@@ -21,14 +21,19 @@ SECONDS_BETWEEN_LINES = 30.0
 
 
 class Meter:
-    """Counts work done; `note` is a short text shown beside the count."""
+    """A counter of work done.
+
+    Attributes:
+        done: the count.
+        note: short text shown beside the count.
+    """
 
     def __init__(self, done: int) -> None:
         self.done = done
         self.note = ""
 
     def advance(self, n: int = 1) -> None:
-        """Count n more."""
+        """Add n to the count."""
         self.to(self.done + n)
 
     def to(self, done: int) -> None:
@@ -78,18 +83,18 @@ class _Rate(ProgressColumn):
 
 
 class Progress(Protocol):
-    """Shows how far long work is."""
+    """Shows the progress of long work."""
 
     def __call__(
         self, description: str, total: int, unit: str = "steps", done: int = 0
     ) -> AbstractContextManager[Meter]:
-        """Return a context that gives the meter to count with.
+        """Return a context manager that gives a meter.
 
         Args:
-            description: what the work is.
-            total: how many `unit`s there are in all.
-            unit: what is counted.
-            done: how many were done before.
+            description: short description of the work.
+            total: total number of units.
+            unit: name of the units counted, in the plural.
+            done: number of units already done.
         """
 
 
@@ -114,7 +119,7 @@ def progress(description: str, total: int, unit: str = "steps", done: int = 0) -
 
 @contextmanager
 def hidden(description: str, total: int, unit: str = "steps", done: int = 0) -> Iterator[Meter]:
-    """Count work and show nothing; see `Progress`."""
+    """Count work without showing it; see `Progress`."""
     yield Meter(done)
 
 
@@ -122,24 +127,24 @@ def hidden(description: str, total: int, unit: str = "steps", done: int = 0) -> 
 def drawing(
     progress: Progress, description: str, examples: int, length: int, rate: float | None
 ) -> Iterator[Callable[[int, int], None]]:
-    """Show the progress of examples that grow by a position at a time, in seconds where they have a rate.
+    """Show the progress of drawing examples position by position, in seconds if the data have a rate.
 
     Args:
-        progress: shows it.
-        description: what the work is.
-        examples: how many there are.
-        length: the positions of each in the end.
-        rate: positions a second; None for data that are not in time.
+        progress: shows the progress.
+        description: short description of the work.
+        examples: number of examples.
+        length: number of positions per example.
+        rate: positions per second; None for data that are not in time.
 
     Yields:
-        what to call with the positions done of each example, and with all of them.
+        a function to call with the number of positions done in each example, and their total number.
     """
     scale = 1 if rate is None else rate
     unit = "positions" if rate is None else "s of data"
     with progress(description, math.ceil(examples * length / scale), unit) as meter:
 
         def advance(done: int, total: int) -> None:
-            # Not at every position: a bar takes as long to draw as one does.
+            # Not at every position, because updating the bar takes as long as drawing one.
             counted = examples * done / scale
             whole = math.ceil(counted) if done == total else math.floor(counted)
             if whole > meter.done:

@@ -1,8 +1,8 @@
-"""The classes that a file may name: narrows' own public ones, unless the user trusts the code that the file names.
+"""The classes that a file may name: narrows' own public classes, unless the user trusts the file's code.
 
-A `class_path` in a `config.json` or a recipe is an import path, and importing and calling whatever a stranger wrote
-there would run the stranger's code. So settings are checked twice: before they are parsed, while every name is still
-text and nothing was imported for it, and after, when every name stands for the one class that would be built.
+A `class_path` in a `config.json` or a recipe is an import path, so importing and calling an unchecked one could run a
+stranger's code. Settings are therefore checked twice: before parsing, when names are still text and nothing has been
+imported, and after parsing, when each name is resolved to the class that would be built.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ __all__ = ["CodeError", "is_trusted", "require_public_classes", "require_public_
 
 PACKAGES = ("models", "networks", "bottlenecks", "likelihoods", "estimators", "priors")
 BUILDING = ("model", "estimator", "prior")
-"""The settings of a recipe that name classes."""
+"""Settings of a recipe that name classes."""
 NETWORKS = ("encoder", "decoder")
-"""The settings that take any network: the one kind of part without a base class for the parser to check."""
+"""Settings that accept any network; networks have no common base class for the parser to check."""
 WORD = re.compile(r"[\w -]*")
-"""Any other text in those settings: no import path and no YAML, either of which the parser would look into."""
+"""Other text allowed in those settings: neither import paths nor YAML, both of which the parser would interpret."""
 
 _trusted: ContextVar[bool] = ContextVar("trusted", default=False)
 
 
 class CodeError(NarrowsError):
-    """A file names code that is not narrows' own."""
+    """Error for a file that names code other than narrows' own."""
 
 
 @contextmanager
 def trusted_code(trusted: bool) -> Iterator[None]:
-    """Let files name any class or function while the block runs, if `trusted`; they can then run any code here.
+    """Allow files to name any class or function within the block, if `trusted`; they can then run any code here.
 
-    Within a block of trust, a block without it changes nothing.
+    Inside a trusted block, a block with `trusted` False has no effect.
     """
     token = _trusted.set(trusted or is_trusted())
     try:
@@ -49,7 +49,7 @@ def trusted_code(trusted: bool) -> Iterator[None]:
 
 
 def is_trusted() -> bool:
-    """Return whether files may name any code here."""
+    """Return whether files may name any code in this context."""
     return _trusted.get()
 
 
@@ -57,11 +57,11 @@ def require_public_names(settings: Mapping[str, Any], origin: str) -> None:
     """Check settings as read from a file, before anything is imported for them.
 
     Args:
-        settings: a recipe's, or the part of one that a model keeps.
-        origin: the file, for the message.
+        settings: settings of a recipe, or the part of them saved with a model.
+        origin: the file, named in messages.
 
     Raises:
-        CodeError: if a `class_path` is no public class of narrows, or another text could be taken for code.
+        CodeError: if a `class_path` is not a public class of narrows, or another text could be interpreted as code.
     """
     if is_trusted():
         return
@@ -70,14 +70,14 @@ def require_public_names(settings: Mapping[str, Any], origin: str) -> None:
 
 
 def require_public_classes(values: Mapping[str, Any], origin: str) -> None:
-    """Check parsed settings, in which every class has its full path, before anything is built.
+    """Check parsed settings, in which every class has its full import path, before anything is built.
 
     Args:
-        values: the parsed settings; `jsonargparse` namespaces as mappings.
-        origin: the file, for the message.
+        values: the parsed settings, with `jsonargparse` namespaces as mappings.
+        origin: the file, named in messages.
 
     Raises:
-        CodeError: if anything but a public class of narrows would be built, or a class of another kind than wanted.
+        CodeError: if anything but a public class of narrows would be built, or an encoder or decoder is not a network.
     """
     if is_trusted():
         return
@@ -123,13 +123,13 @@ def _leaves(value: Any, place: str) -> Iterator[tuple[str, Any]]:
 def _refusal(origin: str, place: str, name: object) -> CodeError:
     return CodeError(
         f"{origin}: {place} is {name!r}, which is not a class of narrows. Loading it could run any code: if you trust "
-        "whoever wrote this file, allow it with --trust-code, or load(..., trust_code=True)"
+        "the author of this file, allow it with --trust-code or load(..., trust_code=True)"
     )
 
 
 @cache
 def _public() -> dict[str, set[str]]:
-    """The public classes by every import path they have, and the packages that offer them."""
+    """Return the public classes by all their import paths, with the packages that export them."""
     found: dict[str, set[str]] = {}
     for package in PACKAGES:
         module = import_module(f"narrows.{package}")
@@ -137,7 +137,7 @@ def _public() -> dict[str, set[str]]:
             member = getattr(module, name)
             if inspect.isclass(member):
                 own = f"{member.__module__}.{member.__qualname__}"
-                # The parser writes the shortest path there is.
+                # The parser writes the shortest import path.
                 for path in (f"narrows.{package}.{name}", f"narrows.{name}", own):
                     found.setdefault(path, set()).add(package)
     return found

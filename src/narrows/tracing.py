@@ -1,7 +1,7 @@
-"""Whether a program is being written down by PyTorch: for `torch.export`, ONNX or TorchScript.
+"""Detection of tracing by PyTorch, for `torch.export`, ONNX or TorchScript.
 
-What is written down must not depend on values or on the sizes of the example: searches in chunks, checks of ranges and
-statistics give way to plain operations.
+A traced program must not depend on values or on the example's sizes, so chunked searches, range checks and statistics
+are replaced by plain operations.
 """
 
 from __future__ import annotations
@@ -12,5 +12,5 @@ __all__ = ["is_traced"]
 
 
 def is_traced() -> bool:
-    """Return whether the operations of this call are being recorded."""
+    """Return whether the current call is being traced."""
     return torch.compiler.is_exporting() or torch.jit.is_tracing() or torch.onnx.is_in_onnx_export()

@@ -184,7 +184,7 @@ def test_a_comparison_on_few_test_images(recipe: Path, tmp_path: Path, limit: st
     small = ["--data.test=0.001", "--data.validation=0.0005", "--learning-rates", "1e-3", "--seeds", "1"]
     assert run(recipe, out, "vae", *small, "--limit", limit) == 0
     page = (out / "report.html").read_text()
-    assert "A single rate was tried, so that none was chosen: vae." in page
+    assert "Only one rate was tried, so there was no choice: vae." in page
     assert table(out / "summary.csv")[0]["sweep_end"] == "only"
 
 

@@ -189,8 +189,8 @@ def test_a_batch_that_is_not_finite_moves_nothing() -> None:
 @pytest.mark.parametrize(
     ("inner", "message"),
     [
-        (ImportanceWeighted(), "holds no mean distortion"),
-        (VIMCO(), "holds no mean distortion"),
+        (ImportanceWeighted(), "cannot hold a mean distortion"),
+        (VIMCO(), "cannot hold a mean distortion"),
         (DAPS(), r"DAPS.beta is 0.01.*--estimator.estimator.beta=1"),
         (Pathwise(beta=2.0), r"Pathwise.beta is 2.0"),
     ],

@@ -61,7 +61,7 @@ def test_importance_weighting_of_one_sample_is_the_sampled_elbo() -> None:
 @pytest.mark.parametrize("estimator", [Pathwise(), ImportanceWeighted()])
 def test_a_pathwise_gradient_of_sampled_codes_is_refused(estimator: Estimator) -> None:
     posterior = Categorical(dim=2, codebook_size=4)(torch.zeros(1, 4))
-    with pytest.raises(NarrowsError, match=f"{type(estimator).__name__} needs .* CategoricalPosterior have not"):
+    with pytest.raises(NarrowsError, match=f"{type(estimator).__name__} needs .* CategoricalPosterior have none"):
         estimator.draw(posterior)
 
 

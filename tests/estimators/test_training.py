@@ -81,6 +81,6 @@ def test_an_estimator_and_a_posterior_that_do_not_fit_are_named(
     recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["train", str(recipe), "--out", str(tmp_path / "run"), "--estimator=Pathwise"]) == 1
-    assert "Pathwise needs a gradient through the latents, which those of a CategoricalPosterior have not" in (
+    assert "Pathwise needs a gradient through the latents, but those of a CategoricalPosterior have none" in (
         " ".join(capsys.readouterr().err.split())
     )

@@ -12,7 +12,7 @@ def test_a_feature_for_every_hop(step: int, strides: tuple[int, ...], hop: int) 
     encoder = SpectrogramEncoder(1, 5, width=8, window=40, step=step, strides=strides).eval()
     assert encoder.hop == hop
     assert encoder(torch.randn(2, 1, 3 * hop)).shape == (2, 5, 3)
-    with pytest.raises(NarrowsError, match=f"{hop + 1} samples are no multiple of the {hop}"):
+    with pytest.raises(NarrowsError, match=f"{hop + 1} samples are not a multiple of {hop}"):
         encoder(torch.randn(2, 1, hop + 1))
 
 

@@ -74,7 +74,7 @@ def test_sound_that_is_no_multiple_of_hop_is_refused(strides: tuple[int, ...]) -
     network = encoder(*strides)
     for samples in (1, network.hop - 1, 2 * network.hop + 1):
         if samples % network.hop:
-            with pytest.raises(NarrowsError, match=f"{samples} samples are no multiple of the {network.hop}"):
+            with pytest.raises(NarrowsError, match=f"{samples} samples are not a multiple of {network.hop}"):
                 network(torch.zeros(1, 1, samples))
 
 
@@ -118,9 +118,9 @@ def test_samples_are_in_line_with_their_latents(strides: tuple[int, ...]) -> Non
 def test_strides_are_twos_by_default_and_must_make_the_hop() -> None:
     assert StridedDecoder(LATENTS, LEVELS, 1, hop=8, width=4)(latents(5), torch.zeros(2)).shape == (2, LEVELS, 40)
     assert StridedDecoder(LATENTS, LEVELS, 1, hop=8).strides == (2, 2, 2)
-    with pytest.raises(NarrowsError, match=r"strides \[2, 2, 2\] make 8 samples of a latent, of which .* makes 10"):
+    with pytest.raises(NarrowsError, match=r"strides \[2, 2, 2\] make 8 samples per latent, but .* has 10"):
         StridedDecoder(LATENTS, LEVELS, 1, hop=10)
-    with pytest.raises(NarrowsError, match=r"strides \[3, 2\] make 6 samples of a latent, of which .* makes 8"):
+    with pytest.raises(NarrowsError, match=r"strides \[3, 2\] make 6 samples per latent, but .* has 8"):
         StridedDecoder(LATENTS, LEVELS, 1, hop=8, strides=(3, 2))
     with pytest.raises(NarrowsError, match="at least one"):
         StridedDecoder(LATENTS, LEVELS, 1, hop=1)

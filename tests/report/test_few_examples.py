@@ -107,7 +107,7 @@ def test_every_section_of_images(tmp_path, kind, count, channels, classes):
     measured += ["Bits per dimension"] * (count > 0)
     measured += ["Rate by layer"] * (count > 0 and kind in ("hierarchy", "two stages"))
     measured += ["From coarse to fine"] * (count > 0 and kind == "hierarchy")
-    measured += ["What the second stage adds"] * first
+    measured += ["Second stage"] * first
     measured += ["Codebook use"] * (count > 0 and prior)
     assert titles(run) == [*measured, "Training", *["Training the prior"] * prior, "Settings"]
     page = run.report.read_text()

@@ -149,7 +149,7 @@ def test_a_picture_of_anything_but_bytes_is_refused(pixels: np.ndarray) -> None:
 
 
 def test_a_magnification_below_one_is_refused() -> None:
-    with pytest.raises(ValueError, match="whole factor"):
+    with pytest.raises(ValueError, match="scale must be an integer"):
         Picture("p", np.zeros((4, 4), np.uint8), scale=0)
 
 

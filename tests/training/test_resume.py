@@ -288,4 +288,4 @@ def test_null_for_a_number_is_refused_in_words(tiny: Path, tmp_path: Path, capsy
     settings["training"]["epsilon"] = None
     tiny.write_text(yaml.safe_dump(settings))
     assert main(["train", str(tiny), "--out", str(tmp_path / "run")]) == 1
-    assert f"{tiny}: a setting cannot have its value" in capsys.readouterr().err
+    assert f"{tiny}: a setting has an unsuitable value" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""How a bound's gradient is found: one estimator a file."""
+"""Gradient estimators of the bounds on log p(x), one estimator a file."""
 
 from narrows.estimators.daps import DAPS
 from narrows.estimators.distortion import DistortionTarget

@@ -1,4 +1,4 @@
-"""DAPS: the encoder as a policy, moved by weighted maximum likelihood towards a better one within a trust region.
+"""DAPS: treats the encoder as a policy and improves it by weighted maximum likelihood within a trust region.
 
 M. Drolet, F. Al-Hafez, A. Bhatt, J. Peters, O. Arenz, "Discrete Variational Autoencoding via Policy Search".
 """
@@ -23,7 +23,7 @@ __all__ = ["DAPS", "Target"]
 
 logger = logging.getLogger(__name__)
 
-# The search for log eta: it spans 12 decades, and five rounds that each keep one of 15 intervals leave 4e-5 of it.
+# The search for log eta starts from 12 decades; five rounds that each keep one of 15 intervals leave an error of 4e-5.
 _SPAN = 12 * math.log(10)
 _ROUNDS = 5
 _POINTS = 16
@@ -31,41 +31,41 @@ _LOOK_EVERY = 100
 
 
 class Target(NamedTuple):
-    """The policy q* that the encoder is moved towards."""
+    """The policy q* that the encoder imitates."""
 
     weights: Tensor
-    """w_s of the samples, [S, B]; those of an example sum to one."""
+    """w_s of each sample, [S, B]; they sum to one over the S samples of an example."""
     eta: Tensor
-    """The multiplier of the trust region, a scalar."""
+    """Multiplier of the trust region, a scalar."""
     ess: Tensor
     """ESS/S = 1 / (S sum_s w_s^2) of each example, [B]."""
 
 
 class DAPS(ScoreEstimator):
-    """Weighted maximum likelihood of the encoder and plain maximum likelihood of the decoder.
+    """Weighted maximum likelihood for the encoder and plain maximum likelihood for the decoder.
 
-    The best q for E_q[log p(x|z)] + beta H(q) with KL(q || q_theta) bounded is
+    The q that maximises E_q[log p(x|z)] + beta H(q) with KL(q || q_theta) bounded is
     q*(z|x) ~ q_theta(z|x) exp((log p(x|z) - beta log q_theta(z|x)) / (eta + beta)): samples of q_theta weighted by
-    w_s ~ exp((log p(x|z_s) - beta log q_theta(z_s|x)) / (eta + beta)). (The advantage, log p(x|z_s) less its mean over
-    the samples, gives the same weights.) The eta >= 0 is that at which ESS/S, averaged over the global batch, is
-    `ess_target`; where ESS/S is above the target even at eta = 0, it is 0. The encoder's loss is
-    -sum_s w_s log q_theta(z_s|x), the decoder's -mean_s log p(x|z_s), a mean over the samples whose log-likelihood is
-    finite: zero where none is.
+    w_s ~ exp((log p(x|z_s) - beta log q_theta(z_s|x)) / (eta + beta)). (The advantage, log p(x|z_s) minus its mean over
+    the samples, gives the same weights.) The multiplier eta >= 0 is set so that ESS/S, averaged over the global batch,
+    equals `ess_target`; it is 0 if ESS/S exceeds the target even at eta = 0. The encoder's loss is
+    -sum_s w_s log q_theta(z_s|x). The decoder's is -mean_s log p(x|z_s), averaged over the samples whose log-likelihood
+    is finite, and zero if none is.
 
-    Ours is a control variate: the samples come from q_theta itself, so that the mean of their scores d log q_theta has
-    expectation zero, and its noise can be taken off. The encoder's loss is then -sum_s (w_s - 1/S) log q_theta(z_s|x):
-    the same gradient in expectation, and a quieter one. Without it the encoder also imitates its own samples, good or
-    bad: a random walk that costs entropy.
+    The control variate is an addition of this package. The samples come from q_theta itself, so the mean of their
+    scores d log q_theta has expectation zero and can be subtracted. The encoder's loss is then
+    -sum_s (w_s - 1/S) log q_theta(z_s|x), with the same expected gradient and less variance. Without it the encoder
+    also imitates its own samples, good or bad, a random walk that reduces its entropy.
 
-    As S grows ESS/S of an example tends to exp(-D_2(q* || q_theta)), so that KL(q* || q_theta) <= -log(ESS/S). The
-    figures are the means over the batch of `ess` (ESS/S), `target_kl` (of q* to q_theta, from the weights, in nats) and
-    `even` (the share of examples whose samples all have one log-likelihood, to learn nothing from), and `eta`.
+    As S grows, ESS/S of an example tends to exp(-D_2(q* || q_theta)), so KL(q* || q_theta) <= -log(ESS/S). The figures
+    are `eta` and the batch means of `ess` (ESS/S), `target_kl` (KL of q* to q_theta, from the weights, in nats) and
+    `even` (the share of examples whose samples all have the same log-likelihood, which give no signal).
 
     Args:
-        beta: the weight of the entropy.
-        ess_target: ESS/S, in (1 / `samples`, 1): near 1 for small steps.
-        samples: S, the codes drawn of each example.
-        control_variate: whether the mean score is taken off; the published method is without it.
+        beta: weight of the entropy.
+        ess_target: target ESS/S, in (1 / `samples`, 1); near 1 for small steps.
+        samples: S, the number of codes drawn for each example.
+        control_variate: whether to subtract the mean score; the published method does not.
 
     Raises:
         NarrowsError: if `samples` is below 2, `beta` below 0 or `ess_target` out of range.
@@ -88,7 +88,7 @@ class DAPS(ScoreEstimator):
         self.register_buffer("troubled", torch.zeros((), dtype=torch.long), persistent=False)
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """-E_q[log p(x|z)] + beta KL, which the step lowers, [B] nats; its gradient is that of the two losses."""
+        """Return -E_q[log p(x|z)] + beta KL, [B] nats, which the step lowers; its gradient is that of both losses."""
         target = self.target(evidence)
         divergence = math.log(self.samples) - torch.special.entr(target.weights).sum(0)
         even = evidence.log_likelihood.amax(0) == evidence.log_likelihood.amin(0)
@@ -101,7 +101,7 @@ class DAPS(ScoreEstimator):
 
     @torch.no_grad()
     def target(self, evidence: Evidence) -> Target:
-        """The weights of the samples; one whose log-likelihood is not finite has none, unless no other is either."""
+        """Return the sample weights; 0 for a non-finite log-likelihood, unless no sample of its example is finite."""
         scores = evidence.log_likelihood - self.beta * evidence.log_q
         finite = scores.isfinite()
         scores = scores.masked_fill(~finite, -math.inf)
@@ -117,9 +117,13 @@ class DAPS(ScoreEstimator):
         return Target(weights, eta, 1 / (self.samples * weights.square().sum(0)))
 
     def _eta(self, mean_ess: Callable[[Tensor], Tensor], spread: Tensor) -> Tensor:
-        """The eta of the target; `mean_ess` rises with the temperature eta + beta, `spread` bounds all differences.
+        """Return the eta at which the mean ESS/S meets the target.
 
-        Bisection, but with several points at once: each round is one pass and one sum over the processes.
+        A bisection with several points at once, so that each round is one pass and one sum over the processes.
+
+        Args:
+            mean_ess: mean ESS/S at given temperatures eta + beta, with which it rises.
+            spread: bound on the differences between the scores of an example.
         """
         # At a temperature of spread / -log(target) no two weights differ by more than a factor 1 / target.
         high = _positive(spread / -math.log(self.ess_target)).log()
@@ -134,7 +138,7 @@ class DAPS(ScoreEstimator):
         return torch.where(unbounded, 0, high.exp()).squeeze(0)
 
     def _watch(self, log_likelihood: Tensor, even: Tensor) -> None:
-        """Warn where all examples of a batch have even log-likelihoods, [B], or some [S, B] are not finite."""
+        """Warn if all examples of a batch are `even`, [B], or if any log-likelihood, [S, B], is not finite."""
         self.troubled += even.all() | ~log_likelihood.isfinite().all()
         if self.batches % _LOOK_EVERY == 0:
             looked_at = torch.full_like(self.troubled, min(self.batches + 1, _LOOK_EVERY))
@@ -150,13 +154,13 @@ class DAPS(ScoreEstimator):
 
 
 def _finite_mean(values: Tensor) -> Tensor:
-    """The mean of the finite ones of values [S, B], [B]; 0 where there are none."""
+    """Return the mean over S of the finite values of [S, B], as [B]; 0 where there are none."""
     finite = values.isfinite()
     return values.masked_fill(~finite, 0).sum(0) / finite.sum(0).clamp_min(1)
 
 
 def _ess(scores: Tensor, temperatures: Tensor) -> Tensor:
-    """ESS/S, [T, B], of the weights that scores [S, B], the largest 0, have at T temperatures."""
+    """Return ESS/S, [T, B], of the weights of scores [S, B], whose largest is 0, at T temperatures."""
     weights = (scores / temperatures.view(-1, 1, 1)).exp()
     return weights.sum(1).square() / (weights.square().sum(1) * len(scores))
 

@@ -1,4 +1,4 @@
-"""A held distortion: as few nats as possible for a given squared error, by a multiplier that finds the exchange rate.
+"""The lowest rate at a given squared error, by constrained optimisation with a Lagrange multiplier.
 
 "Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2021), equations 3 and 4 and
 appendix: minimise the rate subject to E||x - mu(z)||^2 = gamma.
@@ -23,45 +23,46 @@ from narrows.waiting import LateReader
 __all__ = ["DistortionTarget"]
 
 _LEAST, _MOST = 1e-4, 0.9999
-"""What the multiplier is projected to."""
+"""Bounds of the multiplier."""
 
 _LATELY = 0.01
-"""The share of a step in the distortion and the multiplier as they were lately."""
+"""Weight of one step in the running means of the distortion and the multiplier."""
 
 _NEAR, _AT_BOUND = 0.02, 0.05
-"""How far D may be from gamma, as a share of it, and be held; and how far the multiplier from a bound, and be at it."""
+"""Tolerances: of D around gamma, as a share of gamma, and of the multiplier around its bounds."""
 
 _LOOK_EVERY = 100
-"""Steps between two looks at whether gamma is out of reach."""
+"""Steps between two checks of whether gamma is out of reach."""
 
 logger = logging.getLogger(__name__)
 
 
 class DistortionTarget(Estimator):
-    """(1 - l) R + l D, minimised over the model while l ascends l (D - gamma): D settles at gamma.
+    """Minimises (1 - l) R + l D over the model while l ascends l (D - gamma), so that D settles at gamma.
 
-    R is the rate in nats and D = ||x - mu(z)||^2, summed over the dimensions of x in [0, 1]. The loss is that of any
-    other estimator, with -l / (1 - l) D in the place of the log-likelihood, times 1 - l: so it holds the distortion of
-    continuous and of discrete latents alike. Where the rate is constant, as of quantised codes, there is nothing to
-    trade, and the loss is l D. The multiplier is part of the state; in evaluation mode it stays.
+    R is the rate in nats and D = ||x - mu(z)||^2, summed over the dimensions of x in [0, 1]. The loss is that of the
+    wrapped estimator with -l / (1 - l) D as its log-likelihood, multiplied by 1 - l, so it works for continuous and
+    discrete latents alike. If the rate is constant, as for quantised codes, there is nothing to trade and the loss is
+    l D. The multiplier l is part of the module's state and does not change in evaluation mode.
 
-    The likelihood must have no scale to learn, as GaussianCalibrated and Bernoulli have none: this loss has no gradient
-    for one. A gamma that is out of reach leaves l near one of its bounds, and a running mean of D more than 2% away;
-    after `patience` such steps in a row that is warned of, with the distortion reached. A batch whose D is not finite
-    moves nothing. Of relaxed codes D is that of the mixtures that are decoded.
+    The likelihood must have no learned scale (GaussianCalibrated and Bernoulli have none), because this loss gives no
+    gradient for one. If gamma is out of reach, l stays near one of its bounds and the running mean of D more than 2%
+    from gamma; after `patience` such steps in a row a warning reports the distortion reached. A batch whose D is not
+    finite leaves the multiplier as it is. For relaxed codes, D is the error of the decoded mixtures.
 
-    The figures are `multiplier` (l), `squared_error` (D, the mean over the batch), `rate` (R, in nats), beside those of
-    the estimator within.
+    The figures are `multiplier` (l), `squared_error` (D, mean over the batch) and `rate` (R, in nats), and those of the
+    wrapped estimator.
 
     Args:
-        gamma: the distortion to hold, a squared error summed over all dimensions of an example.
-        estimator: how the gradient of the loss is found; one whose loss is the mean over S, and whose weight of the KL
-            (`beta`) is 1.
-        learning_rate: Adam's step size for the multiplier, whose decay rates are 0 and 0.999.
-        patience: the steps in a row after which gamma counts as out of reach.
+        gamma: target distortion, a squared error summed over all dimensions of an example.
+        estimator: estimator of the loss's gradient; its loss must be a mean over S, and its weight of the KL (`beta`)
+            must be 1.
+        learning_rate: Adam's step size for the multiplier; the decay rates are 0 and 0.999.
+        patience: number of steps in a row after which gamma counts as out of reach.
 
     Raises:
-        NarrowsError: if `gamma`, `learning_rate` or `patience` is not above 0 and finite, or `estimator` does not suit.
+        NarrowsError: if `gamma`, `learning_rate` or `patience` is not positive and finite, or if `estimator` minimises
+            a bound of several latents together or has another `beta`.
     """
 
     multiplier: Tensor
@@ -77,12 +78,12 @@ class DistortionTarget(Estimator):
                 raise NarrowsError(f"{name} is {value}: it must be above 0 and finite")
         if isinstance(estimator, ImportanceWeighted | VIMCO):
             raise NarrowsError(
-                f"{type(estimator).__name__} minimises a bound of S latents together, and holds no mean distortion: "
-                "use an estimator such as Pathwise, REINFORCE or StraightThroughGumbel"
+                f"{type(estimator).__name__} minimises a bound of S latents together and cannot hold a mean "
+                "distortion: use an estimator such as Pathwise, REINFORCE or StraightThroughGumbel"
             )
         if getattr(estimator, "beta", 1.0) != 1:
             raise NarrowsError(
-                f"{type(estimator).__name__}.beta is {estimator.beta}: the multiplier alone weighs the rate; "
+                f"{type(estimator).__name__}.beta is {estimator.beta}, but only the multiplier may weight the rate: "
                 "set --estimator.estimator.beta=1"
             )
         self.gamma, self.estimator = gamma, estimator
@@ -96,11 +97,11 @@ class DistortionTarget(Estimator):
         self._read = LateReader()
 
     def draw(self, posterior: Posterior) -> Draw:
-        """Draw as the estimator within does."""
+        """Draw as the wrapped estimator does."""
         return self.estimator.draw(posterior)
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """(1 - l) R + l D of each example, [B]; in training mode l then takes a step."""
+        """Return (1 - l) R + l D of each example, [B], then update l if in training mode."""
         multiplier = self.multiplier.clone()
         distortion = evidence.squared_error()
         price = multiplier / (1 - multiplier)

@@ -1,4 +1,4 @@
-"""What a model says of a batch, log p(x|z), log q(z|x), log p(z) of S drawn latents, and the bounds on log p(x)."""
+"""Log-probabilities of a batch, log p(x|z), log q(z|x) and log p(z) of S drawn latents, and the bounds on log p(x)."""
 
 from __future__ import annotations
 
@@ -30,22 +30,22 @@ class Evidence(NamedTuple):
     x: Tensor
     """The examples, [B, ...]."""
     observation: Observation | None = None
-    """p(x|z) of all S B latents; None where log-likelihoods come from elsewhere."""
+    """p(x|z) of all S B latents; None if the log-likelihoods come from elsewhere."""
     statistics: Mapping[str, Tensor] = NOTHING
-    """Those of the draw."""
+    """Statistics of the draw, scalars by name."""
     layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
-    """Those of the draw."""
+    """Rates of the layers of the draw, by group and number."""
     mask: Tensor | None = None
-    """Which positions of x count, bool [B, *size]; None if all do."""
+    """Positions of x that count, bool [B, *size]; None if all do."""
 
     def squared_error(self) -> Tensor:
-        """||x - E[x|z]||^2 for each latent, summed over the dimensions of x, [S, B].
+        """Return ||x - E[x|z]||^2 for each latent, summed over the dimensions of x, [S, B].
 
         Raises:
             NarrowsError: if there is no `observation`.
         """
         if self.observation is None:
-            raise NarrowsError("this evidence has no observation model, whose mean a squared error is of")
+            raise NarrowsError("the squared error needs the mean of p(x|z), but this evidence has no observation")
         means = self.observation.mean.unflatten(0, self.log_q.shape)
         errors = (means - self.x).square()
         if self.mask is not None:
@@ -54,26 +54,26 @@ class Evidence(NamedTuple):
 
 
 def elbo(evidence: Evidence) -> Tensor:
-    """E_q[log p(x|z)] - KL(q(z|x) || p(z)) of each example in nats, [B]; never above log p(x) in expectation."""
+    """Return E_q[log p(x|z)] - KL(q(z|x) || p(z)) of each example in nats, [B]; at most log p(x) in expectation."""
     return evidence.log_likelihood.mean(0) - evidence.rate
 
 
 def importance_weighted_bound(evidence: Evidence) -> Tensor:
-    """Log 1/S sum_s p(x, z_s) / q(z_s|x) of each example in nats, [B] (Burda et al. 2016, equation 8)."""
+    """Return log 1/S sum_s p(x, z_s) / q(z_s|x) of each example in nats, [B] (Burda et al. 2016, equation 8)."""
     log_weights = evidence.log_likelihood + evidence.log_p - evidence.log_q
     return log_weights.logsumexp(0) - math.log(len(log_weights))
 
 
 class Estimator(nn.Module, ABC):
-    """The loss whose gradient trains encoder and decoder, and how the latents for it are drawn.
+    """Base class of estimators: the loss whose gradient trains encoder and decoder, and the draw of its latents.
 
     Args:
-        samples: S, the latents it needs of each example.
-        least: the smallest S it works with.
+        samples: S, the number of latents drawn for each example.
+        least: smallest S allowed.
 
     Attributes:
         samples: S.
-        figures: what the last call has to log, scalars by name without gradient.
+        figures: figures of the last call to log, scalars by name without gradient.
 
     Raises:
         NarrowsError: if `samples` is below `least`.
@@ -87,31 +87,31 @@ class Estimator(nn.Module, ABC):
         self.figures: dict[str, Tensor] = {}
 
     def draw(self, posterior: Posterior) -> Draw:
-        """Draw S latents of each example with the gradient through them.
+        """Draw S latents of each example, with a gradient through them.
 
         Raises:
             NarrowsError: if no gradient passes through the latents of this posterior.
         """
         if isinstance(posterior, SampledPosterior):
             raise NarrowsError(
-                f"{type(self).__name__} needs a gradient through the latents, which those of a "
-                f"{type(posterior).__name__} have not: use an estimator such as DAPS or StraightThroughGumbel"
+                f"{type(self).__name__} needs a gradient through the latents, but those of a "
+                f"{type(posterior).__name__} have none: use an estimator such as DAPS or StraightThroughGumbel"
             )
         return posterior.draw(self.samples)
 
     @abstractmethod
     def forward(self, evidence: Evidence) -> Tensor:
-        """The loss of each example in nats, [B]: its value is what is minimised, its gradient the estimator's."""
+        """Return the loss of each example in nats, [B]; its gradient is the estimator's."""
 
     def require_sampled(self, posterior: Posterior) -> SampledPosterior:
-        """The posterior itself, if it is one that samples codes.
+        """Return the posterior itself after checking that it samples codes.
 
         Raises:
-            NarrowsError: if it is not.
+            NarrowsError: if it does not.
         """
         if not isinstance(posterior, SampledPosterior):
             raise NarrowsError(
-                f"{type(self).__name__} estimates the gradient of sampled codes, and a {type(posterior).__name__} "
+                f"{type(self).__name__} estimates the gradient of sampled codes, but a {type(posterior).__name__} "
                 "samples none: use a bottleneck such as Categorical, or the estimator Pathwise"
             )
         return posterior

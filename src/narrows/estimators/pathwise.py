@@ -1,6 +1,6 @@
 """The pathwise (reparameterisation or straight-through) estimator of the ELBO's gradient (Kingma and Welling 2014).
 
-loss = -E_q[log p(x|z)] + beta KL(q(z|x) || p(z)), its gradient flowing through z.
+loss = -E_q[log p(x|z)] + beta KL(q(z|x) || p(z)), with its gradient flowing through z.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ class Pathwise(Estimator):
     """The negative ELBO, with the KL in closed form.
 
     Args:
-        beta: the weight of the KL (1: the bound itself; Higgins et al. 2017 for others).
-        samples: S, the latents averaged over for each example.
+        beta: weight of the KL (1 gives the bound itself; see Higgins et al. 2017 for others).
+        samples: S, the number of latents averaged over for each example.
     """
 
     def __init__(self, beta: float = 1.0, samples: int = 1) -> None:
@@ -25,7 +25,7 @@ class Pathwise(Estimator):
         self.beta = beta
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """-E_q[log p(x|z)] + beta KL, [B] nats."""
+        """Return -E_q[log p(x|z)] + beta KL, [B] nats."""
         return self.beta * evidence.rate - evidence.log_likelihood.mean(0)
 
 
@@ -33,12 +33,12 @@ class ImportanceWeighted(Estimator):
     """The negative importance-weighted bound (Burda et al. 2016, equation 8).
 
     Args:
-        samples: S, the importance samples; 1 is the ELBO with a sampled KL.
+        samples: S, the number of importance samples; 1 gives the ELBO with a sampled KL.
     """
 
     def __init__(self, samples: int = 8) -> None:
         super().__init__(samples)
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """-log 1/S sum_s p(x, z_s) / q(z_s|x), [B] nats."""
+        """Return -log 1/S sum_s p(x, z_s) / q(z_s|x), [B] nats."""
         return -importance_weighted_bound(evidence)

@@ -1,8 +1,8 @@
 """Gumbel-Rao: the straight-through gradient averaged over the Gumbel noise that leads to the same category.
 
 M. Paulus, C. Maddison, A. Krause, "Rao-Blackwellizing the Straight-Through Gumbel-Softmax Gradient Estimator" (2021).
-The value depends on the category alone, so that the rest of the noise may be averaged out: it lowers the variance and
-keeps the expectation.
+The value depends on the category alone, so averaging over the rest of the noise lowers the variance of the gradient and
+keeps its expectation.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ __all__ = ["GumbelRao", "conditional_gumbel"]
 
 
 class GumbelRao(GumbelSoftmax):
-    """The Monte Carlo estimator GR-MCK; the decoder runs once for a category, however many draws are averaged over.
+    """The Monte Carlo estimator GR-MCK; the decoder runs once per category, however many draws are averaged over.
 
     Args:
-        conditional_draws: M, the draws of noise averaged over given each category (10, 100 or 1000 in the paper); 1 is
-            the straight-through estimator in law.
-        temperature: tau of the first training step; a low one has less bias, and M averages much of its variance away.
+        conditional_draws: M, the number of noise draws averaged over given each category (10, 100 or 1000 in the
+            paper); with 1 the gradient has the distribution of the straight-through estimator's.
+        temperature: tau of the first training step; a low one has less bias, and a large M lowers its variance.
         final_temperature: tau from step `annealing_steps` on.
         annealing_steps: training steps between the two.
-        beta: the weight of the KL.
-        samples: S, the codes averaged over for each example.
+        beta: weight of the KL.
+        samples: S, the number of codes averaged over for each example.
 
     Raises:
-        NarrowsError: if `conditional_draws` or `annealing_steps` is below 1, or a temperature not above 0.
+        NarrowsError: if `conditional_draws` or `annealing_steps` is below 1, or a temperature is not above 0.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class GumbelRao(GumbelSoftmax):
         self.conditional_draws = conditional_draws
 
     def relax(self, logits: Tensor) -> Tensor:
-        """Draw a category from logits [..., K]: one-hot weights with the gradient of the averaged relaxed ones."""
+        """Draw a category from logits [..., K], one-hot, with the gradient of the averaged relaxed weights."""
         category = (logits.detach() - log_exponential(logits)).argmax(-1)
         repeated = logits.expand(self.conditional_draws, *logits.shape)
         noise = conditional_gumbel(repeated.detach(), category) - repeated.detach()
@@ -56,9 +56,9 @@ class GumbelRao(GumbelSoftmax):
 
 
 def conditional_gumbel(logits: Tensor, category: Tensor) -> Tensor:
-    """Draw logits + Gumbel noise, [M, ..., K], given that the largest entry is that of `category` [...].
+    """Draw logits + Gumbel noise, [M, ..., K], given that the largest entry is at `category` [...].
 
-    With E ~ Exp(1) and Z = sum_j exp(l_j), the entry of the category i is -log E_i + log Z and the others are
+    With E ~ Exp(1) and Z = sum_j exp(l_j), the entry at category i is -log E_i + log Z and the others are
     -log(E_j / exp(l_j) + E_i / Z).
     """
     exponential = log_exponential(logits)

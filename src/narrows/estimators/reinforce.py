@@ -1,7 +1,7 @@
-"""REINFORCE: the reward of sampled codes, less a baseline that does not depend on them, times the score d log q.
+"""REINFORCE: the reward of sampled codes minus a baseline that does not depend on them, times the score d log q.
 
 R. J. Williams, "Simple Statistical Gradient-Following Algorithms" (1992); the learned baseline: A. Mnih, K. Gregor,
-"Neural Variational Inference and Learning in Belief Networks" (2014); that of the other samples: W. Kool, H. van Hoof,
+"Neural Variational Inference and Learning in Belief Networks" (2014); the leave-one-out baseline: W. Kool, H. van Hoof,
 M. Welling, "Buy 4 REINFORCE Samples, Get a Baseline for Free!" (2019).
 """
 
@@ -22,37 +22,39 @@ __all__ = ["REINFORCE", "Baseline", "LearnedBaseline", "LeaveOneOut", "MovingAve
 
 
 class Baseline(nn.Module, ABC):
-    """What a reward is compared with.
+    """Base class of baselines, which are subtracted from rewards.
 
     Attributes:
-        least: the samples of an example it needs.
+        least: smallest number of samples per example it needs.
     """
 
     least = 1
 
     @abstractmethod
     def forward(self, rewards: Tensor, x: Tensor) -> Tensor:
-        """The baselines of rewards [S, B] of examples x [B, ...]: [S, B], that of a sample independent of its reward.
+        """Return the baselines, [S, B], of rewards [S, B] of examples x [B, ...].
 
-        Where they have parameters, these learn to foresee the rewards in squared error.
+        The baseline of a sample must not depend on its own reward. Parameters, if any, learn to predict the rewards
+        under a squared error.
         """
 
 
 class NoBaseline(Baseline):
-    """Zero: the reward itself, unbiased and of the largest variance."""
+    """The zero baseline: the plain reward, unbiased and with the largest variance."""
 
     def forward(self, rewards: Tensor, x: Tensor) -> Tensor:
-        """Zeros, [S, B]."""
+        """Return zeros, [S, B]."""
         return torch.zeros_like(rewards)
 
 
 class MovingAverage(Baseline):
-    """The mean of the rewards of the training batches before this one, the later ones weighing more.
+    """The exponential moving average of the rewards of earlier training batches.
 
-    In the first batch it is the mean of the other rewards, lest one huge step spoil an optimiser's moments for long.
+    For the first batch it is the mean of the other rewards, because one huge step would spoil the optimiser's moments
+    for many steps.
 
     Args:
-        decay: the share of the past that a batch keeps, in [0, 1).
+        decay: weight of the past average in each update, in [0, 1).
 
     Raises:
         NarrowsError: if `decay` is out of range.
@@ -70,7 +72,7 @@ class MovingAverage(Baseline):
         self.register_buffer("weight", torch.zeros(()))
 
     def forward(self, rewards: Tensor, x: Tensor) -> Tensor:
-        """The average before these rewards, [S, B]; in training mode they then join it."""
+        """Return the average before these rewards, [S, B], then add them to it if in training mode."""
         others = (rewards.sum() - rewards) / max(rewards.numel() - 1, 1)
         average = torch.where(self.weight > 0, (self.total / self.weight).to(rewards.dtype), others)
         if self.training:
@@ -81,12 +83,12 @@ class MovingAverage(Baseline):
 
 
 class LearnedBaseline(Baseline):
-    """A small network that foresees the reward of x, added to a moving average (NVIL).
+    """A small network that predicts the reward from x, added to a moving average (NVIL).
 
     Args:
-        inputs: d, the dimensions of one example, such as 784 for MNIST.
-        width: hidden units (100 in the paper).
-        decay: that of the moving average.
+        inputs: d, the number of dimensions of one example, such as 784 for MNIST.
+        width: number of hidden units (100 in the paper).
+        decay: decay of the moving average.
     """
 
     def __init__(self, inputs: int, width: int = 100, decay: float = 0.99) -> None:
@@ -96,14 +98,16 @@ class LearnedBaseline(Baseline):
         self.average = MovingAverage(decay)
 
     def forward(self, rewards: Tensor, x: Tensor) -> Tensor:
-        """The average and what the network adds to it for each x, [S, B].
+        """Return the moving average plus the network's output for each x, [S, B].
 
         Raises:
-            NarrowsError: if an example has other than `inputs` dimensions.
+            NarrowsError: if the examples do not have `inputs` dimensions.
         """
         flat = x.flatten(1)
         if flat.shape[1] != self.inputs:
-            raise NarrowsError(f"LearnedBaseline.inputs is {self.inputs}: set it to {flat.shape[1]}, as the data have")
+            raise NarrowsError(
+                f"LearnedBaseline.inputs is {self.inputs}: set it to {flat.shape[1]}, the dimensions of an example"
+            )
         return self.average(rewards, x) + self.network(flat).squeeze(1)
 
 
@@ -113,22 +117,22 @@ class LeaveOneOut(Baseline):
     least = 2
 
     def forward(self, rewards: Tensor, x: Tensor) -> Tensor:
-        """(sum_j r_j - r_s) / (S - 1), [S, B]."""
+        """Return (sum_j r_j - r_s) / (S - 1), [S, B]."""
         return (rewards.sum(0) - rewards) / (len(rewards) - 1)
 
 
 class REINFORCE(ScoreEstimator):
-    """The negative ELBO by the score function: the reward is log p(x|z) - beta (log q(z|x) - log p(z)).
+    """The negative ELBO by the score function, with reward log p(x|z) - beta (log q(z|x) - log p(z)).
 
-    The KL is thus sampled, for a posterior whose KL has no closed form. Unbiased with every baseline.
+    The KL is sampled, so the posterior's KL needs no closed form. The gradient is unbiased with every baseline.
 
     Args:
-        baseline: makes what the rewards are compared with.
-        beta: the weight of the KL.
-        samples: S, the codes averaged over for each example.
+        baseline: makes the baseline of the rewards.
+        beta: weight of the KL.
+        samples: S, the number of codes averaged over for each example.
 
     Raises:
-        NarrowsError: if `samples` are too few for the baseline.
+        NarrowsError: if there are too few `samples` for the baseline.
     """
 
     def __init__(self, baseline: Callable[[], Baseline] = LeaveOneOut, beta: float = 1.0, samples: int = 8) -> None:
@@ -138,7 +142,7 @@ class REINFORCE(ScoreEstimator):
         self.beta = beta
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """The sampled -E_q[log p(x|z)] + beta KL, [B] nats."""
+        """Return the sampled -E_q[log p(x|z)] + beta KL, [B] nats."""
         reward = evidence.log_likelihood - self.beta * (evidence.log_q.detach() - evidence.log_p)
         advantage = reward.detach() - self.baseline(reward.detach(), evidence.x)
         self.figures = {"advantage": advantage.detach().square().mean().sqrt()}

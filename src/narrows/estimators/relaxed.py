@@ -1,4 +1,4 @@
-"""Relaxed codes: softmax((logits + Gumbel noise) / temperature) in the place of a sampled category, alone or behind it.
+"""Relaxed codes: softmax((logits + Gumbel noise) / temperature) in place of a sampled category or of its gradient.
 
 E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax" (2017), equation 2 and section 2.2;
 C. Maddison, A. Mnih, Y. W. Teh, "The Concrete Distribution" (2017).
@@ -17,17 +17,17 @@ __all__ = ["GumbelSoftmax", "StraightThroughGumbel", "log_exponential", "one_hot
 
 
 class GumbelSoftmax(Pathwise):
-    """The negative ELBO of relaxed latents: smooth, and biased, for what is trained is never a code.
+    """The negative ELBO of relaxed latents: smooth but biased, because the decoder is trained on mixtures of codes.
 
-    The temperature falls from `temperature` at the first draw in training mode to `final_temperature` after
-    `annealing_steps` of them, by the same factor each time. The KL is that of the codes.
+    The temperature falls exponentially, from `temperature` at the first draw in training mode to `final_temperature`
+    after `annealing_steps` draws. The KL is that of the discrete codes.
 
     Args:
         temperature: tau of the first training step; a low one has less bias and more variance.
         final_temperature: tau from step `annealing_steps` on.
         annealing_steps: training steps between the two.
-        beta: the weight of the KL.
-        samples: S, the relaxed latents averaged over for each example.
+        beta: weight of the KL.
+        samples: S, the number of relaxed latents averaged over for each example.
 
     Raises:
         NarrowsError: if a temperature is not above 0, or `annealing_steps` is below 1.
@@ -58,10 +58,10 @@ class GumbelSoftmax(Pathwise):
         return self.start * (self.end / self.start) ** (self.steps / self.annealing_steps).clamp_max(1)
 
     def draw(self, posterior: Posterior) -> Draw:
-        """Draw S relaxed latents of each example, and in training mode count the draw.
+        """Draw S relaxed latents of each example, and count the draw if in training mode.
 
         Raises:
-            NarrowsError: if the posterior is not one that samples codes.
+            NarrowsError: if the posterior does not sample codes.
         """
         self.figures = {"temperature": self.temperature}
         draw = self.require_sampled(posterior).relaxed(self.relax, self.samples)
@@ -75,18 +75,18 @@ class GumbelSoftmax(Pathwise):
 
 
 class StraightThroughGumbel(GumbelSoftmax):
-    """The category of the largest weight forward, the relaxed weights backward.
+    """One-hot category of the largest weight in the forward pass, relaxed weights in the backward pass.
 
     Args:
         temperature: tau of the first training step; a low one has less bias and more variance.
         final_temperature: tau from step `annealing_steps` on.
         annealing_steps: training steps between the two.
-        beta: the weight of the KL.
-        samples: S, the codes averaged over for each example.
+        beta: weight of the KL.
+        samples: S, the number of codes averaged over for each example.
     """
 
     def relax(self, logits: Tensor) -> Tensor:
-        """Draw a category from logits [..., K]: one-hot weights with the gradient of the relaxed ones."""
+        """Draw a category from logits [..., K], one-hot, with the gradient of the relaxed weights."""
         soft = super().relax(logits)
         return one_hot(soft.detach().argmax(-1), soft) + (soft - soft.detach())
 
@@ -100,6 +100,6 @@ def one_hot(category: Tensor, like: Tensor) -> Tensor:
 
 
 def log_exponential(like: Tensor) -> Tensor:
-    """Log E of E ~ Exp(1), shaped as `like`; its negative is Gumbel noise."""
+    """Draw log E, E ~ Exp(1), in the shape of `like`; its negative is Gumbel noise."""
     drawn = like.new_empty(like.shape).exponential_()
     return drawn.clamp_min_(torch.finfo(like.dtype).tiny).log_()

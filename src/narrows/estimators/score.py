@@ -1,4 +1,4 @@
-"""The score function: d E_q[f(z)] = E_q[f(z) d log q(z)], for latents that no gradient passes through."""
+"""The score function, d E_q[f(z)] = E_q[f(z) d log q(z)], for latents that pass no gradient."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ __all__ = ["ScoreEstimator", "gradient_only"]
 
 
 class ScoreEstimator(Estimator):
-    """An estimator that reaches the encoder through log q(z|x) of sampled codes."""
+    """Base class of estimators that train the encoder through log q(z|x) of sampled codes."""
 
     def draw(self, posterior: Posterior) -> Draw:
         """Draw S codes of each example.
 
         Raises:
-            NarrowsError: if the posterior is not one that samples codes.
+            NarrowsError: if the posterior does not sample codes.
         """
         return self.require_sampled(posterior).draw(self.samples)
 
 
 def gradient_only(loss: Tensor) -> Tensor:
-    """Zeros with the gradient of `loss`, to add to a loss whose value they leave alone."""
+    """Return zeros with the gradient of `loss`, to add to another loss without changing its value."""
     return loss - loss.detach()

@@ -1,4 +1,4 @@
-"""VIMCO: the score-function gradient of the S-sample bound, each sample's baseline made of the others.
+"""VIMCO: the score-function gradient of the S-sample bound, with each sample's baseline made from the others.
 
 A. Mnih, D. Rezende, "Variational Inference for Monte Carlo Objectives" (2016).
 """
@@ -17,13 +17,13 @@ __all__ = ["VIMCO"]
 
 
 class VIMCO(ScoreEstimator):
-    """The negative importance-weighted bound L = log 1/S sum_s f_s of sampled codes, f_s = p(x, z_s) / q(z_s|x).
+    """Minus the importance-weighted bound L = log 1/S sum_s f_s of sampled codes, with f_s = p(x, z_s) / q(z_s|x).
 
-    The gradient of L is sum_s (L - L_-s) d log q(z_s|x) + sum_s w_s d log f_s, w_s = f_s / sum_j f_j; L_-s has the
-    geometric mean of the other f in the place of f_s.
+    The gradient of L is sum_s (L - L_-s) d log q(z_s|x) + sum_s w_s d log f_s, with w_s = f_s / sum_j f_j; L_-s is L
+    with f_s replaced by the geometric mean of the others.
 
     Args:
-        samples: S, the codes drawn of each example.
+        samples: S, the number of codes drawn for each example.
 
     Raises:
         NarrowsError: if `samples` is below 2.
@@ -33,7 +33,7 @@ class VIMCO(ScoreEstimator):
         super().__init__(samples, least=2)
 
     def forward(self, evidence: Evidence) -> Tensor:
-        """-log 1/S sum_s f_s, [B] nats."""
+        """Return -log 1/S sum_s f_s, [B] nats."""
         bound = importance_weighted_bound(evidence)
         log_f = (evidence.log_likelihood + evidence.log_p - evidence.log_q).detach()
         samples = len(log_f)

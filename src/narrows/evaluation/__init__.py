@@ -1,4 +1,4 @@
-"""Figures of a trained model on data it has not seen."""
+"""Figures of a trained model on held-out data."""
 
 from narrows.evaluation.bits import Measurement, measure, measure_prior, squared_error
 from narrows.evaluation.gradients import gradient_noise

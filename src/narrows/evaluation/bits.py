@@ -1,7 +1,7 @@
-"""What a model costs and loses on a data set: bits per dimension split into rate and distortion.
+"""Bits per dimension of a model on a data set, split into rate and distortion.
 
--log2 p(x) <= [-E_q log2 p(x|z)] + [rate], divided by d; the rate is the KL to the fixed prior, or -log2 p(codes)
-under the learned one.
+-log2 p(x) <= [-E_q log2 p(x|z)] + [rate], divided by d. The rate is the KL to the fixed prior, or -log2 p(codes) under
+the learned one.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from narrows.priors import Prior
 __all__ = ["Figures", "Measurement", "measure", "measure_prior", "squared_error"]
 
 BATCH = 100
-"""Latents decoded at once."""
+"""Number of latents decoded at once."""
 
 Figures = Callable[[Tensor, Tensor], dict[str, Tensor]]
-"""Figures [B] by name that a kind of data has besides, of data x and their reconstructions, both [B, C, *size]."""
+"""A modality's own figures, [B] by name, of data x and their reconstructions, both [B, C, *size]."""
 
 
 @dataclass
@@ -37,14 +37,14 @@ class Measurement:
     """Figures of a model on a data set.
 
     Attributes:
-        figures: by name. `bits_per_dim`, the ELBO's, over all dimensions alike; its parts `rate_bits_per_dim` and
-            `distortion_bits_per_dim`, and the latter again as `log_likelihood`, E_q[log p(x|z)] in nats per example;
-            `importance_weighted_bits_per_dim` where S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` where a
-            prior is fitted and the examples have the classes that it is given; `bits_per_second` of the rate, of data
-            in time; `perplexity` and `usage` (the share of codes in use) of the codes; and those of the kind of data.
-        counts: how often each code was used, [M, K]; None if the latents are continuous.
-        layer_rates: the parts of the rate by group and number, in nats per example, from the first latents to the last;
-            {} if it has none.
+        figures: figures by name. `bits_per_dim` of the ELBO, averaged over all dimensions of all examples; its parts
+            `rate_bits_per_dim` and `distortion_bits_per_dim`; `log_likelihood`, E_q[log p(x|z)] in nats per example;
+            `importance_weighted_bits_per_dim` if S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` if a prior
+            is fitted and the examples have the classes it needs; `bits_per_second`, the rate of data in time;
+            `perplexity` and `usage` (share of codes in use) of the codes; and the modality's own.
+        counts: number of uses of each code, [M, K]; None if the latents are continuous.
+        layer_rates: rates of the layers by group and number, in nats per example, from the first latents to the last;
+            {} if the rate has no layers.
     """
 
     figures: dict[str, float]
@@ -61,17 +61,18 @@ def measure(
     batch_size: int = BATCH,
     advance: Callable[[int], None] = lambda n: None,
 ) -> Measurement:
-    """Measure a model on whole examples; the draws are a fixed function of the data, and training's are left alone.
+    """Measure a model on whole examples.
 
-    An autoregressive decoder is given at each position those before it.
+    The same data always give the same draws, and the global random state does not change. An autoregressive decoder is
+    given the true values of all earlier positions.
 
     Args:
-        model: put into evaluation mode while it is measured.
-        examples: the data, with the numbers that the model has for their classes (see `Examples.numbered`).
-        samples: S of the importance-weighted bound; 1 leaves it out, as does a posterior of one latent.
+        model: the model; in evaluation mode during the measurement.
+        examples: the data, with their classes numbered as in the model (see `Examples.numbered`).
+        samples: S of the importance-weighted bound, which is left out if S is 1 or the posterior is deterministic.
         figures: further figures of reconstructions; None for none.
-        batch_size: latents decoded at once.
-        advance: called with the number of examples done.
+        batch_size: number of latents decoded at once.
+        advance: called with the number of examples just measured.
 
     Raises:
         NarrowsError: if there are no examples, or the likelihood does not describe them.
@@ -93,7 +94,7 @@ def measure(
 
 
 class _Tally:
-    """Sums of figures over examples."""
+    """Running sums of figures over examples."""
 
     def __init__(self, model: Autoencoder, examples: Examples, samples: int, figures: Figures | None) -> None:
         self.model, self.figures = model, figures
@@ -131,8 +132,8 @@ class _Tally:
         self.counts = counts if self.counts is None else self.counts + counts
 
     def _add_reconstruction(self, batch: Batch, posterior: Posterior, evidence: Evidence) -> None:
-        """Add figures of what is decoded from the mode, and of its codes under the learned prior."""
-        if isinstance(posterior, CodePosterior) and evidence.observation is not None:  # what was drawn is the mode
+        """Add figures of the reconstruction from the posterior's mode, and of its codes under the learned prior."""
+        if isinstance(posterior, CodePosterior) and evidence.observation is not None:  # the latent drawn is the mode
             observation, described = evidence.observation, self.model.filled(batch)
         else:
             observation, described = self.model.described(batch, posterior.mode.unsqueeze(0))
@@ -143,12 +144,12 @@ class _Tally:
         if self.informed and self.model.prior is not None and posterior.codes is not None:
             rate = _total(_prior_nats(self.model.prior, posterior.codes, batch.condition))
             self.nats["prior_rate"] += rate
-            # The codes are the mode, not those drawn: the bound is that of an encoder with all its mass there.
+            # The codes are the mode rather than a draw: the bound holds for an encoder with all its mass on the mode.
             self.nats["prior"] += rate - _total(observation.log_prob(described.x, described.mask))
 
     @property
     def measurement(self) -> Measurement:
-        """The figures of all that was added."""
+        """Figures of all batches added."""
         per_dim = {name: nats / (self.dimensions * math.log(2)) for name, nats in self.nats.items()}
         figures = {"bits_per_dim": per_dim["rate"] + per_dim["distortion"]}
         figures |= {f"{name}_bits_per_dim": bits for name, bits in per_dim.items()}
@@ -164,7 +165,7 @@ class _Tally:
 
 @torch.no_grad()
 def squared_error(model: Autoencoder, examples: Examples, batch_size: int = BATCH) -> float:
-    """Return E_q||x - E[x|z]||^2 of an example, from one draw each; as `measure`'s, without the rest."""
+    """Return the mean of E_q||x - E[x|z]||^2 over examples, from one draw each, as `measure` does."""
     device = next(model.parameters()).device
     total = 0.0
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
@@ -180,14 +181,18 @@ def squared_error(model: Autoencoder, examples: Examples, batch_size: int = BATC
 def measure_prior(
     prior: Prior, codes: np.ndarray, labels: np.ndarray | None, dimensions: int, batch_size: int = BATCH
 ) -> dict[str, float]:
-    """Return -log2 p(codes | label) as `bits_per_code`, and as `rate_bits_per_dim` of data of that many dimensions.
+    """Measure a prior on codes.
 
     Args:
-        prior: put into evaluation mode while it is measured.
-        codes: [N, *grid] or [N, *grid, M], any integer type.
-        labels: [N] where the prior has classes.
-        dimensions: d of the data behind the codes.
-        batch_size: examples at once.
+        prior: the prior; in evaluation mode during the measurement.
+        codes: codes [N, *grid] or [N, *grid, M] of any integer type.
+        labels: labels [N] if the prior has classes.
+        dimensions: d, the number of dimensions of the data behind the codes.
+        batch_size: number of examples at once.
+
+    Returns:
+        `loss`, -log p(codes | label) in nats per example, and the same in bits as `bits_per_code` and
+        `rate_bits_per_dim`.
     """
     training = prior.training
     prior.eval()
@@ -203,16 +208,16 @@ def measure_prior(
 
 
 def _is_informed(model: Autoencoder, prior: Prior, examples: Examples) -> bool:
-    """Whether the prior can be measured: it needs a class of each example, of data of any length of at least some."""
+    """Whether the prior can be measured; for data of a fixed size, a prior with classes needs every example's class."""
     if not prior.classes or model.variable:
         return True
     return examples.labels is not None and bool((examples.labels >= 0).all())
 
 
 def _prior_nats(prior: Prior, codes: Tensor, labels: Tensor | None) -> Tensor:
-    """-log p of codes [B, *grid] or [B, *grid, M] in nats, [B]: by whole windows of the prior, one after another.
+    """Return -log p of codes [B, *grid] or [B, *grid, M] in nats, [B], summed over consecutive windows of the prior.
 
-    Codes that are left beyond the last window, and those of examples of an unknown class, have the uniform prior.
+    Codes after the last whole window, and all codes of an example of unknown class, have the uniform prior.
     """
     length = prior.grid[0]
     windows = codes.shape[1] // length

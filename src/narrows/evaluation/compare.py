@@ -1,7 +1,7 @@
-"""A fair comparison: the trials it takes, the learning rate each method is given, and figures with their spread.
+"""A fair comparison of methods: its trials, the choice of learning rates, and figures with their spread.
 
-Every method first trains once at each learning rate of one sweep; the rate that did best on the validation split is
-its own, and further seeds train at that. The test split is looked at only by the trials at the chosen rates.
+Every method first trains once at each learning rate of the same sweep. The rate with the best validation figure is
+chosen, and further seeds train at it. Only trials at the chosen rates are measured on the test split.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import NamedTuple
 __all__ = ["ENDS", "Outcome", "Spread", "Trial", "choose", "spreads", "sweep_end"]
 
 ENDS = ("lowest", "highest")
-"""The ends of a sweep, beyond which a better learning rate may lie."""
+"""Ends of a sweep, beyond which a better learning rate may lie."""
 
 
 @dataclass(frozen=True, order=True)
@@ -23,9 +23,9 @@ class Trial:
     """One training run of a comparison.
 
     Args:
-        method: the name of the method.
+        method: name of the method.
         learning_rate: Adam's step size.
-        seed: of the weights, the order of the data and every draw.
+        seed: seed of the weights, the order of the data and every draw.
     """
 
     method: str
@@ -34,40 +34,40 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Its folder within those of the comparison's trials."""
+        """Folder of the trial, relative to the folder of all trials."""
         return f"{self.method}/lr-{self.learning_rate:g}-seed-{self.seed}"
 
 
 class Outcome(NamedTuple):
-    """What became of a trial."""
+    """The result of a trial."""
 
     trial: Trial
     figures: Mapping[str, float] | None
-    """On the validation split after the last step; None if the training diverged."""
+    """Figures of the validation split after the last step; None if training diverged."""
 
 
 class Spread(NamedTuple):
-    """A figure over the seeds."""
+    """Mean and standard deviation of a figure over the seeds."""
 
     mean: float
     deviation: float | None
-    """The sample standard deviation; None of a single seed."""
+    """Sample standard deviation; None for a single seed."""
 
     def __str__(self) -> str:
-        """The mean ± the deviation."""
+        """Return the mean ± the deviation."""
         return f"{self.mean:.4g}" if self.deviation is None else f"{self.mean:.4g} ± {self.deviation:.2g}"
 
 
 def sweep_end(outcomes: Iterable[Outcome], method: str, rate: float) -> str:
-    """Where a method's learning rate lies at an end of its sweep, beyond which a better one may lie.
+    """Return the end of the sweep at which a method's learning rate lies, if any.
 
     Args:
-        outcomes: of the sweep; rates at which training diverged are part of it.
-        method: the method.
+        outcomes: results of the sweep, including those of rates at which training diverged.
+        method: name of the method.
         rate: its learning rate.
 
     Returns:
-        one of `ENDS` of the rates tried, "only" if no other was, or "" if it lies between others.
+        one of `ENDS`; "only" if no other rate was tried; or "" if the rate lies between others.
     """
     tried = {outcome.trial.learning_rate for outcome in outcomes if outcome.trial.method == method}
     if len(tried) == 1:
@@ -76,9 +76,9 @@ def sweep_end(outcomes: Iterable[Outcome], method: str, rate: float) -> str:
 
 
 def choose(outcomes: Iterable[Outcome], criterion: str) -> dict[str, float]:
-    """The learning rate of each method whose trial has the lowest `criterion`.
+    """Return the learning rate with the lowest `criterion` for each method.
 
-    Trials that diverged, or whose criterion is not finite, are passed over; a method of nothing else has no rate.
+    Trials that diverged or whose criterion is not finite are ignored; a method with no other trials has no rate.
     """
     best: dict[str, Outcome] = {}
     for outcome in outcomes:
@@ -91,7 +91,7 @@ def choose(outcomes: Iterable[Outcome], criterion: str) -> dict[str, float]:
 
 
 def spreads(seeds: Sequence[Mapping[str, float]]) -> dict[str, Spread]:
-    """Mean and deviation of every figure that all the seeds have."""
+    """Return the mean and deviation of every figure that all seeds have."""
     shared = [name for name in seeds[0] if all(name in figures for figures in seeds)]
     return {name: _spread([figures[name] for figures in seeds]) for name in shared}
 

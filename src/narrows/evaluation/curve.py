@@ -1,4 +1,4 @@
-"""Points of a rate-distortion curve: what a model that is held to a distortion costs, keeps, and makes up.
+"""Points of a rate-distortion curve: figures, reconstructions and samples of models trained to fixed distortions.
 
 "Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2021), figures 4 to 8.
 """
@@ -17,17 +17,18 @@ __all__ = ["Curve", "Point"]
 
 @dataclass(frozen=True)
 class Point:
-    """A model of the curve.
+    """One model of a rate-distortion curve.
 
     Args:
-        gamma: the squared error it was held to, in training.
-        validation_error: the squared error on the validation split.
-        figures: of the test split, as `measure` gives them.
-        multiplier: the multiplier l over the last steps.
-        dimensions: d of the data.
-        reconstructions: of examples of the test split, [N, C, *size].
-        samples: means of p(x|z) under the prior, [N, C, *size]; None where no prior was fitted to discrete codes.
-        distances: of samples and of reconstructions to the test split, where they were measured.
+        gamma: target squared error in training.
+        validation_error: squared error on the validation split.
+        figures: figures of the test split, as returned by `measure`.
+        multiplier: mean multiplier l over the last steps.
+        dimensions: d, the number of dimensions of an example.
+        reconstructions: reconstructions of test examples, [N, C, *size].
+        samples: means of p(x|z) for z drawn from the prior, [N, C, *size]; None if the codes are discrete and no prior
+            was fitted.
+        distances: distances of samples and of reconstructions to the test split, if they were measured.
     """
 
     gamma: float
@@ -41,7 +42,7 @@ class Point:
 
     @property
     def row(self) -> dict[str, Any]:
-        """All of it that is a number: rate, log-likelihood and ELBO in bits/dim, and in nats per example beside it."""
+        """All numbers of the point; rate, log-likelihood and ELBO in bits/dim and in nats per example."""
         nats = self.dimensions * math.log(2)
         in_bits = {
             "rate": self.figures["rate_bits_per_dim"],
@@ -61,22 +62,22 @@ class Point:
 
     @property
     def rate_bits(self) -> float:
-        """The rate of an example, in bits."""
+        """Rate in bits per example."""
         return self.figures["rate_bits_per_dim"] * self.dimensions
 
 
 @dataclass(frozen=True)
 class Curve:
-    """A curve, and what its report says.
+    """A rate-distortion curve and the texts of its report.
 
     Args:
-        title: what was trained.
-        about: what that is.
-        points: from the largest gamma to the smallest.
-        lost: the gammas whose training diverged.
-        originals: the examples of which the points hold reconstructions, each [C, *size].
-        distances: what to say of the distances of samples and reconstructions.
-        measured_on: the split that the figures are of, and how much of it; see `narrows.report.sections.counted`.
+        title: title of the recipe.
+        about: description of the recipe.
+        points: points from the largest gamma to the smallest.
+        lost: gammas at which training diverged.
+        originals: the examples that the points reconstruct, each [C, *size].
+        distances: text about the distances of samples and reconstructions.
+        measured_on: the split measured and how much of it; see `narrows.report.sections.counted`.
     """
 
     title: str

@@ -1,6 +1,6 @@
-"""How noisy an estimator's gradient is for the inference network: the share of its squared length that is variance.
+"""Noise of an estimator's gradient for the inference network, as the share of its squared length that is variance.
 
-For gradients g_1, ..., g_R of independent draws, tr Cov(g) / E||g||^2; what an estimator of low variance buys.
+For gradients g_1, ..., g_R of independent draws this is tr Cov(g) / E||g||^2.
 """
 
 from __future__ import annotations
@@ -22,29 +22,32 @@ __all__ = ["gradient_noise"]
 def gradient_noise(task: AutoencoderTask, stored: Stored, draws: int = 16) -> dict[str, float]:
     """Return the noise of the training loss's gradient on one batch, over all weights of encoder and bottleneck.
 
-    The draws are always the same, training's own are left alone, and so are gradients, modes and buffers. Where there
-    are several processes, all have to take part.
+    The draws are the same at every call. The global random state, gradients, modes and buffers do not change. If there
+    are several processes, all of them must call it.
 
     Args:
-        task: the loss; put into evaluation mode meanwhile, so that dropout is off, no codebook learns, and the
-            estimator counts no steps and keeps no averages.
-        stored: the batch as it is stored, on the model's device.
-        draws: R, the gradients to compare.
+        task: the loss; in evaluation mode during the measurement, so that dropout is off, no codebook learns, and the
+            estimator counts no steps and updates no averages.
+        stored: the batch as stored, on the model's device.
+        draws: R, the number of gradients to compare.
 
     Returns:
         `gradient_variance`, the unbiased trace of the covariance of g_r, 1 / (R - 1) sum_r ||g_r - mean||^2, in squared
-        nats/dim per unit of weight; `gradient_noise`, its ratio to 1/R sum_r ||g_r||^2: 0 without noise, 1 in
-        expectation where all is noise, and the same for estimators whose scales differ.
+        nats/dim per unit of weight; `gradient_noise`, its ratio to 1/R sum_r ||g_r||^2, which is 0 without noise, 1 in
+        expectation if there is nothing but noise, and independent of the estimator's scale.
 
     Raises:
-        NarrowsError: if `draws` is below 2, or neither encoder nor bottleneck has a weight that learns.
+        NarrowsError: if `draws` is below 2, or neither encoder nor bottleneck has trainable weights.
     """
     if draws < 2:
         raise NarrowsError(f"draws is {draws}: a variance needs at least 2")
     parts = (task.model.encoder, task.model.bottleneck)
     weights = [weight for part in parts for weight in part.parameters() if weight.requires_grad]
     if not weights:
-        raise NarrowsError("the encoder and the bottleneck are frozen: no gradient of theirs has noise to measure")
+        raise NarrowsError(
+            "the encoder and the bottleneck are frozen, so their gradient noise cannot be measured: set "
+            "training.gradient_draws=0"
+        )
     device = weights[0].device
     mean: Tensor | float = 0.0
     deviations = squares = torch.zeros((), device=device)
@@ -55,7 +58,7 @@ def gradient_noise(task: AutoencoderTask, stored: Stored, draws: int = 16) -> di
             gradient = torch.cat(
                 [part.flatten() for part in torch.autograd.grad(loss, weights, materialize_grads=True)]
             )
-            # Welford's running sums: they do not cancel, and equal gradients have no variance to the last bit.
+            # Welford's running sums do not cancel, and give equal gradients a variance of exactly 0.
             difference = gradient - mean
             mean = mean + difference / (done + 1)
             deviations = deviations + done / (done + 1) * difference.dot(difference)
@@ -66,7 +69,7 @@ def gradient_noise(task: AutoencoderTask, stored: Stored, draws: int = 16) -> di
 
 @contextmanager
 def _evaluating(*roots: nn.Module) -> Iterator[None]:
-    """Evaluation mode, after which every module has the mode it had; parts of a model may be frozen in theirs."""
+    """Set evaluation mode for the block, then restore each module's own mode, because frozen parts may differ."""
     modes = [(module, module.training) for root in roots for module in root.modules()]
     for root in roots:
         root.eval()

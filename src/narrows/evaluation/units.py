@@ -1,4 +1,4 @@
-"""The unit of every figure that `narrows evaluate` gives, by its name."""
+"""Units of the figures of `narrows evaluate`, by name."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ UNITS = {
     "perplexity": "codes",
     "usage": "of 1",
 }
-"""The units of figures of every kind of data."""
+"""Units of the figures that all modalities share."""
 
 
 def unit_of(name: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
-    """Return the unit of a figure, such as "bits/dim", "dB" or, of a share, "of 1".
+    """Return the unit of a figure, such as "bits/dim", "dB" or, for a share, "of 1".
 
     Args:
-        name: the figure's name. What follows a comma says what it was measured on ("accuracy, unseen clips"), except in
-            the rate of a layer, whose name ends in its unit ("rate of 8x8 layer 1, nats").
-        others: the units of the figures that the kind of data has of its own.
+        name: name of the figure. The part after a comma states what it was measured on ("accuracy, unseen clips"),
+            except for the rate of a layer, whose name ends in its unit ("rate of 8x8 layer 1, nats").
+        others: units of the modality's own figures.
 
     Returns:
-        the unit; "" for a name that this version gives no figure, as the file of another version may hold.
+        the unit; "" for an unknown name, such as one from another version's file.
     """
     own, _, rest = name.partition(", ")
     if own.startswith("rate of ") and rest == "nats":

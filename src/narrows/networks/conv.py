@@ -13,7 +13,7 @@ class ResidualBlock(nn.Module):
     """x + conv1x1(ReLU(conv3x3(ReLU(x)))), [B, width, H, W] -> [B, width, H, W].
 
     Args:
-        width: channels in and out.
+        width: input and output channels.
         hidden: channels between the two convolutions.
     """
 
@@ -27,23 +27,23 @@ class ResidualBlock(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the branch to x."""
+        """Return x plus the branch of x."""
         return x + self.branch(x)
 
 
 class ConvEncoder(nn.Module):
-    """Images [B, inputs, H, W] -> features [B, outputs, H / 2^n, W / 2^n], n = `downsamplings`.
+    """Images [B, inputs, H, W] -> features [B, outputs, H / 2^n, W / 2^n], with n = `downsamplings`.
 
-    n convolutions of window 4 and stride 2, then `blocks` residual blocks, then a 1x1 convolution to the features that
-    the bottleneck reads.
+    n convolutions of window 4 and stride 2, then `blocks` residual blocks, then a 1x1 convolution to the input of the
+    bottleneck.
 
     Args:
         inputs: image channels.
         outputs: feature channels.
         width: hidden channels (256 in the paper).
         downsamplings: n, the number of stride-2 convolutions (2 in the paper).
-        blocks: the number of residual blocks (2 in the paper).
-        residual_width: channels inside a residual block; None is `width`, as in the paper.
+        blocks: number of residual blocks (2 in the paper).
+        residual_width: channels inside a residual block; None for `width`, as in the paper.
     """
 
     def __init__(
@@ -74,17 +74,17 @@ class ConvEncoder(nn.Module):
 
 
 class ConvDecoder(nn.Module):
-    """Latents [B, inputs, h, w] -> likelihood parameters [B, outputs, 2^n h, 2^n w], n = `upsamplings`.
+    """Latents [B, inputs, h, w] -> likelihood parameters [B, outputs, 2^n h, 2^n w], with n = `upsamplings`.
 
     A 3x3 convolution to the width, `blocks` residual blocks, then n transposed convolutions of window 4 and stride 2.
 
     Args:
         inputs: latent channels.
-        outputs: the channels that the likelihood reads.
+        outputs: channels of the likelihood parameters.
         width: hidden channels (256 in the paper).
         upsamplings: n, the number of stride-2 transposed convolutions (2 in the paper).
-        blocks: the number of residual blocks (2 in the paper).
-        residual_width: channels inside a residual block; None is `width`, as in the paper.
+        blocks: number of residual blocks (2 in the paper).
+        residual_width: channels inside a residual block; None for `width`, as in the paper.
     """
 
     def __init__(
@@ -115,6 +115,6 @@ class ConvDecoder(nn.Module):
 def _check_sizes(width: int, strides: int, blocks: int) -> None:
     if width < 1 or strides < 1 or blocks < 0:
         raise NarrowsError(
-            f"width and the downsamplings or upsamplings must be at least 1, and blocks 0 or more, not {width}, "
-            f"{strides} and {blocks}"
+            f"width is {width}, downsamplings or upsamplings {strides} and blocks {blocks}: the first two must be at "
+            "least 1, and blocks at least 0"
         )

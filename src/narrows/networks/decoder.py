@@ -1,4 +1,4 @@
-"""Decoders that describe each position of the data given the positions before it."""
+"""Decoders that model each position of the data given the positions before it."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ class DecoderState(Protocol):
     """A batch of examples that grow by one position a step."""
 
     def step(self, previous: Tensor | None) -> Tensor:
-        """Take in the position before, int64 [B] (None at the first), and return the outputs of the next."""
+        """Append the previous position, int64 [B] (None at the first), and return the outputs of the next."""
 
 
 class AutoregressiveDecoder(nn.Module, ABC):
-    """p(x_t | x_<t, z, condition): in parallel for training, and position by position to draw data.
+    """Base class of decoders p(x_t | x_<t, z, condition): parallel for training, position by position for drawing.
 
-    Data are read as discrete levels, which a `DiscreteLikelihood` makes of them.
+    The decoder reads data as discrete levels, made by a `DiscreteLikelihood`.
     """
 
     @abstractmethod
     def forward(self, z: Tensor, levels: Tensor, condition: Tensor | None) -> Tensor:
-        """Return the outputs of all positions, [B, outputs, *size], those at t from the levels before t.
+        """Return the outputs of all positions, [B, outputs, *size]; those at t depend only on levels before t.
 
         Args:
             z: latents [B, channels, *grid].
             levels: the data, int64 [B, C, *size].
-            condition: the class of each example, int64 [B], -1 if unknown; None without classes.
+            condition: class of each example, int64 [B], -1 if unknown; None without classes.
         """
 
     @abstractmethod
     def begin(self, z: Tensor, condition: Tensor | None) -> DecoderState:
-        """Return the state before the first position; steps give no gradient."""
+        """Return the state before the first position; its steps give no gradient."""

@@ -1,4 +1,4 @@
-"""The plain parts of a very deep VAE: residual blocks, the bottom-up network, upsampling, and its ends at the image.
+"""The deterministic parts of a very deep VAE: stem, head, residual blocks, bottom-up network and upsampling.
 
 R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021).
 """
@@ -17,7 +17,7 @@ __all__ = ["BottomUp", "Branch", "Head", "ResidualBranch", "Stem", "Upsample", "
 
 
 def convolution(inputs: int, outputs: int, window: int = 1, gain: float = 1.0) -> nn.Conv2d:
-    """A convolution that keeps the size, without bias at first and its first weights multiplied by `gain`."""
+    """Return a convolution that keeps the size, with zero initial bias and its initial weights multiplied by `gain`."""
     layer = nn.Conv2d(inputs, outputs, window, padding=window // 2)
     with torch.no_grad():
         layer.weight.mul_(gain)
@@ -45,12 +45,12 @@ class Stem(nn.Module):
 class Head(nn.Module):
     """The last feature map [B, inputs, H, W] -> likelihood parameters [B, outputs, H, W].
 
-    A learnt gain and bias of every channel, which bring the sum of all blocks to the likelihood's scale, then a 1x1
+    A learned gain and bias per channel, which bring the sum of all blocks to the likelihood's scale, then a 1x1
     convolution.
 
     Args:
         inputs: channels of the feature map.
-        outputs: the channels that the likelihood reads.
+        outputs: channels of the likelihood parameters.
     """
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -68,11 +68,11 @@ class Branch(nn.Module):
     """GELU 1x1, GELU 3x3, GELU 3x3, GELU 1x1: [B, inputs, R, R] -> `middle` channels -> [B, outputs, R, R].
 
     Args:
-        inputs: channels in.
-        middle: channels between.
-        outputs: channels out.
-        resolution: R; below 3 all windows are 1x1, for a 3x3 one would see little but padding.
-        gain: multiplies the first weights of the last convolution.
+        inputs: input channels.
+        middle: hidden channels.
+        outputs: output channels.
+        resolution: R; below 3 all windows are 1x1, because a 3x3 window would see little but padding.
+        gain: factor of the last convolution's initial weights.
     """
 
     def __init__(self, inputs: int, middle: int, outputs: int, resolution: int, gain: float = 1.0) -> None:
@@ -90,7 +90,7 @@ class Branch(nn.Module):
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """Run the branch."""
+        """Return the output of the branch."""
         return self.layers(x)
 
 
@@ -98,27 +98,28 @@ class ResidualBranch(Branch):
     """x + branch(x), [B, width, R, R] -> [B, width, R, R].
 
     Args:
-        width: channels in and out.
-        middle: channels between.
+        width: input and output channels.
+        middle: hidden channels.
         resolution: R.
-        gain: 1 / sqrt(N) in a stack of N, whose sum then starts no larger than one branch.
+        gain: factor of the last convolution's initial weights; 1 / sqrt(N) in a stack of N, so that their sum starts
+            no larger than one branch.
     """
 
     def __init__(self, width: int, middle: int, resolution: int, gain: float) -> None:
         super().__init__(width, middle, width, resolution, gain)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Add the branch to x."""
+        """Return x plus the branch of x."""
         return x + self.layers(x)
 
 
 class BottomUp(nn.Module):
-    """Features [B, width, R, R] -> activations at every resolution, by residual blocks with average pooling between.
+    """Features [B, width, R, R] -> activations at every resolution, by residual blocks and average pooling.
 
     Args:
         width: channels of every activation.
         middle: channels inside a block.
-        blocks: the number of residual blocks at each resolution; R is the finest, and each divides the next.
+        blocks: number of residual blocks by resolution; R is the largest, and each resolution divides the next.
     """
 
     def __init__(self, width: int, middle: int, blocks: Mapping[int, int]) -> None:
@@ -134,7 +135,7 @@ class BottomUp(nn.Module):
         )
 
     def forward(self, x: Tensor, run: Callable[..., Any]) -> dict[int, Tensor]:
-        """The last activation [B, width, r, r] at each resolution r; `run(block, x)` runs a block."""
+        """Return the last activation, [B, width, r, r], at each resolution r; `run(block, x)` runs a block."""
         activations = {}
         for resolution, stage in zip(self.resolutions, self.stages, strict=True):
             x = F.avg_pool2d(x, x.shape[-1] // resolution)
@@ -145,7 +146,7 @@ class BottomUp(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Nearest-neighbour upsampling to [B, width, R, R], and a learnt bias of every channel and position there.
+    """Nearest-neighbour upsampling to [B, width, R, R], plus a learned bias per channel and position.
 
     Args:
         width: channels.
@@ -158,5 +159,5 @@ class Upsample(nn.Module):
         self.bias = nn.Parameter(torch.zeros(1, width, resolution, resolution))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Upsample x [B, width, r, r], r a divisor of R."""
+        """Upsample x [B, width, r, r], where r divides R."""
         return self.bias + F.interpolate(x, size=self.resolution)

@@ -1,8 +1,8 @@
-"""Multilayer perceptrons: an image in one vector of features, without a grid (Kingma and Welling 2014, appendix C).
+"""Multilayer perceptrons: one feature vector for a whole image, without a grid (Kingma and Welling 2014, appendix C).
 
-Here with ReLU units, and weights from the normal distribution that keeps the size of their features over the layers
-(He et al. 2015), for an image's features have to differ from another's before a rounding tells them apart. The latents
-have no positions: a code is of the whole image.
+The hidden units are ReLUs, and the weights are initialised from the normal distribution that keeps the scale of the
+features through the layers (He et al. 2015): features of different images must differ enough that quantisation does not
+map them to one code.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ class MLPEncoder(nn.Module):
     Args:
         inputs: image channels.
         outputs: feature channels.
-        size: of the images, such as [28, 28].
+        size: size of the images, such as [28, 28].
         width: units of a hidden layer.
-        layers: hidden layers.
+        layers: number of hidden layers.
 
     Raises:
-        NarrowsError: if `size`, `width` or `layers` is not of positive numbers.
+        NarrowsError: if `size` is empty, or a number in `size`, `width` or `layers` is below 1.
     """
 
     def __init__(self, inputs: int, outputs: int, size: list[int], width: int = 256, layers: int = 2) -> None:
@@ -40,14 +40,14 @@ class MLPEncoder(nn.Module):
         """Encode images.
 
         Raises:
-            NarrowsError: if they are of another size.
+            NarrowsError: if the images do not have the size `size`.
         """
         if x.shape[1:] != self.shape:
             raise NarrowsError(
                 f"MLPEncoder.size is {list(self.shape[1:])}, but the images [B, C, *size] are {list(x.shape)}: "
-                "set size to that of the data"
+                "set size to the size of the data"
             )
-        # Back to [0, 1]: on binary pixels ReLU units learn 3 to 16 nats less from {-1, 1} than from {0, 1} (MNIST).
+        # Back to [0, 1]: on binary MNIST, ReLU units do 3 to 16 nats worse with {-1, 1} than with {0, 1}.
         return self.layers((x.flatten(1) + 1) / 2)
 
 
@@ -56,13 +56,13 @@ class MLPDecoder(nn.Module):
 
     Args:
         inputs: latent channels.
-        outputs: the channels that the likelihood reads.
-        size: of the images, such as [28, 28].
+        outputs: channels of the likelihood parameters.
+        size: size of the images, such as [28, 28].
         width: units of a hidden layer.
-        layers: hidden layers.
+        layers: number of hidden layers.
 
     Raises:
-        NarrowsError: if `size`, `width` or `layers` is not of positive numbers.
+        NarrowsError: if `size` is empty, or a number in `size`, `width` or `layers` is below 1.
     """
 
     def __init__(self, inputs: int, outputs: int, size: list[int], width: int = 256, layers: int = 2) -> None:
@@ -74,19 +74,22 @@ class MLPDecoder(nn.Module):
         """Decode latents.
 
         Raises:
-            NarrowsError: if they are on a grid, or have other than `inputs` channels.
+            NarrowsError: if the latents are on a grid or do not have `inputs` channels.
         """
         if z.shape[1:] != (self.inputs,):
             raise NarrowsError(
                 f"MLPDecoder reads latents [B, {self.inputs}], not {list(z.shape)}: "
-                "give it an encoder without a grid, such as MLPEncoder, and the bottleneck's `channels`"
+                "use an encoder without a grid, such as MLPEncoder, and set inputs to the bottleneck's channels"
             )
         return self.layers(z).unflatten(1, self.shape)
 
 
 def _perceptron(inputs: int, outputs: int, size: list[int], width: int, layers: int) -> nn.Sequential:
     if not size or min(*size, width, layers) < 1:
-        raise NarrowsError(f"size must be such as [28, 28], and width and layers at least 1: {size}, {width}, {layers}")
+        raise NarrowsError(
+            f"size is {size}, width {width} and layers {layers}: size must be such as [28, 28], and width and "
+            "layers at least 1"
+        )
     linear = [nn.Linear(before, after) for before, after in pairwise([inputs, *[width] * layers, outputs])]
     for layer in linear:
         nn.init.zeros_(layer.bias)

@@ -1,7 +1,7 @@
-"""An encoder that reads sound as its log spectrogram, by which a small model learns what is said in little time.
+"""An encoder of log spectrograms, with which a small model learns speech content in little training time.
 
-Ours, beside the encoder of the waveform of van den Oord et al. 2017: Chorowski et al. 2019, "Unsupervised speech
-representation learning using WaveNet autoencoders", found that codes read off spectral features tell phonemes better.
+An alternative to the waveform encoder of van den Oord et al. 2017: Chorowski et al. 2019, "Unsupervised speech
+representation learning using WaveNet autoencoders", found that codes of spectral features predict phonemes better.
 """
 
 from __future__ import annotations
@@ -19,28 +19,29 @@ from narrows.networks.strided import check_length, strided_layers
 __all__ = ["SpectrogramEncoder"]
 
 FLOOR = 1e-8
-"""Added to the power of a band, which is about 0.06 of a full-scale sine: what lies 68 dB below that hardly counts."""
+"""Added to the power of a band, which is about 0.06 for a full-scale sine: power 68 dB below that hardly counts."""
 
 
 class SpectrogramEncoder(nn.Module):
-    """Sound [B, inputs, T] -> features [B, outputs, T / hop], hop = `step` times the product of the strides.
+    """Sound [B, inputs, T] -> features [B, outputs, T / hop], with hop = `step` times the product of the strides.
 
-    Every `step` samples the log power of the `window` samples around their middle, under a Hann window, in window / 2
-    bands of equal width. Each band is normalised over the time of its own sound, by which most of the voice and the
-    loudness are lost (Wu and Lee 2020, "One-shot voice conversion by vector quantization"). Then a convolution of
-    window 2 s for each stride s, residual blocks, a 1x1 convolution, and normalisation by batch as in `StridedEncoder`.
+    First the log power spectrum in window / 2 bands of equal width: one for every `step` samples, over the `window`
+    samples centred on them, with a Hann window. Each band is normalised over the time of its own sound, which removes
+    most of the speaker's voice and the loudness (Wu and Lee 2020, "One-shot voice conversion by vector quantization").
+    Then a convolution of window 2 s for each stride s, residual blocks, a 1x1 convolution, and batch normalisation as
+    in `StridedEncoder`.
 
     Args:
         inputs: channels of the sound, 1.
         outputs: feature channels.
         width: hidden channels.
-        window: samples of a spectrum; 25 to 32 ms of speech.
+        window: samples of a spectrum; 25 to 32 ms for speech.
         step: samples from one spectrum to the next.
-        strides: of the convolutions, from the spectra to the features.
-        blocks: the number of residual blocks.
+        strides: strides of the convolutions, from the spectra to the features.
+        blocks: number of residual blocks.
 
     Raises:
-        NarrowsError: if there are several channels, the window is shorter than the step, or a stride is below 2.
+        NarrowsError: if `inputs` is not 1, the window is shorter than the step, or a stride is below 2.
     """
 
     def __init__(
@@ -55,9 +56,9 @@ class SpectrogramEncoder(nn.Module):
     ) -> None:
         super().__init__()
         if inputs != 1:
-            raise NarrowsError(f"a SpectrogramEncoder reads 1 channel, not {inputs}")
+            raise NarrowsError(f"a SpectrogramEncoder reads 1 channel, not {inputs}: use StridedEncoder")
         if not 1 <= step <= window:
-            raise NarrowsError(f"step is {step} and window {window}: they must be at least 1, the window no less")
+            raise NarrowsError(f"step is {step} and window {window}: step must be from 1 to window")
         self.step, self.hop = step, step * prod(strides)
         self.register_buffer("taper", torch.hann_window(window) / window, persistent=False)
         self.taper: Tensor
@@ -65,10 +66,10 @@ class SpectrogramEncoder(nn.Module):
         self.layers = nn.Sequential(nn.InstanceNorm1d(bands), *strided_layers(bands, outputs, width, strides, blocks))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the features of sound, of which the samples of the mask, bool [B, T], count.
+        """Return the features of sound; only the samples in `mask`, bool [B, T], count.
 
         Raises:
-            NarrowsError: if T is no multiple of hop, or a batch of one feature is to be normalised.
+            NarrowsError: if T is not a multiple of hop, or a training batch has only one feature to normalise.
         """
         check_length(self, x)
         frames = coarser(mask, self.step)
@@ -78,7 +79,7 @@ class SpectrogramEncoder(nn.Module):
         return run_masked(nn.Sequential(*layers), normalised, frames)
 
     def spectrogram(self, x: Tensor) -> Tensor:
-        """The natural log of the power, [B, bands, T / step], of sound [B, 1, T]."""
+        """Return the natural log of the power, [B, bands, T / step], of sound [B, 1, T]."""
         with torch.autocast(x.device.type, enabled=False):
             beyond = len(self.taper) - self.step
             frames = F.pad(x[:, 0].float(), (beyond // 2, beyond - beyond // 2)).unfold(1, len(self.taper), self.step)

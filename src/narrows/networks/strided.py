@@ -1,6 +1,7 @@
-"""From sound to features by strided convolutions, and back by a WaveNet or, quicker and coarser, by convolutions.
+"""A strided convolutional encoder of sound, a WaveNet decoder, and a faster, coarser convolutional decoder.
 
-The encoder and the WaveNet are those of van den Oord et al. 2017, section 4.3; the convolutional decoder is ours.
+The encoder and the WaveNet follow van den Oord et al. 2017, section 4.3; the convolutional decoder is an addition of
+this package.
 """
 
 from __future__ import annotations
@@ -26,20 +27,21 @@ __all__ = ["StridedDecoder", "StridedEncoder", "WaveNetDecoder"]
 
 
 class StridedEncoder(nn.Module):
-    """Sound [B, inputs, T] -> features [B, outputs, T / hop], hop = the product of the strides.
+    """Sound [B, inputs, T] -> features [B, outputs, T / hop], with hop the product of the strides.
 
     A convolution of window 2 s for each stride s, then `blocks` residual blocks, then a 1x1 convolution.
 
-    Ours: it reads the sound companded, so that a consonant is not lost beside a vowel; and its outputs are normalised
-    by batch (Lancucki et al. 2020, "Robust training of vector quantized bottleneck models"), or all features would
-    begin so near each other that few codes are ever in use.
+    Two things differ from the paper. The sound is companded first, so that quiet consonants are not lost beside loud
+    vowels. The outputs are batch-normalised (Lancucki et al. 2020, "Robust training of vector quantized bottleneck
+    models"); otherwise all features would start so close together that few codes would ever be used.
 
     Args:
         inputs: channels of the sound.
         outputs: feature channels.
         width: hidden channels.
-        strides: of the convolutions, from the sound to the features; six of 2 in the paper, 64 samples a feature.
-        blocks: the number of residual blocks.
+        strides: strides of the convolutions, from the sound to the features; six of 2 in the paper, so 64 samples per
+            feature.
+        blocks: number of residual blocks.
 
     Raises:
         NarrowsError: if there is no stride, or one is below 2.
@@ -51,7 +53,7 @@ class StridedEncoder(nn.Module):
         super().__init__()
         self.hop = prod(strides)
         self.layers = nn.Sequential(*strided_layers(inputs, outputs, width, strides, blocks))
-        # So that sound comes through all layers as loud as it is (He et al. 2015); PyTorch's own start fades it out.
+        # Keeps the scale of the signal through all layers (He et al. 2015); PyTorch's default weights shrink it.
         for part in self.modules():
             if isinstance(part, nn.Conv1d):
                 nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
@@ -59,32 +61,32 @@ class StridedEncoder(nn.Module):
                     nn.init.zeros_(part.bias)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the features of sound, of which the samples of the mask, bool [B, T], count.
+        """Return the features of sound; only the samples in `mask`, bool [B, T], count.
 
         Raises:
-            NarrowsError: if T is no multiple of hop, or a batch of one feature is to be normalised.
+            NarrowsError: if T is not a multiple of hop, or a training batch has only one feature to normalise.
         """
         check_length(self, x)
         return run_masked(self.layers, compand(zeroed(x, mask)), mask)
 
 
 class WaveNetDecoder(AutoregressiveDecoder):
-    """Latents [B, inputs, N] and the levels before a sample -> logits of its level [B, levels, N hop].
+    """Latents [B, inputs, N] and the levels before each sample -> logits of its level [B, levels, N hop].
 
-    Each layer of the WaveNet reads a convolution of the latents, the same for the `hop` samples of a latent, and the
-    one-hot speaker.
+    Each layer of the WaveNet is conditioned on a convolution of the latents, repeated for the `hop` samples of each
+    latent, and on the one-hot class.
 
     Args:
         inputs: latent channels.
-        levels: the levels of a sample, which the likelihood reads logits of.
-        classes: the number of classes, such as speakers, to tell apart; below 2 there is nothing to tell.
-        hop: samples of a latent.
-        context: latents that the convolution of them spans, odd.
-        local_channels: its channels.
-        channels: of the residual stream and of a layer's gated features.
+        levels: number of levels of a sample, one logit each.
+        classes: number of classes, such as speakers, to condition on; below 2 the decoder is unconditional.
+        hop: samples per latent.
+        context: number of latents that the convolution of the latents spans, odd.
+        local_channels: channels of that convolution.
+        channels: channels of the residual stream and of a layer's gated features.
         skip_channels: channels of the head.
-        stacks: how often the dilations start again from 1.
-        layers: layers of a stack, each with twice the dilation of the one before.
+        stacks: number of stacks; the dilations restart from 1 in each.
+        layers: layers per stack, each with twice the dilation of the one before.
         kernel_size: taps of a dilated convolution.
 
     Raises:
@@ -107,7 +109,7 @@ class WaveNetDecoder(AutoregressiveDecoder):
     ) -> None:
         super().__init__()
         if context < 1 or context % 2 == 0:
-            raise NarrowsError(f"context is {context}: it must be odd and above 0, for as many latents on either side")
+            raise NarrowsError(f"context is {context}: it must be odd and above 0, to centre the latents it spans")
         self.classes = classes if classes > 1 else 0
         self.context = nn.Conv1d(inputs, local_channels, context, padding=context // 2)
         self.network = WaveNet(
@@ -115,11 +117,11 @@ class WaveNetDecoder(AutoregressiveDecoder):
         )
 
     def forward(self, z: Tensor, levels: Tensor, condition: Tensor | None = None) -> Tensor:
-        """Return the logits at all positions, whose levels, int64 [B, 1, N hop], are known."""
+        """Return the logits at all positions, given their levels, int64 [B, 1, N hop]."""
         return self.network(levels.squeeze(1), self.context(z), self._class(condition, z))
 
     def begin(self, z: Tensor, condition: Tensor | None = None) -> WaveNetState:
-        """Return the state before the first position; its `step` takes the level before and gives the logits."""
+        """Return the state before the first position; its `step` takes the previous level and returns the logits."""
         return self.network.begin(len(z), self.context(z), self._class(condition, z))
 
     def _class(self, condition: Tensor | None, z: Tensor) -> Tensor | None:
@@ -131,15 +133,16 @@ class StridedDecoder(nn.Module):
 
     Args:
         inputs: latent channels.
-        outputs: the channels that the likelihood reads.
-        classes: the number of classes, such as speakers, to tell apart; below 2 there is nothing to tell.
-        hop: samples of a latent; the product of the strides.
+        outputs: channels of the likelihood parameters.
+        classes: number of classes, such as speakers, to condition on; below 2 the decoder is unconditional.
+        hop: samples per latent; must be the product of the strides.
         width: hidden channels.
-        strides: of the transposed convolutions, from the latents to the sound; None for 2, as often as it takes.
-        blocks: the number of residual blocks.
+        strides: strides of the transposed convolutions, from the latents to the sound; None for as many of 2 as make up
+            the hop.
+        blocks: number of residual blocks.
 
     Raises:
-        NarrowsError: if the strides do not make up the hop.
+        NarrowsError: if the product of the strides is not `hop`.
     """
 
     def __init__(
@@ -157,8 +160,8 @@ class StridedDecoder(nn.Module):
         check_strides(strides)
         if prod(strides) != hop:
             raise NarrowsError(
-                f"the decoder's strides {list(strides)} make {prod(strides)} samples of a latent, of which the encoder "
-                f"makes {hop}: set the decoder's strides to the encoder's, the last first"
+                f"the decoder's strides {list(strides)} make {prod(strides)} samples per latent, but the encoder has "
+                f"{hop}: set the decoder's strides to the encoder's in reverse order"
             )
         self.classes = classes if classes > 1 else 0
         self.class_embedding = nn.Linear(self.classes, width, bias=False) if self.classes else None
@@ -169,13 +172,13 @@ class StridedDecoder(nn.Module):
         self.out = nn.Conv1d(width, outputs, 3, padding=1)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        # States saved before the classes could be anything but speakers.
+        # Models saved when classes could only be speakers.
         if (weight := state_dict.pop(f"{prefix}voice.weight", None)) is not None:
             state_dict[f"{prefix}class_embedding.weight"] = weight
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def forward(self, z: Tensor, condition: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
-        """Return the outputs for latents of classes int64 [B], -1 for one unknown; those of the mask [B, N] count."""
+        """Return the outputs, given classes int64 [B] (-1 if unknown); only latents in `mask`, bool [B, N], count."""
         hidden = self.inlet(zeroed(z, mask))
         if self.class_embedding is not None and condition is not None:
             hidden = hidden + self.class_embedding(one_hot(condition, self.classes).to(z.dtype)).unsqueeze(2)
@@ -187,14 +190,14 @@ class StridedDecoder(nn.Module):
 
 
 def strided_layers(inputs: int, outputs: int, width: int, strides: tuple[int, ...], blocks: int) -> Iterator[nn.Module]:
-    """From [B, inputs, T] to features [B, outputs, T / prod(strides)] normalised by batch.
+    """Yield the layers from [B, inputs, T] to batch-normalised features [B, outputs, T / prod(strides)].
 
     Raises:
         NarrowsError: if there is no stride, or one is below 2.
     """
     check_strides(strides)
     for channels, stride in zip([inputs] + [width] * (len(strides) - 1), strides, strict=True):
-        # So padded that T samples become T / s, whether s is even or odd.
+        # With this padding T samples become T / s, whether s is even or odd.
         yield nn.ConstantPad1d((stride // 2, stride - stride // 2), 0.0)
         yield nn.Conv1d(channels, width, 2 * stride, stride)
         yield nn.ReLU()
@@ -206,27 +209,30 @@ def strided_layers(inputs: int, outputs: int, width: int, strides: tuple[int, ..
 
 
 def check_length(encoder: StridedEncoder | SpectrogramEncoder, x: Tensor) -> None:
-    """Refuse sound that does not divide into features, or that has too few of them to be normalised in training.
+    """Check that sound divides into features, and into enough of them to normalise in training.
 
     Raises:
-        NarrowsError: if T is no multiple of the encoder's hop, or the batch has one feature in all.
+        NarrowsError: if T is not a multiple of the encoder's hop, or a training batch has only one feature.
     """
     if x.shape[2] % encoder.hop:
         raise NarrowsError(
-            f"{x.shape[2]} samples are not a multiple of the {encoder.hop} that the encoder makes a feature of: set "
+            f"{x.shape[2]} samples are not a multiple of {encoder.hop}, the samples per feature of the encoder: set "
             "data.window to a multiple"
         )
     if encoder.training and len(x) * x.shape[2] < 2 * encoder.hop:
-        raise NarrowsError("a batch of one code cannot be normalised: raise training.batch_size or data.window")
+        raise NarrowsError(
+            "the training batch has a single feature, which cannot be normalised: raise training.batch_size or "
+            "data.window"
+        )
 
 
 def one_hot(classes: Tensor, count: int) -> Tensor:
-    """Return classes [B] as int64 [B, count]; -1, one unknown, as zeros."""
+    """Return classes [B] as one-hot int64 [B, count]; -1, an unknown class, as zeros."""
     return (classes.unsqueeze(1) == torch.arange(count, device=classes.device)).long()
 
 
 def check_strides(strides: tuple[int, ...]) -> None:
-    """Refuse strides that make nothing shorter.
+    """Check that there is at least one stride and that each is at least 2.
 
     Raises:
         NarrowsError: if there is none, or one is below 2.

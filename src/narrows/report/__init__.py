@@ -1,4 +1,4 @@
-"""The report of a run: blocks and drawings that make one self-contained HTML page."""
+"""Reports: blocks and drawings that make one self-contained HTML page."""
 
 from narrows.report.figures import bits_bar, codebook_use, layer_bars, learning_curves
 from narrows.report.methods import method_curves, method_dots

@@ -1,4 +1,4 @@
-"""The report of a comparison, and its figures as tables: every method with its mean and spread over the seeds."""
+"""The report of a comparison and its tables, with the mean and spread over the seeds for every method."""
 
 from __future__ import annotations
 
@@ -37,17 +37,17 @@ QUALITY = {
     "log_likelihood": "log p(x|z), nats",
     "psnr": "PSNR, dB",
     "perplexity": "perplexity, codes",
-    "usage": "codes used, of 1",
+    "usage": "codes in use, share",
 }
 COST = {
-    "gradient_noise": "noise in a gradient, of 1",
+    "gradient_noise": "gradient noise, share",
     "gradient_variance": "gradient variance",
     "steps_per_second": "steps/s",
     "peak_memory_mib": "peak memory, MiB",
 }
 CURVES = {"bits_per_dim": "Bits per dimension", "distortion_bits_per_dim": "Distortion -log2 p(x|z), bits/dim"}
 SHOWN = {False: 10, True: 4}
-"""Examples reconstructed; fewer where a decoder draws them position by position."""
+"""Number of examples to reconstruct, by whether any decoder is autoregressive, and so slower."""
 
 
 def report_comparison(
@@ -60,17 +60,17 @@ def report_comparison(
     out: Path,
     progress: Progress,
 ) -> Path:
-    """Write `report.html`, its tables as CSV and its drawings as SVG and PNG, of the trials in `out`.
+    """Write `report.html` of the trials in `out`, with its tables as CSV and its drawings as SVG and PNG.
 
     Args:
-        recipe: what the methods share.
-        methods: their names, in the order in which they are shown.
-        outcomes: of all trials.
-        rates: the learning rate of each method, where one was found.
-        criterion: the validation figure that chose it.
-        data: what they were trained on.
-        out: the folder of the comparison.
-        progress: shows how far the work is.
+        recipe: the recipe that the methods share.
+        methods: names of the methods, in the order shown.
+        outcomes: results of all trials.
+        rates: chosen learning rate of each method, if one was found.
+        criterion: the validation figure that the rates were chosen by.
+        data: the data of the comparison.
+        out: folder of the comparison.
+        progress: shows the progress.
 
     Returns:
         the path of the report.
@@ -98,7 +98,7 @@ def report_comparison(
             aside.write_text(standalone(drawing))
     modality = find_modality(data.spec.modality)
     versions, names = _versions(found, data, progress)
-    title = "Test examples as each method reconstructs them, by its seed 0."
+    title = "Test examples and their reconstructions by seed 0 of each method."
     modality.save_versions(out / "reconstructions", title, names, versions, data.spec)
 
     page = Page(
@@ -112,7 +112,7 @@ def report_comparison(
                 [_table(summary, rates, seeds, QUALITY), _table(summary, rates, seeds, COST)],
             ),
             Section("Every seed", blocks=list(dots.values())),
-            Section("Learning curves", "On the validation split, by training step.", list(curves.values())),
+            Section("Learning curves", "Figures of the validation split during training.", list(curves.values())),
             Section("Reconstructions", title, [modality.show_versions(versions, data.spec, "")]),
             Section("Learning rates", _choice_text(criterion, rates, ends), [_sweep(sweep, rates, ends, criterion)]),
             Section("Settings", blocks=[Settings(read_text(own[0].recipe), name) for name, own in found.items()]),
@@ -123,7 +123,7 @@ def report_comparison(
 
 
 def _figures(run: RunFolder) -> dict[str, float]:
-    """The figures of a trial: of the test split, and of its training."""
+    """Return the figures of a trial: those of the test split, and those logged in training."""
     rows = read_metrics(run.metrics)
     train = [row for row in rows if row["split"] == "train"]
     last = [row for row in rows if row["split"] == "validation"][-1]
@@ -157,14 +157,15 @@ def _table(
 def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
     evaluated = read_json(run.evaluation)
     text = (
-        f"On held-out {evaluated['unit']} ({evaluated_on(evaluated)}), seen by no training and no choice: means over "
-        "the seeds of each method, ± the standard deviation. The bits are an upper bound on -log2 p(x) under the fixed "
-        f"prior, and under S = {evaluated['samples']} samples where it is importance-weighted. The noise of a gradient "
-        "is the share of its expected squared length that is variance over the draws, in encoder and bottleneck; it "
-        "and the variance are of a batch of the validation split after the last step."
+        f"Means ± standard deviations over the seeds of each method, on held-out {evaluated['unit']} "
+        f"({evaluated_on(evaluated)}) that were used neither for training nor for choosing learning rates. The bits "
+        "are an upper bound on -log2 p(x) under the fixed prior; the importance-weighted bound uses "
+        f"S = {evaluated['samples']} samples. Gradient noise is the share of the expected squared length of the "
+        "gradient of encoder and bottleneck that is variance over the draws. The noise and the variance are of one "
+        "validation batch after the last step."
     )
     lost = [f"{trial.method}, seed {trial.seed}" for trial, figures in outcomes if figures is None and trial.seed]
-    return f"{text} Diverged in training, and in no mean: {'; '.join(lost)}." if lost else text
+    return f"{text} Diverged in training and left out of the means: {'; '.join(lost)}." if lost else text
 
 
 def _dots(figures: Mapping[str, Sequence[Mapping[str, float]]]) -> dict[str, Figure]:
@@ -190,7 +191,7 @@ def _validated(run: RunFolder, name: str) -> list[tuple[float, float]]:
 def _versions(
     found: Mapping[str, Sequence[RunFolder]], data: Data, progress: Progress
 ) -> tuple[dict[str, Sequence[Tensor]], list[str]]:
-    """Examples of the test split, and as the first seed of every method reconstructs them; and their names."""
+    """Return test examples, their reconstructions by the first seed of every method, and the examples' names."""
     models = {method: load(runs[0].path) for method, runs in found.items()}
     drawn = any(model.autoregressive for model in models.values())
     examples = data.test.subset(SHOWN[drawn]).numbered(data.classes)
@@ -205,16 +206,16 @@ def _versions(
 
 def _choice_text(criterion: str, rates: Mapping[str, float], ends: Mapping[str, str]) -> str:
     text = (
-        "Every method trained once, at seed 0, at each learning rate of the sweep; the one with the lowest "
-        f"{criterion} on the validation split is its own."
+        "Every method was trained once, with seed 0, at each learning rate of the sweep, and the rate with the lowest "
+        f"{criterion} on the validation split was chosen."
     )
     if at_end := [f"{method} ({rates[method]:g}, the {end})" for method, end in ends.items() if end in ENDS]:
         text += (
-            f" At the end of its sweep, beyond which a better rate may lie: {', '.join(at_end)}. Further rates are "
-            "added with --learning-rates and --resume."
+            f" The chosen rate is at an end of the sweep, so a better one may lie beyond it: {', '.join(at_end)}. Add "
+            "rates with --learning-rates and --resume."
         )
     if only := [method for method, end in ends.items() if end == "only"]:
-        text += f" A single rate was tried, so that none was chosen: {', '.join(only)}."
+        text += f" Only one rate was tried, so there was no choice: {', '.join(only)}."
     return text
 
 
@@ -256,7 +257,7 @@ def _summary_rows(
 
 
 def _trial_rows(outcomes: Sequence[Outcome], rates: Mapping[str, float], out: Path) -> Iterable[dict[str, Any]]:
-    """Every trial: its validation figures after the last step, and its test figures where its rate was chosen."""
+    """Yield each trial's validation figures after the last step, and its test figures if its rate was chosen."""
     for trial, figures in outcomes:
         row: dict[str, Any] = {"method": trial.method, "learning_rate": trial.learning_rate, "seed": trial.seed}
         row |= {"diverged": figures is None} | {f"validation_{name}": value for name, value in (figures or {}).items()}

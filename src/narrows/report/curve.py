@@ -1,4 +1,4 @@
-"""The report of a rate-distortion curve: the figures against the distortion reached, and what each point looks like."""
+"""The report of a rate-distortion curve: figures by distortion, and reconstructions and samples of each point."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ PANELS = {
     "frechet_reconstructions": "Fréchet distance of reconstructions",
 }
 MISSED = 0.02
-"""How far the squared error may be from its target, as a share of it."""
+"""Tolerance of the squared error around its target, as a share of the target."""
 
 COLUMNS = {
     "gamma": "target",
     "squared_error": "squared error",
-    "off_target": "off on validation",
+    "off_target": "off target (validation)",
     **PANELS,
     "psnr": "PSNR, dB",
     "multiplier": "multiplier",
@@ -46,7 +46,7 @@ NATS = {
 
 
 def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Path:
-    """Write `report.html`, `curve.csv`, `curve.svg`, and the reconstructions and samples as files, into `out`.
+    """Write `report.html`, `curve.csv`, `curve.svg` and files of the reconstructions and samples into `out`.
 
     Returns:
         the path of the report.
@@ -59,7 +59,7 @@ def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Pat
     names = [f"{point.gamma:g}: {point.rate_bits:.0f} bits" for point in curve.points]
     made: dict[str, tuple[str, dict[str, Sequence[Tensor]]]] = {
         "reconstructions": (
-            "Test examples and the mean of p(x|z); the squared error held, and the rate that it took.",
+            "Test examples and means of p(x|z), labelled with the target squared error and the rate.",
             {
                 "original": curve.originals,
                 **{name: point.reconstructions.unbind() for name, point in zip(names, curve.points, strict=True)},
@@ -70,7 +70,7 @@ def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Pat
         name: list(point.samples) for name, point in zip(names, curve.points, strict=True) if point.samples is not None
     }
     if len(drawn) == len(names):
-        made["samples"] = ("Means of p(x|z), the latents drawn from the prior.", drawn)
+        made["samples"] = ("Means of p(x|z) for latents drawn from the prior.", drawn)
     blocks = {}
     for name, (caption, versions) in made.items():
         numbers = [str(index + 1) for index in range(len(next(iter(versions.values()))))]
@@ -83,7 +83,7 @@ def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Pat
     in_nats: list[list[Cell]] = [[row[name] for name in NATS] for row in rows]
     tables = [
         Table("", list(columns.values()), cells),
-        Table("The same in nats an example.", list(NATS.values()), in_nats),
+        Table("The same in nats per example.", list(NATS.values()), in_nats),
     ]
     page = Page(
         f"{curve.title}: {len(rows)} distortions",
@@ -103,19 +103,19 @@ def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Pat
 
 def _text(curve: Curve, rows: Sequence[Mapping[str, float]]) -> str:
     text = (
-        f"On examples of a split ({curve.measured_on}); the target was held on the training examples. The rate is what "
-        "the latents cost, in bits per dimension; the squared error, summed over the dimensions of an example, what "
-        "they leave; the ELBO is over dequantised data."
+        f"Figures of a split ({curve.measured_on}); the target distortion was held on the training examples. The rate "
+        "is the cost of the latents in bits per dimension. The squared error is summed over the dimensions of an "
+        "example. The ELBO is that of dequantised data."
     )
     if missed := [f"{row['gamma']:g}" for row in rows if abs(row["off_target"]) > MISSED]:
-        text += f" More than {MISSED:.0%} off their target on the validation split: {', '.join(missed)}."
+        text += f" More than {MISSED:.0%} off target on the validation split: {', '.join(missed)}."
     if curve.lost:
-        text += f" Diverged in training, and not shown: {', '.join(f'{gamma:g}' for gamma in curve.lost)}."
+        text += f" Diverged in training and not shown: {', '.join(f'{gamma:g}' for gamma in curve.lost)}."
     return f"{text} {curve.distances}".strip()
 
 
 def _drawing(rows: Sequence[dict[str, float]]) -> Figure:
-    """A panel for every quantity, against the squared error on a logarithmic axis."""
+    """Draw a panel for each quantity against the squared error on a logarithmic axis."""
     x = np.array([row["squared_error"] for row in rows])
     drawings = []
     for name, title in PANELS.items():
@@ -130,4 +130,4 @@ def _drawing(rows: Sequence[dict[str, float]]) -> Figure:
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
         drawings.append(to_svg(figure))
-    return Figure("Against the squared error of an example that was reached, logarithmic.", "".join(drawings))
+    return Figure("By the squared error reached per example, on a logarithmic axis.", "".join(drawings))

@@ -1,4 +1,4 @@
-"""The drawings of a report: learning curves, bits split into rate and distortion, rates of layers, use of codebooks."""
+"""Drawings of a report: learning curves, bits split into rate and distortion, rates of layers, codebook use."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ TITLES = {
     "perplexity": "Perplexity of the codes",
     "usage": "Share of codes in use",
     "multiplier": "Multiplier l",
-    "squared_error": "Squared error of an image",
+    "squared_error": "Squared error per example",
     "rate": "Rate (nats)",
     "rate_first_stage": "Rate of the first stage (nats)",
     "active_units": "Active units",
@@ -42,24 +42,24 @@ TITLES = {
     "skipped": "Steps skipped (share)",
     "learning_rate": "Learning rate",
 }
-"""The titles of known quantities, drawn first and in this order; any other goes by its key."""
+"""Titles of known quantities, drawn first and in this order; any other has its key as title."""
 
 UNDRAWN = {"step", "epoch", "seconds", "waiting", "peak_memory_mib"}
-"""What is logged about the run rather than the model; so is every key that ends in `_per_second`."""
+"""Logged quantities of the run rather than the model, which are not drawn; nor are keys ending in `_per_second`."""
 
 COLLAPSED = 0.01
-"""Nats below which a layer carries nothing."""
+"""Rate in nats below which a layer counts as collapsed."""
 
 LINES = {"train": (MUTED, 1.0), "validation": (ACCENT, 1.8)}
 """Colour and width of each split's curve."""
 
 
 def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
-    """A panel for every logged quantity, with its splits in the same panel.
+    """Draw a panel for each logged quantity, with one curve per split.
 
     Args:
-        rows: the rows of metrics.jsonl: each a "step", a "split" ("train" if it has none) and any numbers. Of several
-            rows for one step, as a resumed run may leave, the last counts.
+        rows: rows of metrics.jsonl, each with a "step", a "split" ("train" if missing) and any numbers. If a resumed
+            run left several rows for one step, the last counts.
     """
     panels: dict[str, dict[str, dict[float, float]]] = {}
     left_out: dict[str, int] = {}
@@ -73,8 +73,8 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
                 left_out[key] = left_out.get(key, 0) + 1
 
     caption = (
-        "By training step. Train curves are running means over 2% of their points; an early or stray extreme "
-        "that would flatten a panel is cut off."
+        "By training step. Training curves are running means over 2% of their points. Early or isolated extremes that "
+        "would flatten a panel are cut off."
     )
     if not panels:
         caption = "No curve has been logged yet."
@@ -90,14 +90,14 @@ def learning_curves(rows: Iterable[Mapping[str, Any]]) -> Figure:
 
 def bits_bar(
     bars: Mapping[str, tuple[float, float]],
-    caption: str = "Bits per dimension: what the codes cost (rate) and what remains given them (distortion).",
+    caption: str = "Bits per dimension: the cost of the codes (rate) and of the data given the codes (distortion).",
 ) -> Figure:
-    """Horizontal bars of bits/dim, each split into its rate and its distortion.
+    """Draw horizontal bars of bits/dim, each split into rate and distortion.
 
     Args:
-        bars: (rate, distortion) in bits/dim by name, such as "uniform prior" and "learned prior". A negative part, as a
-            density may give, is stated but has no length.
-        caption: what the bars show.
+        bars: (rate, distortion) in bits/dim by name, such as "uniform prior" and "learned prior". A negative part,
+            which a density can give, is stated but has no length.
+        caption: caption of the figure.
 
     Raises:
         ValueError: if a rate or distortion is not finite, or there is no bar.
@@ -115,20 +115,20 @@ def bits_bar(
 
 def layer_bars(
     rates: Mapping[tuple[str, int], float],
-    caption: str = "The rate of every layer in nats, from the first to the last, on a logarithmic axis.",
+    caption: str = "Rate of each layer in nats, from the first to the last, on a logarithmic axis.",
 ) -> Figure:
-    """A bar for every layer's rate; one below `COLLAPSED` nats has no bar.
+    """Draw a bar for each layer's rate; a rate below `COLLAPSED` nats has no bar.
 
     Args:
-        rates: nats per example of each layer, by its group, such as "8x8", and its number in it; a group stands in one
-            colour, the next in the other.
-        caption: what the bars show.
+        rates: rate of each layer in nats per example, by its group, such as "8x8", and its number in the group. Groups
+            alternate between two colours.
+        caption: caption of the figure.
 
     Raises:
         ValueError: if there is no layer, or a rate is not finite.
     """
     if not rates or not all(map(math.isfinite, rates.values())):
-        raise ValueError(f"Bars are drawn of the finite rates of at least one layer; got {dict(rates)}.")
+        raise ValueError(f"Drawing bars needs the finite rates of at least one layer; got {dict(rates)}.")
     groups = list(dict.fromkeys(group for group, _ in rates))
     figure, axes = canvas("Rate by layer, nats", 660, 230)
     values = np.array(list(rates.values()))
@@ -148,24 +148,24 @@ def layer_bars(
 
 def codebook_use(
     counts: Tensor | np.ndarray,
-    caption: str = "Share of use of every code, the most used first; dashed, the share if all were used alike.",
+    caption: str = "Share of use of each code, the most used first. The dashed line is the share under equal use.",
 ) -> Figure:
-    """The share of use of each code, sorted, on a logarithmic axis; a panel for every codebook.
+    """Draw the sorted shares of use of the codes on a logarithmic axis, in a panel for each codebook.
 
     Args:
-        counts: how often each code was used, [K] or [M, K] for M codebooks.
-        caption: what the panels show.
+        counts: number of uses of each code, [K] or [M, K] for M codebooks.
+        caption: caption of the figure.
 
     Raises:
         ValueError: if a count is negative or not finite, or a codebook was never used.
     """
     used = torch.atleast_2d(torch.as_tensor(counts)).cpu().double()
     if not used.isfinite().all() or (used < 0).any() or (used.sum(1) == 0).any():
-        raise ValueError("The use of a codebook is counts of at least 0, finite and not all 0: encode some data first.")
+        raise ValueError("The use of a codebook must be finite counts, not negative and not all 0: encode data first.")
     shares = (used / used.sum(1, keepdim=True)).sort(dim=1, descending=True).values.numpy()
     perplexities = perplexity(used).tolist()
     codebooks, size = shares.shape
-    # Whole decades, and at least one: a log axis is labelled nowhere else.
+    # Whole decades, and at least one, because a log axis has labels only there.
     bottom, top = (10.0 ** math.ceil(math.log10(edge)) for edge in (shares[shares > 0].min() / 10, shares.max()))
     drawings = []
     for number in range(codebooks):
@@ -191,7 +191,7 @@ def _title(key: str) -> str:
 
 
 def _panel(title: str, splits: Mapping[str, Mapping[float, float]], steps: list[float], alone: bool) -> str:
-    """One quantity over training: the values of each split by step."""
+    """Draw one quantity over training, given the values of each split by step."""
     curves = {}
     for split, points in splits.items():
         x, y = np.array(sorted(points.items()), dtype=float).T
@@ -207,11 +207,11 @@ def _panel(title: str, splits: Mapping[str, Mapping[float, float]], steps: list[
 
 
 def _running_mean(values: np.ndarray) -> np.ndarray:
-    """The mean of a window of 2% of the values around each, cut short at both ends."""
+    """Return the running mean over a window of 2% of the values, shortened at both ends."""
     window = np.ones(len(values) // 100 * 2 + 1)
     return np.convolve(values, window, "same") / np.convolve(np.ones_like(values), window, "same")
 
 
 def _marker(points: np.ndarray) -> str:
-    """Dots where there are few points, so that a single one is seen."""
+    """Return a dot marker if there are few points, so that a single point is visible."""
     return "o" if len(points) <= 30 else ""

@@ -1,7 +1,7 @@
-"""Methods side by side: their curves over training, and where each of their seeds ended.
+"""Drawings of methods side by side: their curves over training, and the final values of their seeds.
 
-A method's colour and line style go by its place in the mapping given, so drawings of the same mapping agree. Lines are
-named where they end and rows where they begin, so that no reader depends on colour alone.
+A method's colour and line style depend on its index in the given mapping, so drawings of the same mapping agree. Lines
+are labelled at their ends and rows at their starts, so that no reader depends on colour alone.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Curve = Sequence[tuple[float, float]]
 
 
 class Span(NamedTuple):
-    """A method's mean and range over its seeds: values [P] at steps [P]."""
+    """Mean and range of a method over its seeds, values [P] at steps [P]."""
 
     steps: np.ndarray
     mean: np.ndarray
@@ -33,37 +33,37 @@ class Span(NamedTuple):
 
 WIDTH, HEIGHT = 640, 340
 LINE, ROW = 14, 24
-"""Pixels from one label of a line to the next, and from one row of dots to the next."""
+"""Pixels between the labels of lines, and between rows of dots."""
 
 SOLID, DASHED = "solid", (0, (3, 1.5))
 
 
 def method_curves(title: str, curves: Mapping[str, Sequence[Curve]], axis: str = "training step") -> Figure:
-    """For each method, a line of the mean over its seeds in a band from the lowest seed to the highest.
+    """Draw a line for each method, the mean over its seeds, with a band from the lowest seed to the highest.
 
     Args:
-        title: what is drawn, with its unit.
-        curves: the (step, value) points of each seed of each method. Of several values for one step the last counts;
-            seeds with different steps are interpolated, and shown only where all seeds of the method have values.
-        axis: what the steps count.
+        title: the quantity drawn, with its unit.
+        curves: the (step, value) points of each seed of each method. If a step has several values, the last counts.
+            Seeds with different steps are interpolated, and shown only where all seeds of the method have values.
+        axis: label of the horizontal axis.
 
     Raises:
-        NarrowsError: if there is no method, or more than can be told apart.
+        NarrowsError: if there is no method, or more methods than distinct line styles.
     """
     styles = _styles(curves)
     finite = {
         method: [[(x, y) for x, y in seed if math.isfinite(y)] for seed in seeds] for method, seeds in curves.items()
     }
     caption = (
-        f"By {axis}: each method's mean over its seeds, whose last value stands beside its name, and a band from the "
-        "lowest seed to the highest, as far as all its seeds go. The first tenth of each curve does not stretch the "
-        "vertical axis, nor does a stray extreme."
+        f"By {axis}: the mean over each method's seeds, with its last value beside the name, and a band from the "
+        "lowest seed to the highest, over the steps that all its seeds cover. The vertical axis ignores the first "
+        "tenth of each curve and isolated extremes."
     ) + _left_out({method: sum(map(len, seeds)) - sum(map(len, finite[method])) for method, seeds in curves.items()})
     spans = {method: over_seeds(seeds) for method, seeds in finite.items()}
-    # From the lowest end to the highest, as their labels will stand.
+    # In order of their last values, as the labels will be.
     lines = dict(sorted(((m, s) for m, s in spans.items() if len(s.steps)), key=lambda item: item[1].mean[-1]))
     if bare := [method for method in curves if method not in lines]:
-        caption += f" Without a line, for their seeds have no step in common: {', '.join(bare)}."
+        caption += f" Without a line because their seeds have no step in common: {', '.join(bare)}."
     if not lines:
         return Figure(caption, "")
 
@@ -103,25 +103,25 @@ def method_curves(title: str, curves: Mapping[str, Sequence[Curve]], axis: str =
 
 
 def method_dots(title: str, values: Mapping[str, Sequence[float]], better: Literal["lower", "higher"]) -> Figure:
-    """A row for each method, the best first: a dot for each seed, a bar at their mean, and mean ± spread in figures.
+    """Draw a row for each method, the best first: a dot for each seed, a bar at the mean, and mean ± spread as text.
 
     Args:
-        title: what is drawn, with its unit.
-        values: one value for each seed of each method, in the order of the methods in their other drawings.
-        better: whether the best is the lowest mean or the highest.
+        title: the quantity drawn, with its unit.
+        values: one value for each seed of each method, with the methods in the same order as in other drawings.
+        better: whether lower or higher means are better.
 
     Raises:
-        NarrowsError: if there is no method, or more than can be told apart.
+        NarrowsError: if there is no method, or more methods than distinct line styles.
     """
     styles = _styles(values)
     finite = {method: np.array([value for value in seeds if math.isfinite(value)]) for method, seeds in values.items()}
     caption = (
-        f"The best first ({better} is better): a dot for each seed, a bar at their mean; in figures, the mean ± the "
-        "sample standard deviation over the seeds."
+        f"The best method first ({better} is better): a dot for each seed, a bar at the mean, and the mean ± sample "
+        "standard deviation over the seeds."
     ) + _left_out({method: len(seeds) - len(finite[method]) for method, seeds in values.items()})
     means = {method: seeds.mean() for method, seeds in finite.items() if len(seeds)}
     if bare := [method for method in values if method not in means]:
-        caption += f" Without a row, for they have no value: {', '.join(bare)}."
+        caption += f" Without a row because they have no value: {', '.join(bare)}."
     if not means:
         return Figure(caption, "")
 
@@ -149,9 +149,9 @@ def method_dots(title: str, values: Mapping[str, Sequence[float]], better: Liter
 
 
 def over_seeds(seeds: Sequence[Curve]) -> Span:
-    """What a method's seeds have in common, at those steps of any seed that lie within the range of every seed.
+    """Return mean and range over seeds, at the steps of any seed that lie within the range of every seed.
 
-    Between its own steps a seed's value is interpolated linearly. Seeds without a point have no say.
+    Values between the steps of a seed are interpolated linearly. Seeds without points are ignored.
     """
     curves = [np.array(sorted(dict(seed).items()), dtype=float).T for seed in seeds if seed]
     if not curves:
@@ -163,44 +163,44 @@ def over_seeds(seeds: Sequence[Curve]) -> Span:
 
 
 def apart(wanted: Sequence[float] | np.ndarray, gap: float, low: float, high: float) -> np.ndarray:
-    """Places within [low, high], at least `gap` from one to the next, nearest in squares to those wanted.
+    """Return the coordinates in [low, high], at least `gap` apart, that are nearest to those wanted in least squares.
 
     Args:
-        wanted: places in rising order, [N]: at least one, and few enough for the range.
-        gap: the least distance.
-        low: the lowest place.
-        high: the highest place.
+        wanted: coordinates in ascending order, [N]; at least one, and few enough to fit the range.
+        gap: smallest distance between two coordinates.
+        low: lowest coordinate.
+        high: highest coordinate.
     """
     from sklearn.isotonic import isotonic_regression  # slow to import
 
     offsets = gap * np.arange(len(wanted))
-    # Less their offsets, the places need only not fall.
+    # With the offsets subtracted, the coordinates only have to be non-decreasing.
     return isotonic_regression(np.asarray(wanted) - offsets, y_min=low, y_max=high - offsets[-1]) + offsets
 
 
 def _styles(methods: Mapping[str, object]) -> dict[str, tuple[str, object]]:
-    """Colour and line style of each method by its place."""
+    """Return the colour and line style of each method, by its index."""
     if not 1 <= len(methods) <= len(HUES):
         raise NarrowsError(
-            f"A drawing tells 1 to {len(HUES)} methods apart; got {len(methods)}: spread them over several comparisons."
+            f"A drawing shows 1 to {len(HUES)} methods; got {len(methods)}: split them into several comparisons."
         )
     looks = [(hue, SOLID if place < len(HUES) // 2 else DASHED) for place, hue in enumerate(HUES)]
     return dict(zip(methods, looks, strict=False))
 
 
 def _left_out(counts: Mapping[str, int]) -> str:
-    """The sentence of a caption on values that are not finite, if there are any."""
+    """Return the sentence of a caption about values that are not finite, or "" if there are none."""
     named = ", ".join(f"{method} ({count})" for method, count in counts.items() if count)
     return f" Values left out because they are not finite: {named}." if named else ""
 
 
 def _spread(seeds: np.ndarray) -> str:
-    """The sample standard deviation of two seeds or more, in two digits."""
+    """Return the sample standard deviation in two digits, or "" for fewer than two seeds."""
     if len(seeds) < 2:
         return ""
     return f"± {np.format_float_positional(seeds.std(ddof=1), 2, fractional=False, trim='-')}"
 
 
 def _width(texts: Iterable[str]) -> int:
-    """Pixels that hold any of the texts at 11 pixels, in the widest of the page's fonts."""
+    """Return a width in pixels that fits any of the texts at font size 11, in the widest of the page's fonts."""
     return math.ceil(6.6 * max(map(len, texts)))

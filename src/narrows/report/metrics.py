@@ -1,4 +1,4 @@
-"""Reading `metrics.jsonl`, the figures a run has logged: one JSON object a line, each with its `step`."""
+"""Reading `metrics.jsonl`, the logged figures of a run: one JSON object per line, each with its `step`."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["read_metrics"]
 def read_metrics(path: str | Path) -> list[dict[str, Any]]:
     """Return the rows of a metrics file, in the order written.
 
-    A last line without its line end that cannot be read is what a kill leaves behind, and is ignored.
+    An unreadable last line without a line end, as left by a killed process, is ignored.
 
     Raises:
-        NarrowsError: at any other line that is not a JSON object with a `step`, with the file and the line.
+        NarrowsError: if any other line is not a JSON object with a `step`; the message names file and line.
     """
     *lines, unfinished = Path(path).read_bytes().split(b"\n")
     rows = [_row(line, f"{path}, line {number}") for number, line in enumerate(lines, start=1)]
@@ -33,7 +33,7 @@ def _row(line: bytes, place: str) -> dict[str, Any]:
     try:
         row = json.loads(line)
     except ValueError as error:
-        raise NarrowsError(f"{place}: not a line of JSON ({error}); mend or delete that line.") from error
+        raise NarrowsError(f"{place}: this is not JSON ({error}); correct or delete the line") from error
     if not isinstance(row, dict) or "step" not in row:
-        raise NarrowsError(f'{place}: a row of metrics is an object with a "step"; mend or delete that line.')
+        raise NarrowsError(f'{place}: this is not a JSON object with a "step"; correct or delete the line')
     return row

@@ -1,7 +1,7 @@
-"""A report page: sections of blocks, written as one HTML file that needs nothing else, neither network nor script.
+"""A report page: sections of blocks, written as one self-contained HTML file without network access or scripts.
 
-A block is a dataclass and the template of its lower-case name beside `templates/page.html`; a new kind of block is
-these two and nothing more. Everything is escaped except the SVG of a figure, which `figures` draws and escapes itself.
+A block is a dataclass plus a template of its lower-case name next to `templates/page.html`; a new kind of block needs
+only these two. Everything is escaped except the SVG of a figure, which `figures` draws and escapes itself.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
 Cell = str | int | float | None
 
 COLUMN, LABELS = 880, 112
-"""The width of the page's column, and what the names of the rows of a picture take of it, in screen pixels."""
+"""Width of the page's column, and the part of it used by the row labels of a picture, in screen pixels."""
 
 DIGIT_SPACE, POINT_SPACE = "\N{FIGURE SPACE}", "\N{PUNCTUATION SPACE}"
 
@@ -52,11 +52,11 @@ TEMPLATES = Environment(
 
 
 class Block:
-    """One thing shown in a section."""
+    """Base class of the blocks of a section."""
 
     @property
     def template(self) -> str:
-        """The file in `templates/` that renders this kind of block, as `block`."""
+        """File name of the template in `templates/` that renders the block, as `block`."""
         return f"{type(self).__name__.lower()}.html"
 
 
@@ -65,7 +65,7 @@ class Figure(Block):
     """A drawing.
 
     Args:
-        caption: what it shows.
+        caption: caption of the drawing.
         svg: one SVG element, or several that the page lays out as panels; trusted, not escaped.
     """
 
@@ -75,13 +75,13 @@ class Figure(Block):
 
 @dataclass(frozen=True, eq=False)
 class Picture(Block):
-    """Pixels, each shown as a crisp square.
+    """A picture whose pixels are shown as crisp squares.
 
     Args:
-        caption: what it shows.
-        pixels: uint8 [H, W], [H, W, 3] or [H, W, 4] (with opacity, through which the page shows).
-        scale: the whole factor of magnification; None for the largest that keeps the picture within 256 pixels, or 1.
-        row_labels: names written beside equally high rows of the picture, from top to bottom.
+        caption: caption of the picture.
+        pixels: uint8 [H, W], [H, W, 3] or [H, W, 4] (with an alpha channel).
+        scale: integer magnification; None for the largest that keeps the picture within 256 pixels, or 1.
+        row_labels: labels beside the rows of the picture, all of equal height, from top to bottom.
 
     Raises:
         ValueError: if the pixels have another type or shape, or the scale is below 1.
@@ -96,16 +96,16 @@ class Picture(Block):
         shape = self.pixels.shape
         if self.pixels.dtype != np.uint8 or not (len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))):
             raise ValueError(
-                f"A picture takes uint8 pixels [H, W], [H, W, 3] or [H, W, 4]; got {self.pixels.dtype} {list(shape)}."
+                f"A picture needs uint8 pixels [H, W], [H, W, 3] or [H, W, 4]; got {self.pixels.dtype} {list(shape)}."
             )
         if 0 in shape:
             raise ValueError(f"A picture needs at least one pixel; got {list(shape)}.")
         if self.scale is not None and self.scale < 1:
-            raise ValueError(f"A picture's scale is a whole factor of at least 1; got {self.scale}.")
+            raise ValueError(f"A picture's scale must be an integer of at least 1; got {self.scale}.")
 
     @property
     def magnification(self) -> int:
-        """Screen pixels per pixel, `scale` or the default."""
+        """Screen pixels per pixel: `scale` or its default."""
         return self.scale or max(1, 256 // max(self.pixels.shape[:2]))
 
     @property
@@ -118,13 +118,13 @@ class Picture(Block):
 
 @dataclass(frozen=True)
 class Table(Block):
-    """Rows under column names; columns of numbers are set flush right.
+    """A table; columns of numbers are aligned right.
 
     Args:
-        caption: what it shows.
-        columns: the names of the columns.
-        rows: one cell per column. Floats are shown with four significant digits and aligned at their decimal points,
-            texts as they are, None as a dash.
+        caption: caption of the table.
+        columns: names of the columns.
+        rows: rows with one cell per column. Floats are shown with four significant digits and aligned at their decimal
+            points, texts as they are, None as a dash.
 
     Raises:
         ValueError: if a row has more or fewer cells than there are columns.
@@ -143,23 +143,23 @@ class Table(Block):
 
     @property
     def cells(self) -> list[tuple[str, ...]]:
-        """The rows as they are shown."""
+        """The rows as text, as shown on the page."""
         return list(zip(*(_column_text(column) for column in zip(*self.rows, strict=True)), strict=True))
 
     @property
     def numeric(self) -> list[bool]:
-        """Whether each column holds nothing but numbers, texts that start with one, and dashes."""
+        """Whether each column holds only numbers, texts that start with a number, and dashes."""
         columns = zip(*self.cells, strict=True) if self.rows else [()] * len(self.columns)
         return [all(re.match(r"[−+-]?\d|nan|[−-]?inf|–$", cell) for cell in column) for column in columns]
 
 
 @dataclass(frozen=True)
 class Settings(Block):
-    """The resolved recipe, folded away until it is asked for.
+    """The resolved recipe, collapsed until opened.
 
     Args:
         yaml_text: the settings as YAML.
-        caption: what stands on the fold.
+        caption: label of the collapsed block.
     """
 
     yaml_text: str
@@ -173,7 +173,7 @@ class Section:
     Args:
         title: the heading, also listed in the table of contents.
         text: plain text; a blank line starts a new paragraph.
-        blocks: what follows the text.
+        blocks: blocks after the text.
     """
 
     title: str
@@ -186,9 +186,9 @@ class Page:
     """A whole report.
 
     Args:
-        title: the name of what is reported on.
-        subtitle: one line under it.
-        facts: headline figures by label, such as {"validation": "4.82 bits/dim"}; the first word is set large.
+        title: title of the report.
+        subtitle: one line below the title.
+        facts: headline figures by label, such as {"validation": "4.82 bits/dim"}; the first word is shown large.
         sections: the sections, in order.
     """
 
@@ -199,14 +199,14 @@ class Page:
 
 
 def write_page(path: str | Path, page: Page) -> None:
-    """Write `page` to `path` as HTML: aside first, then renamed, so that no half-written page is ever seen."""
+    """Write `page` to `path` as HTML, first to a temporary file, so that no incomplete page ever appears there."""
     html = TEMPLATES.get_template("page.html").render(page=page)
     with whole_file(Path(path)) as aside:
         aside.write_text(html, encoding="utf-8")
 
 
 def _column_text(column: Sequence[Cell]) -> list[str]:
-    """The cells of one column as text, numbers padded by the width of a point and of digits to align their points."""
+    """Return the cells of one column as text, with numbers padded to align their decimal points."""
     texts = [_cell_text(cell) for cell in column]
     decimals = [len(text.partition(".")[2]) for text in texts]
     numbers = [isinstance(cell, int | float) for cell in column]
@@ -218,7 +218,7 @@ def _column_text(column: Sequence[Cell]) -> list[str]:
 
 
 def _cell_text(cell: Cell) -> str:
-    """A cell as text: floats with four significant digits, but no more than six decimals."""
+    """Return a cell as text, floats with four significant digits but at most six decimals."""
     if cell is None:
         return "–"
     if isinstance(cell, str):

@@ -1,4 +1,4 @@
-"""The report of a run: what it reconstructs, samples and costs, how its codes are used, how it was trained."""
+"""The report of a run: reconstructions, samples, bits, codebook use, training curves and settings."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from narrows.training.run import RunFolder
 __all__ = ["report_run"]
 
 MEASURED = {False: 1000, True: 50}
-"""Validation examples that are measured; fewer of data of any length, which are measured one by one."""
+"""Number of validation examples to measure, by whether their length varies; those are measured one by one."""
 SHOWN, COLUMNS, ROWS, WALKS = 16, 8, 5, 4
 CLASSES_SHOWN = 10
 DRAWN = 6
-"""Samples of a decoder that draws them position by position."""
+"""Number of samples from a decoder that draws position by position."""
 
 
 def report_run(run: RunFolder, data: Data, device: str | torch.device = "cpu", progress: Progress = hidden) -> None:
     """Write `report.html` of a run from its saved model, its logs, and held-out examples of `data`.
 
-    The figures are measured on `device`; what is drawn position by position is drawn there too, all else on the CPU.
+    Figures are measured on `device`. Data drawn position by position are drawn there too, everything else on the CPU.
     """
     model = load(run.path, device)
     modality = find_modality(model.spec.modality)
@@ -48,7 +48,7 @@ def report_run(run: RunFolder, data: Data, device: str | torch.device = "cpu", p
         total = len(data.validation)
         sections = list(_of_validation(run, model, modality, validation, total, measured, progress))
     else:
-        text = f"The validation split holds no {modality.unit}, so that nothing is measured or reconstructed."
+        text = f"The validation split holds no {modality.unit}, so nothing was measured or reconstructed."
         sections = [
             Section("Validation", text),
             *_samples(model, modality, progress),
@@ -68,15 +68,15 @@ def _of_validation(
     measured: Measurement,
     progress: Progress,
 ) -> Iterator[Section]:
-    """The sections of a run that holds out examples: `validation`, of `total`, as they were measured."""
+    """Yield the sections on the validation examples `validation`, out of `total`, with their figures `measured`."""
     count = len(validation)
     yield from modality.reconstructions(model, validation, progress) or _reconstructions(model, modality, validation)
     yield from _samples(model, modality, progress)
     if not model.variable:
         yield from _between(model, modality, validation)
     text = (
-        f"An upper bound on -log2 p(x), on {count} validation {modality.unit}: what the codes cost plus what remains "
-        f"given them, under {type(model.likelihood).__name__} {modality.dimension}."
+        f"An upper bound on -log2 p(x), on {count} validation {modality.unit}: the cost of the codes plus that of the "
+        f"{modality.dimension} given the codes, under the likelihood {type(model.likelihood).__name__}."
     )
     of = modality.dimension if model.variable else modality.unit
     yield bits(run, model, measured, text, of, counted("validation", count, total), modality.units)
@@ -99,15 +99,15 @@ def _facts(model: Autoencoder, modality: Modality, measured: Measurement) -> dic
 
 
 def _held(run: RunFolder, measured: Measurement) -> dict[str, str]:
-    """The squared error that was reached beside the one that was asked for, where one was."""
+    """Return the squared error reached and its target, if the run had one."""
     gamma = read_yaml(run.recipe)["estimator"].get("init_args", {}).get("gamma")
     if gamma is None or "squared_error" not in measured.figures:
         return {}
-    return {f"squared error, held to {gamma:g}": f"{measured.figures['squared_error']:.4g}"}
+    return {f"squared error (target {gamma:g})": f"{measured.figures['squared_error']:.4g}"}
 
 
 def _layers(rates: Mapping[tuple[str, int], float]) -> Section:
-    """What each layer costs, and each resolution; layers without rate are named."""
+    """Return the section on the rates of layers and resolutions, which names collapsed layers."""
     groups: dict[str, list[float]] = {}
     for (group, _), rate in rates.items():
         groups.setdefault(group, []).append(rate)
@@ -117,7 +117,7 @@ def _layers(rates: Mapping[tuple[str, int], float]) -> Section:
     rows: list[list[Cell]] = [
         [group, len(own), sum(own), "  ".join(f"{rate:.3g}" for rate in own)] for group, own in groups.items()
     ]
-    columns = ["latents", "layers", "rate, nats", "of each layer"]
+    columns = ["latents", "layers", "rate, nats", "rate of each layer, nats"]
     return Section("Rate by layer", text, [layer_bars(rates), Table("On the validation split.", columns, rows)])
 
 
@@ -129,8 +129,8 @@ def _reconstructions(model: Autoencoder, modality: Modality, examples: Examples)
     originals = _stacked(examples, SHOWN)
     versions = {"original": list(originals), "reconstruction": list(model.reconstruct(originals))}
     text = (
-        f"{modality.unit.capitalize()} of the validation split, never trained on, and the mean of p(x|z) given their "
-        "codes."
+        f"{modality.unit.capitalize()} of the validation split, which the model was not trained on, and the mean of "
+        "p(x|z) given their codes."
     )
     caption = "Originals, each directly above its reconstruction."
     yield Section("Reconstructions", text, [modality.show_versions(versions, model.spec, caption)])
@@ -138,7 +138,7 @@ def _reconstructions(model: Autoencoder, modality: Modality, examples: Examples)
 
 @torch.no_grad()
 def _from_coarse_to_fine(model: Autoencoder, modality: Modality, examples: Examples) -> Section:
-    """Reconstructions from the latents up to each resolution."""
+    """Return the section on reconstructions from the latents up to each resolution."""
     originals = _stacked(examples, COLUMNS)
     posterior = model.posterior(originals)
     assert isinstance(posterior, HierarchicalPosterior)
@@ -147,15 +147,16 @@ def _from_coarse_to_fine(model: Autoencoder, modality: Modality, examples: Examp
         for resolution in posterior.hierarchy.layers
     }
     text = (
-        "The mean of p(x|z) where the latents up to a resolution know the example, and the finer are the prior's means."
+        "The mean of p(x|z) with the latents up to a resolution inferred from the example, and the finer latents set "
+        "to the prior's means."
     )
-    block = modality.show_versions({**versions, "original": list(originals)}, model.spec, "Of the validation split.")
+    block = modality.show_versions({**versions, "original": list(originals)}, model.spec, "Validation examples.")
     return Section("From coarse to fine", text, [block])
 
 
 @torch.no_grad()
 def _refinement(model: Autoencoder, modality: Modality) -> Iterator[Section]:
-    """What the second stage makes of samples of the first; nothing of a model of one stage."""
+    """Yield the section on samples of the first stage refined by the second, for two-stage models that can sample."""
     if model.depth == 1 or model.lacks_prior:
         return
     with torch.random.fork_rng(devices=[]):
@@ -164,16 +165,19 @@ def _refinement(model: Autoencoder, modality: Modality) -> Iterator[Section]:
         refined = model.refine(known).mean
     change = (refined - known).abs().mean().item()
     text = (
-        f"Samples of the first stage, each above what the second makes of it. Over {len(known)} samples a value "
-        f"changes by {change:.4f} on average, of a range of 1."
+        f"Samples of the first stage, each above its refinement by the second. Over {len(known)} samples, values in "
+        f"[0, 1] change by {change:.4f} on average."
     )
     versions = {"first": list(known[:SHOWN]), "both": list(refined[:SHOWN])}
-    block = modality.show_versions(versions, model.spec, "First, then both.")
-    yield Section("What the second stage adds", text, [block])
+    block = modality.show_versions(versions, model.spec, "First stage alone, then both stages.")
+    yield Section("Second stage", text, [block])
 
 
 def _samples(model: Autoencoder, modality: Modality, progress: Progress) -> Iterator[Section]:
-    """Samples by class; none from a discrete model that has no learned prior yet, whose uniform codes show nothing."""
+    """Yield the section on samples, by class if there are classes.
+
+    A discrete model without a learned prior has none, because uniform codes do not decode to realistic data.
+    """
     if model.lacks_prior:
         return
     shown = model.classes[:CLASSES_SHOWN]
@@ -185,7 +189,7 @@ def _samples(model: Autoencoder, modality: Modality, progress: Progress) -> Iter
             Row(model.classes[label] if model.classes else "", [x])
             for label, x in zip(labels.tolist(), made, strict=True)
         ]
-        caption = "Drawn from the prior, then decoded."
+        caption = "Samples."
     elif model.prior is None or not model.classes:
         made = _seeded_samples(model, ROWS * COLUMNS, None)
         rows = [Row("", list(part)) for part in made.split(COLUMNS)]
@@ -195,7 +199,7 @@ def _samples(model: Autoencoder, modality: Modality, progress: Progress) -> Iter
         rows = [Row(name, list(part)) for name, part in zip(shown, made.split(COLUMNS), strict=True)]
         caption = _classes_shown(len(shown), len(model.classes))
     block = modality.show_rows(rows, model.spec, caption)
-    yield Section("Samples", "Latents drawn from the prior, then decoded; no example is behind them.", [block])
+    yield Section("Samples", "Latents drawn from the prior, then decoded.", [block])
 
 
 def _seeded_samples(model: Autoencoder, count: int, labels: torch.Tensor | None) -> torch.Tensor:
@@ -205,16 +209,16 @@ def _seeded_samples(model: Autoencoder, count: int, labels: torch.Tensor | None)
 
 
 def _classes_shown(shown: int, classes: int) -> str:
-    return "A row for each class." if shown == classes else f"A row for each of the first {shown} of {classes} classes."
+    return "One row per class." if shown == classes else f"One row per class, for the first {shown} of {classes}."
 
 
 def _between(model: Autoencoder, modality: Modality, examples: Examples) -> Iterator[Section]:
-    """Interpolations between as many pairs of examples as there are, at most `WALKS`; none of a single one."""
+    """Yield the section on interpolations between at most `WALKS` pairs of examples, if there are two examples."""
     originals = _stacked(examples, SHOWN)
     half = len(originals) // 2
     count = min(WALKS, half)
     if count:
         walks = model.interpolate(originals[:count], originals[half : half + count], steps=COLUMNS)
         rows = [Row("", list(walk)) for walk in walks]
-        caption = "Each row goes from one example to another in equal steps of the features."
+        caption = "Each row goes from one example to another in equal steps of the encoder's features."
         yield Section("Between two examples", blocks=[modality.show_rows(rows, model.spec, caption)])

@@ -1,4 +1,4 @@
-"""The sections that reports of runs of every kind have: bits, use of the codebook, training, settings."""
+"""Sections common to the reports of all runs: bits, codebook use, training and settings."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ __all__ = ["bits", "codes_in_use", "counted", "evaluated_on", "training_and_sett
 
 
 def counted(split: str, count: int, total: int | None) -> str:
-    """A split and how much of it was measured, as the head of a column: "test, 100 of 5,000".
+    """Return a column head that names a split and how much of it was measured, such as "test, 100 of 5,000".
 
     Args:
-        split: its name.
-        count: how many examples were measured.
-        total: how many it holds; None where that was not kept.
+        split: name of the split.
+        count: number of examples measured.
+        total: number of examples in the split; None if not recorded.
     """
     if total is None:
         return f"{split}, {count:,}"
@@ -32,10 +32,10 @@ def counted(split: str, count: int, total: int | None) -> str:
 
 
 def evaluated_on(evaluated: Mapping[str, Any]) -> str:
-    """The split that an `evaluation.json` is of, with how much of it, and of which source where that is not the run's.
+    """Return the split that an `evaluation.json` is of, how much was measured, and the source if not the run's own.
 
     Raises:
-        KeyError: if it is of an earlier version, which counted its examples by other names.
+        KeyError: if it lacks a key, as the files of earlier versions do.
     """
     of = counted(evaluated["split"], evaluated["examples"], evaluated.get("of"))
     source = evaluated.get("source")
@@ -51,19 +51,19 @@ def bits(
     measured_on: str,
     units: Mapping[str, str],
 ) -> Section:
-    """Rate and distortion, and all figures with their units beside those of `narrows evaluate`.
+    """Return the section on rate and distortion, with all figures, their units, and those of `narrows evaluate`.
 
     Args:
-        run: the run.
+        run: folder of the run.
         model: its model.
-        measured: the figures of the validation split.
-        text: says what the bits are.
-        unit: what the figures are means over.
-        measured_on: the split and count behind `measured`; see `counted`.
-        units: the units of the figures of the kind of data.
+        measured: figures of the validation split.
+        text: explanation of the bits.
+        unit: the things that the figures are means over, such as "images".
+        measured_on: the split measured and how much of it; see `counted`.
+        units: units of the modality's own figures.
     """
     if model.lacks_prior:
-        text += " The learned prior is not fitted yet: `narrows prior`."
+        text += " No learned prior has been fitted yet; `narrows prior` fits one."
     figures = measured.figures
     fixed = "uniform prior" if model.discrete else "N(0, I) prior"
     if measured.layer_rates:
@@ -80,9 +80,9 @@ def bits(
             tested = dict(evaluated["figures"])
         except (KeyError, StopIteration, TypeError, ValueError) as error:
             raise NarrowsError(
-                f"{run.evaluation} is damaged ({error!r}): delete it, and run `narrows evaluate` again"
+                f"{run.evaluation} is damaged ({error!r}): delete it and run `narrows evaluate` again"
             ) from error
-    caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column of the test split.")
+    caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column for the test split.")
     rows: list[list[Cell]] = [
         [name, unit_of(name, units), figures.get(name), *([tested.get(name)] if tested else [])]
         for name in dict.fromkeys([*figures, *tested])
@@ -91,13 +91,13 @@ def bits(
 
 
 def codes_in_use(measured: Measurement, text: str) -> Iterator[Section]:
-    """How often each code was used; nothing of continuous latents."""
+    """Yield the section on codebook use, if the latents are discrete."""
     if measured.counts is not None:
         yield Section("Codebook use", text, [codebook_use(measured.counts)])
 
 
 def training_and_settings(run: RunFolder, model: Autoencoder) -> Iterator[Section]:
-    """How the model, and its prior where one is fitted, were trained."""
+    """Yield the sections on training and settings of the model and, if one was fitted, of its prior."""
     yield Section("Training", blocks=[learning_curves(read_metrics(run.metrics))])
     settings: list[Block] = [Settings(read_text(run.recipe), "The model: recipe.yaml")]
     if model.prior is not None:

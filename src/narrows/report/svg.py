@@ -1,8 +1,8 @@
-"""Small charts as SVG that belongs to the page: its fonts, its colours in light and dark, its text as text.
+"""Small charts as inline SVG, with the page's fonts, its colours in light and dark mode, and text as text.
 
-Colours are drawn as stand-ins and replaced by the page's CSS variables; what an HTML page does without (namespaces,
-metadata, fonts, empty groups, decimals below a tenth of a pixel) is taken out, which leaves a few kilobytes.
-`standalone` puts back what a file of its own needs.
+Colours are drawn as placeholders and replaced by the page's CSS variables. Parts that an HTML page does not need
+(namespaces, metadata, fonts, empty groups, decimals below a tenth of a pixel) are removed, which leaves a few
+kilobytes. `standalone` adds the parts that a separate file needs.
 """
 
 from __future__ import annotations
@@ -39,25 +39,25 @@ __all__ = [
 ]
 
 MUTED, RULE, ACCENT, SECOND = "#010101", "#020202", "#030303", "#040404"
-"""Stand-ins for the page's quieter text, its rules and its two colours."""
+"""Placeholders for the page's muted text, its rules and its two colours."""
 
 HUES = tuple("#" + 3 * f"{number:02x}" for number in range(5, 15))
-"""Stand-ins for the page's ten colours of methods: the first five are told apart best, and so are the last five."""
+"""Placeholders for the page's ten method colours; the first five differ most from each other, as do the last five."""
 
 _PAGE_COLOURS = {MUTED: "var(--muted)", RULE: "var(--rule)", ACCENT: "var(--accent)", SECOND: "var(--second)"}
 _PAGE_COLOURS |= {hue: f"var(--method-{number})" for number, hue in enumerate(HUES, start=1)}
 
 _GAP = 24
-"""Pixels between the panels of a file, and around them."""
+"""Pixels between and around the panels of a standalone file."""
 
 
 def canvas(title: str, width: int, height: int, left: int = 44, right: int = 14) -> tuple[Drawing, Axes]:
-    """An empty chart headed by its title.
+    """Return an empty chart with its title above it.
 
     Args:
-        title: what is shown, with its unit.
-        width: of the drawing, in pixels.
-        height: of the drawing, of which 66 pixels are the head and the ticks of the horizontal axis.
+        title: the quantity shown, with its unit.
+        width: width of the drawing in pixels.
+        height: height of the drawing in pixels, 66 of which are for the head and the ticks of the horizontal axis.
         left: pixels left of the axes.
         right: pixels right of the axes.
     """
@@ -72,18 +72,18 @@ def canvas(title: str, width: int, height: int, left: int = 44, right: int = 14)
     for axis, most in ((axes.xaxis, 5), (axes.yaxis, 4)):
         axis.set_major_locator(MaxNLocator(most, steps=(1, 2, 2.5, 5, 10)))
         axis.set_major_formatter(_Ticks())
-    # A metric's key may hold a dollar sign, so nothing is read as mathematics.
+    # A metric's key may contain a dollar sign, so no text is parsed as mathematics.
     drawing.text(0, 1 - 12 / height, title, fontsize=12, fontweight="bold", parse_math=False)
     return drawing, axes
 
 
 def chart(title: str, notes: list[tuple[str, str]], alone: bool) -> tuple[Drawing, Axes]:
-    """An empty chart headed by its title and, below that, notes side by side, which serve as its legend.
+    """Return an empty chart with its title above it and, below the title, notes side by side as its legend.
 
     Args:
-        title: what the vertical axis shows, with its unit.
+        title: the quantity on the vertical axis, with its unit.
         notes: texts and their colours.
-        alone: whether it is the only chart of its figure, and larger, or one of several panels.
+        alone: whether it is the only chart of its figure, and therefore larger, rather than one of several panels.
     """
     width, height = (440, 230) if alone else (280, 180)
     drawing, axes = canvas(title, width, height)
@@ -93,9 +93,10 @@ def chart(title: str, notes: list[tuple[str, str]], alone: bool) -> tuple[Drawin
 
 
 def limits(curves: list[np.ndarray]) -> tuple[float, float]:
-    """The range of all values; or, where it is more than three times as wide, of each curve's middle 90% and its end.
+    """Return the axis limits for curves, without extremes that would flatten the rest, such as a spike at the start.
 
-    The first steps' spike would otherwise flatten all that follows.
+    They cover all values, or only each curve's middle 90% and its last value if that range is less than a third as
+    wide.
     """
     full = np.concatenate(curves)
     core = np.concatenate([[*np.quantile(curve, (0.05, 0.95)), curve[-1]] for curve in curves])
@@ -104,23 +105,23 @@ def limits(curves: list[np.ndarray]) -> tuple[float, float]:
 
 
 def padded(low: float, high: float) -> tuple[float, float]:
-    """An axis a little wider than its values, or wide enough for a single one."""
+    """Return axis limits a little wider than the values, or wide enough for a single value."""
     constant = high - low <= 1e-6 * max(abs(low), abs(high))
     margin = 0.04 * (abs(high) if constant else high - low) or 1.0
     return low - margin, high + margin
 
 
 def short(value: float) -> str:
-    """A number in four digits: 4.820, 410.3, 12.35k."""
+    """Return a number in four digits: 4.820, 410.3, 12.35k."""
     text = EngFormatter(sep="")(value) if abs(value) >= 1000 else f"{value:#.4g}"
     return text.replace("-", "−")
 
 
 def thin(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """At most `most` of the points of a curve x, y [P] that draw the same picture.
+    """Return at most `most` points of a curve x, y [P] that draw the same picture.
 
-    They are the first, last, lowest and highest of each of `most` / 4 equal runs of points (M4; Jugel et al. 2014,
-    "M4: a visualization-oriented time series data aggregation").
+    They are the first, last, lowest and highest points of each of `most` / 4 equal runs of points (M4; Jugel et al.
+    2014, "M4: a visualization-oriented time series data aggregation").
     """
     if len(x) <= most:
         return x, y
@@ -135,16 +136,16 @@ def thin(x: np.ndarray, y: np.ndarray, most: int = 400) -> tuple[np.ndarray, np.
 
 
 def to_svg(drawing: Drawing, style: str = "") -> str:
-    """The drawing as an SVG element to stand within a page, with `style` as its class in the page's style sheet."""
+    """Return the drawing as an SVG element for a page, with `style` as its class in the page's style sheet."""
     buffer = io.StringIO()
-    # A fixed salt for the identifiers: the same drawing gives the same bytes.
+    # A fixed salt for the identifiers, so that the same drawing gives the same bytes.
     with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "narrows"}):
         drawing.savefig(buffer, format="svg", metadata=dict.fromkeys(("Creator", "Date", "Format", "Type")))
     text = buffer.getvalue()
     # The identifiers of clips and markers must differ between the drawings of a page.
     prefix = "s" + hashlib.sha256(text.encode()).hexdigest()[:8]
     root = ElementTree.fromstring(text)
-    root.remove(root[0])  # matplotlib's style sheet, which in a page would reach beyond the drawing
+    root.remove(root[0])  # matplotlib's style sheet, which would also affect the rest of the page
     root.attrib = {"viewBox": root.attrib["viewBox"]} | ({"class": style} if style else {})
     for element in root.iter():
         element.tag = element.tag.rpartition("}")[2]
@@ -161,7 +162,7 @@ def to_svg(drawing: Drawing, style: str = "") -> str:
 
 
 def standalone(figure: Figure) -> str:
-    """The drawings of a figure as the text of one SVG file: light colours on white, panels in rows of three.
+    """Return the text of an SVG file with the drawings of a figure, in light colours on white, in rows of three.
 
     Raises:
         ValueError: if the figure holds no drawing.
@@ -194,7 +195,7 @@ def standalone(figure: Figure) -> str:
 
 
 def _size(panel: ElementTree.Element) -> tuple[int, int]:
-    """Width and height of an SVG element; one that takes the width it is given gets that of the page's column."""
+    """Return the width and height of an SVG element; one of variable width gets the width of the page's column."""
     if "viewBox" in panel.attrib:
         width, height = map(float, panel.attrib["viewBox"].split()[2:])
         return round(width), round(height)
@@ -202,7 +203,7 @@ def _size(panel: ElementTree.Element) -> tuple[int, int]:
 
 
 class _Ticks(Formatter):
-    """Short numbers, all with the decimals that their spacing needs."""
+    """Formatter of short numbers, all with as many decimals as their spacing needs."""
 
     def __call__(self, value: float, position: int | None = None) -> str:
         return self.format_ticks([value])[0]
@@ -220,7 +221,7 @@ class _Ticks(Formatter):
 
 
 def _tidy(value: str, prefix: str) -> str:
-    """An attribute in the page's colours and font, with one decimal and its own identifiers."""
+    """Return an attribute with the page's colours, without font, with one decimal and prefixed identifiers."""
     value = re.sub(r"(^|#)([mp][0-9a-f]{10})\b", rf"\1{prefix}\2", value)
     value = re.sub(r"font-family:[^;]*;? ?", "", value)
     value = re.sub(r"\d+\.\d{2,}", lambda match: f"{float(match[0]):.1f}", value)
@@ -230,7 +231,7 @@ def _tidy(value: str, prefix: str) -> str:
 
 
 def _unwrapped(element: ElementTree.Element) -> Iterator[ElementTree.Element]:
-    """The children of an element, with every group that says nothing replaced by its own children."""
+    """Yield the children of an element, with every group without attributes replaced by its own children."""
     for child in element:
         inner = list(_unwrapped(child))
         if child.tag == "g" and not child.attrib:

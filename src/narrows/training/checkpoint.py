@@ -1,7 +1,7 @@
-"""Checkpoints that a kill at any moment cannot spoil: filled aside with a manifest of their files, then renamed.
+"""Checkpoints that survive a kill at any moment: written to a temporary folder with a manifest, then renamed.
 
-Model, optimiser, gradient scaler and random states are saved by accelerate; what it reads back goes through safetensors
-and PyTorch's weights-only loader. The data's position is the step itself (see `narrows.data.loader`).
+Accelerate saves the model, optimiser, gradient scaler and random states, and reads them back through safetensors and
+PyTorch's weights-only loader. The position in the data follows from the step (see `narrows.data.loader`).
 """
 
 from __future__ import annotations
@@ -20,11 +20,14 @@ __all__ = ["CheckpointError", "latest", "restore", "save", "verify"]
 
 
 class CheckpointError(NarrowsError):
-    """A checkpoint that is missing, incomplete or of another set-up."""
+    """Error for a checkpoint that is damaged, incomplete or of another model or number of processes."""
 
 
 def save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
-    """Write the checkpoint of `step` into `folder` and remove all but the newest `keep`; every process calls it."""
+    """Write the checkpoint of `step` into `folder` and remove all but the newest `keep`.
+
+    Every process must call it.
+    """
     path = folder / _name(step)
     with whole_folder(path, primary=accelerator.is_main_process) as aside:
         accelerator.wait_for_everyone()
@@ -41,16 +44,16 @@ def save(accelerator: Accelerator, folder: Path, step: int, keep: int) -> None:
 
 
 def latest(folder: Path) -> Path | None:
-    """The newest checkpoint in `folder`, None if there is none."""
+    """Return the path of the newest checkpoint in `folder`, or None if there is none."""
     found = _checkpoints(folder)
     return found[-1] if found else None
 
 
 def restore(accelerator: Accelerator, path: Path) -> int:
-    """Load the checkpoint `path` into what `accelerator` has prepared, and return its step.
+    """Load the checkpoint `path` into the objects that `accelerator` has prepared, and return its step.
 
     Raises:
-        CheckpointError: as `verify` does, or if it is of another model or optimiser.
+        CheckpointError: as `verify` does, or if the checkpoint is of another model or optimiser.
     """
     step = verify(accelerator, path)
     try:
@@ -61,17 +64,17 @@ def restore(accelerator: Accelerator, path: Path) -> int:
 
 
 def verify(accelerator: Accelerator, path: Path) -> int:
-    """Return the step of the checkpoint `path` once all its files are found whole.
+    """Check the files of the checkpoint `path` against its manifest and return its step.
 
     Raises:
-        CheckpointError: if a file of it is missing or changed, or it was written by another number of processes.
+        CheckpointError: if a file is missing or changed, or if another number of processes wrote the checkpoint.
     """
     remedy = f"remove the folder {path} to resume from the checkpoint before it, or start again"
     try:
         manifest = json.loads((path / "manifest.json").read_text())
         expected, processes, step = manifest["sha256"], int(manifest["processes"]), int(manifest["step"])
         if path.name != _name(step) or not set(expected) >= {file.name for file in path.iterdir()} - {"manifest.json"}:
-            raise ValueError("it is of other files")
+            raise ValueError("it does not match the folder")
         damaged = [name for name, digest in expected.items() if sha256_of(path / name) != digest]
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise CheckpointError(f"{path}/manifest.json cannot be used ({error}): {remedy}") from error
@@ -79,8 +82,8 @@ def verify(accelerator: Accelerator, path: Path) -> int:
         raise CheckpointError(f"{path}/{damaged[0]} is truncated, changed or missing: {remedy}")
     if processes != accelerator.num_processes:
         raise CheckpointError(
-            f"{path} was written by {processes} processes and this run has {accelerator.num_processes}: "
-            "resume it with as many processes"
+            f"{path} was written by {processes} processes, but this run has {accelerator.num_processes}: "
+            "resume it with the same number of processes"
         )
     return step
 

@@ -1,7 +1,7 @@
-"""The training loop: one step after another, with figures, checkpoints and measurements on the way.
+"""The training loop, with logging, validation and checkpoints.
 
-It trains any `Task`: a module that turns a batch into a loss and figures. Batch t, the learning rate of step t and the
-restored state depend on nothing but the recipe and t, so a resumed run repeats what an uninterrupted one does.
+It trains any `Task`, a module that maps a batch to a loss and figures. Batch t, the learning rate of step t and the
+restored state depend only on the recipe and t, so a resumed run gives the same results as an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -34,37 +34,45 @@ __all__ = ["Batches", "DivergedError", "Task", "Work", "make_accelerator", "trai
 
 
 SKIPPED_INFINITE = 20
-"""Steps in a row that may be skipped because the loss is not finite."""
+"""Largest number of steps in a row that may be skipped because the loss is not finite."""
 
 
 class DivergedError(NarrowsError):
-    """The loss or the weights are no longer finite."""
+    """Error for a run whose loss or weights are no longer finite."""
 
 
 class Task(nn.Module, ABC):
-    """A model and what is minimised."""
+    """Base class of training tasks: a model and the loss to minimise."""
 
     @abstractmethod
     def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a batch, and figures to log: scalars by name."""
+        """Return the loss of a batch, a scalar, and figures to log, scalars by name."""
 
 
 class Batches(Protocol):
-    """An endless stream of batches; `waited` counts the seconds its reader has waited for it."""
+    """An endless stream of batches.
+
+    Attributes:
+        waited: seconds spent waiting for batches so far.
+    """
 
     waited: float
 
     def __next__(self) -> tuple[Tensor, ...]: ...
 
     def close(self) -> None:
-        """Stop whatever makes them."""
+        """Stop the workers that make the batches."""
 
 
 def make_accelerator(settings: TrainingSettings) -> Accelerator:
-    """The device, number format and processes of a run, as `torchrun` or `accelerate launch` started it."""
-    # Its state outlives an accelerator, and would hold the next run of this process to the first one's precision.
+    """Return the accelerator of a run: its device, precision, and processes under `torchrun` or `accelerate launch`.
+
+    Raises:
+        NarrowsError: if the batch size is not a multiple of the number of processes.
+    """
+    # The state outlives an accelerator and would force the first run's precision on the next run in this process.
     AcceleratorState._reset_state()
-    # Said outright, because accelerate joins processes into a group on a CPU only where it is asked for one.
+    # Accelerate forms a group of CPU processes only if cpu is set.
     cpu = not torch.accelerator.is_available()
     accelerator = Accelerator(cpu=cpu, mixed_precision=settings.precision)
     if settings.batch_size % accelerator.num_processes:
@@ -77,15 +85,15 @@ def make_accelerator(settings: TrainingSettings) -> Accelerator:
 
 @dataclass(frozen=True)
 class Work:
-    """What a training run does, beside its settings.
+    """The parts of a training run.
 
     Args:
         task: the model and its loss; trained in place.
-        batches: the stream of this process's batches that begins after a given step.
-        validate: figures of the task on held-out data; it draws no random number that training would draw.
-        begin: writes what the run folder says of the run; called once nothing is left to refuse, so that a run which
-            cannot be resumed stays as it is.
-        export: saves the model for use, after every checkpoint.
+        batches: makes the stream of this process's batches after a given step.
+        validate: returns figures of the task on held-out data, without changing the random state of training.
+        begin: writes the settings and the description of the data into the run folder. It is called after all checks,
+            so that a run that cannot be resumed stays unchanged.
+        export: saves the model for use; called after every checkpoint.
     """
 
     task: Task
@@ -105,16 +113,16 @@ def train(
     """Train up to `settings.steps`, from the newest checkpoint of `run` if there is one.
 
     Args:
-        accelerator: as `make_accelerator` makes it.
-        work: what is trained, on what, and what is measured and saved.
-        settings: how to train.
-        run: where figures and checkpoints go.
-        progress: shows how far the training is; called with the number of steps and, as `done`, those done before.
+        accelerator: made by `make_accelerator`.
+        work: the task, its data, and the functions that validate and save it.
+        settings: training settings.
+        run: folder of the metrics and checkpoints.
+        progress: shows the progress; called with the number of steps and, as `done`, the number already done.
 
     Raises:
-        DivergedError: if the loss or a weight is no longer finite; checkpoints never hold such weights.
-        CheckpointError: if the newest checkpoint is damaged.
-        NarrowsError: if `settings.compile` is set and nothing can be compiled here.
+        DivergedError: if the loss or a weight is no longer finite. Checkpoints never hold such weights.
+        CheckpointError: if the newest checkpoint is damaged or does not fit this run.
+        NarrowsError: if `settings.compile` is set and `torch.compile` does not work on the device.
     """
     task = work.task
     skip = None if settings.skip_factor is None else GradientSkip(settings.skip_factor)
@@ -155,7 +163,7 @@ def train(
                 if taken:
                     optimizer.step()
                 elif accelerator.scaler is not None:
-                    accelerator.scaler.update()  # or it would still hold this step's gradients as unscaled
+                    accelerator.scaler.update()  # otherwise it would still count this step's gradients as unscaled
                 infinite = torch.where(loss.detach().isfinite(), 0, infinite + 1)
                 healthy &= infinite <= (0 if taken else SKIPPED_INFINITE)
                 optimizer.zero_grad()
@@ -189,7 +197,7 @@ def train(
 
 
 class _Log:
-    """metrics.jsonl and TensorBoard, written by the main process alone."""
+    """The logs, metrics.jsonl and TensorBoard, which only the main process writes."""
 
     def __init__(self, run: RunFolder, main: bool) -> None:
         self.run = run
@@ -223,5 +231,5 @@ def _require_health(healthy: Tensor, step: int, checkpoints: Path) -> None:
         kept = f"the last good checkpoint is {last}" if last else "no checkpoint was written yet"
         raise DivergedError(
             f"the loss or the weights became NaN or infinite by step {step}; {kept}. Lower training.learning_rate, set "
-            "training.clip_norm, use training.precision=no, or look for NaN in the data"
+            "training.clip_norm, use training.precision=no, or check the data for NaN"
         )

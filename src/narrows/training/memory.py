@@ -1,4 +1,4 @@
-"""The most memory a run has held so far, on whatever it computes."""
+"""Peak memory of a run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ __all__ = ["peak_memory_mib"]
 
 
 def peak_memory_mib(device: torch.device) -> float:
-    """The peak in MiB: of the tensors on a GPU, else of the whole process, data and libraries included."""
+    """Return the peak memory in MiB: that of the tensors on a GPU, otherwise that of the whole process.
+
+    The latter includes data and libraries.
+    """
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

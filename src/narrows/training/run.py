@@ -1,15 +1,15 @@
-"""The run folder: everything a training run leaves behind, and where.
+"""The run folder and its files.
 
-recipe.yaml     the settings as resolved
-data.json       what it was trained on: the source, and a digest of each split
+recipe.yaml     the resolved settings
+data.json       the source of the data and a digest of each split
 metrics.jsonl   one line of figures every few steps
-tensorboard/    the same for TensorBoard
-checkpoints/    step-00000500/ ...: all that `--resume` needs
-model/          config.json and model.safetensors: all that `narrows.load()` needs
-evaluation.json what `narrows evaluate` found; a kind of data may leave further files of its own
-report.html     the page to look at
-prior/          the run folder of the prior fitted to this model's codes
-first/          of a model of two stages, the first: its model/, and its prior/model/ if it has one
+tensorboard/    the same figures for TensorBoard
+checkpoints/    step-00000500/ ..., everything that `--resume` needs
+model/          config.json and model.safetensors, everything that `narrows.load()` needs
+evaluation.json figures of `narrows evaluate`; some kinds of data write further files
+report.html     the report
+prior/          run folder of the prior fitted to this model's codes
+first/          the first stage of a two-stage model: its model/, and its prior/model/ if it has one
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ __all__ = ["RunFolder"]
 
 
 class RunFolder:
-    """A run's folder on disk.
+    """The folder of a run and the paths in it.
 
     Args:
-        path: the folder; made by `write_recipe`.
-        outputs: the folder of what is made of the trained model, such as its report; the same, where it is None.
+        path: the folder; created by `write_recipe`.
+        outputs: folder of the evaluation and the report; None for `path`.
     """
 
     def __init__(self, path: str | Path, outputs: Path | None = None) -> None:
@@ -47,25 +47,25 @@ class RunFolder:
 
     @property
     def first(self) -> Path:
-        """Where a model of two stages keeps its first."""
+        """Folder of the first stage of a two-stage model."""
         return self.path / "first"
 
     @property
     def prior(self) -> RunFolder:
-        """The run folder of the prior fitted to this run's codes."""
+        """Run folder of the prior fitted to this run's codes."""
         return RunFolder(self.path / "prior")
 
     def require_new(self) -> None:
-        """Refuse to write over an earlier run.
+        """Check that the folder holds no earlier run, which would be overwritten.
 
         Raises:
-            NarrowsError: if the folder holds one.
+            NarrowsError: if it holds one.
         """
         if self.recipe.exists():
-            raise NarrowsError(f"{self.path} holds a run already: continue it with --resume, or use another folder")
+            raise NarrowsError(f"{self.path} already holds a run: continue it with --resume, or use another folder")
 
     def write_recipe(self, recipe: str) -> None:
-        """Write `recipe.yaml`, and remove what a killed process left behind."""
+        """Write `recipe.yaml`, and remove temporary files of killed processes."""
         remove_leftovers(self.path)
         with whole_file(self.recipe) as aside:
             aside.write_text(recipe)
@@ -77,7 +77,7 @@ class RunFolder:
             NarrowsError: if there is none, or it cannot be read.
         """
         if not self.recipe.exists():
-            raise NarrowsError(f"{self.path} holds no run (no recipe.yaml): nothing to resume")
+            raise NarrowsError(f"{self.path} holds no run to resume: recipe.yaml is missing")
         return read_yaml(self.recipe)
 
     def log(self, row: dict[str, Any]) -> None:
@@ -86,7 +86,7 @@ class RunFolder:
             file.write(json.dumps(row) + "\n")
 
     def forget_after(self, step: int) -> None:
-        """Drop the metrics of steps after `step`, which a resumed run takes again, and a torn last line."""
+        """Remove the metrics of steps after `step`, which a resumed run repeats, and an incomplete last line."""
         if not self.metrics.exists():
             return
         kept = []

@@ -1,4 +1,4 @@
-"""The settings of a training run, and the learning rate as a function of the step."""
+"""Settings of a training run, and the learning rate as a function of the step."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ __all__ = ["TrainingSettings"]
 
 @dataclass
 class TrainingSettings:
-    """How a model is trained.
+    """Training settings.
 
     Args:
-        steps: optimiser steps in all.
-        batch_size: examples in one step, over all processes.
+        steps: total number of optimiser steps.
+        batch_size: examples per step, over all processes.
         learning_rate: Adam's step size.
-        betas: Adam's decay rates of the two moments.
-        epsilon: what Adam adds to the root of the second moment. The loss is per dimension of the data: with many of
-            them a score function's gradient may come near the default.
-        warmup: steps over which the learning rate rises linearly from 0.
-        decay: what the learning rate does after the warm-up: stay, or fall to 0 along a half cosine.
-        clip_norm: the gradient is scaled down to this norm where it is larger; None leaves it.
-        skip_factor: a step is skipped whose gradient's norm is more than this many times the median of the 100 before;
-            None takes every step.
-        precision: the number format of the networks' arithmetic; losses and codebooks stay in float32.
-        compile: compile the model and its loss by `torch.compile`. It takes a minute or so at the start, and figures
-            differ from uncompiled ones by rounding, and by other random numbers.
-        seed: of the weights, the order of the data and every draw.
-        log_every: steps between two lines of metrics.
-        validate_every: steps between two measurements on the validation split.
-        validation_examples: how many validation examples a measurement takes.
-        gradient_draws: a measurement also tells how noisy the encoder's gradient is, from this many draws of it on one
-            batch; 0 leaves that out.
-        checkpoint_every: steps between two checkpoints.
-        keep: how many checkpoints are kept, the newest.
+        betas: Adam's decay rates for the two moments.
+        epsilon: added by Adam to the root of the second moment. The loss is per dimension of the data; with many
+            dimensions a score-function gradient can become as small as the default.
+        warmup: number of steps over which the learning rate rises linearly from 0.
+        decay: learning rate after the warm-up, constant ("none") or falling to 0 along a half cosine ("cosine").
+        clip_norm: largest gradient norm; larger gradients are scaled down to it. None for no clipping.
+        skip_factor: skip a step if its gradient norm is more than this many times the median of the last 100; None
+            skips no step.
+        precision: number format of the networks' arithmetic; losses and codebooks stay in float32.
+        compile: compile the model and its loss with `torch.compile`. This takes about a minute at the start; results
+            differ from uncompiled ones by rounding and by the random numbers drawn.
+        seed: seed of the weights, the order of the data and every draw.
+        log_every: number of steps between two lines of metrics.
+        validate_every: number of steps between two measurements on the validation split.
+        validation_examples: number of validation examples to measure.
+        gradient_draws: number of gradients to draw on one batch at each measurement, to report the noise of the
+            encoder's gradient; 0 turns this off.
+        checkpoint_every: number of steps between two checkpoints.
+        keep: number of checkpoints to keep, the newest.
     """
 
     steps: int = 100_000
@@ -82,14 +82,14 @@ class TrainingSettings:
         if not self.epsilon > 0:
             raise NarrowsError(f"training.epsilon is {self.epsilon}: it must be above 0")
         if self.clip_norm is not None and not self.clip_norm > 0:
-            raise NarrowsError(f"training.clip_norm is {self.clip_norm}: it must be above 0, or unset")
+            raise NarrowsError(f"training.clip_norm is {self.clip_norm}: it must be above 0, or null for no clipping")
         if self.warmup < 0:
             raise NarrowsError(f"training.warmup is {self.warmup}: it must be at least 0")
         if not self.learning_rate > 0:
             raise NarrowsError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
 
     def learning_rate_at(self, step: int) -> float:
-        """The learning rate of step 1, 2, ..., `steps`."""
+        """Return the learning rate of step 1, 2, ..., `steps`."""
         if step <= self.warmup:
             return self.learning_rate * step / self.warmup
         if self.decay == "none":

@@ -1,7 +1,7 @@
-"""Gradient skipping: a step whose gradient is far larger than those before it is not taken.
+"""Gradient skipping: steps with a gradient far larger than recent ones are skipped.
 
-R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021), section 4, with a
-threshold that follows the norms: a fixed one can come to skip every step, and then nothing ever changes again.
+R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021), section 4, but
+with a threshold that follows the norms: with a fixed one, training can reach a point where it skips every step.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 __all__ = ["GradientSkip"]
 
 WINDOW = 100
-"""The norms that the threshold is made of, the last ones."""
+"""Number of recent norms behind the threshold."""
 
 WARN_AFTER = 20
 
@@ -23,13 +23,13 @@ logger = logging.getLogger(__name__)
 
 
 class GradientSkip(nn.Module):
-    """Takes a gradient whose norm is at most `factor` times the median of the last 100, skipped ones among them.
+    """Accepts a gradient if its norm is at most `factor` times the median of the last 100, including skipped ones.
 
-    Because a skipped norm counts too, at most half a window is skipped in a row before its size is the usual one. It is
-    a module, so that its norms are kept with the rest of a training run's state.
+    Because skipped norms count, at most half a window is skipped in a row before the median has adapted. The class is a
+    module so that its norms are saved with the rest of the training state.
 
     Args:
-        factor: how far above the median a norm may be, above 1.
+        factor: largest ratio of a norm to the median, above 1.
     """
 
     norms: Tensor
@@ -43,9 +43,9 @@ class GradientSkip(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.long))
 
     def forward(self, norm: Tensor) -> bool:
-        """Whether to take the step of a gradient of this norm, a scalar; a norm that is not finite is never taken.
+        """Return whether to take a step with this gradient norm, a scalar; False if it is not finite.
 
-        The answer decides what the host does next, so that it waits for the device, once.
+        The host waits for the device here, because the answer decides what it does next.
         """
         known = torch.arange(WINDOW, device=norm.device) < self.seen
         usual = torch.where(known, self.norms, math.nan).nanmedian()
@@ -60,8 +60,8 @@ class GradientSkip(nn.Module):
         self.in_a_row = 0 if taken else self.in_a_row + 1
         if self.in_a_row == WARN_AFTER:
             logger.warning(
-                "%d steps in a row were skipped, for their gradients' norms are not finite or over %g times the median "
-                "before; the last is %.3g: lower training.learning_rate, or raise training.skip_factor",
+                "%d steps in a row were skipped because their gradient norms were not finite or more than %g times the "
+                "median; the last is %.3g: lower training.learning_rate, or raise training.skip_factor",
                 WARN_AFTER,
                 self.factor,
                 norm.item(),

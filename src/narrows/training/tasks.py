@@ -1,4 +1,4 @@
-"""What is minimised: an autoencoder under an estimator, and a prior over codes."""
+"""Training tasks: an autoencoder with an estimator, and a prior over codes."""
 
 from __future__ import annotations
 
@@ -19,16 +19,17 @@ __all__ = ["AutoencoderTask", "PriorTask"]
 
 
 class AutoencoderTask(Task):
-    """The estimator's loss in nats per dimension, and the bottleneck's own losses.
+    """The estimator's loss in nats per dimension plus the bottleneck's own losses.
 
-    Per dimension, because the bottleneck's losses are means over the latents: beside a likelihood summed over thousands
-    of dimensions the commitment of a VQ-VAE would be thousands of times weaker, and the encoder would outrun its
-    codebook. The dimensions are those that count, on average over the examples of all processes.
+    The loss is per dimension because the bottleneck's losses are means over the latents. Beside a likelihood summed
+    over thousands of dimensions, the commitment loss of a VQ-VAE would be thousands of times weaker, and the encoder
+    would move faster than its codebook can follow. Only dimensions that count are included, on average over the
+    examples of all processes.
 
     Args:
-        model: what is trained.
+        model: the model to train.
         estimator: the loss of a batch's evidence.
-        batch: turns stored examples into what the model reads.
+        batch: converts stored examples to the model's input.
     """
 
     def __init__(self, model: Autoencoder, estimator: Estimator, batch: Callable[..., Batch]) -> None:
@@ -36,9 +37,9 @@ class AutoencoderTask(Task):
         self.model, self.estimator, self.batch = model, estimator, batch
 
     def forward(self, *stored: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss of examples as they are stored, and the bound in bits/dim.
+        """Return the loss of stored examples, and figures that include the bound in bits/dim.
 
-        The figures are those of the latents drawn: where an estimator relaxes codes, only a measurement gives a bound.
+        The figures are those of the latents drawn. If the estimator relaxes codes they are not a bound; see `measure`.
         """
         batch = self.batch(*stored)
         posterior, evidence = self.model.evidence(batch, self.estimator.draw)
@@ -57,7 +58,7 @@ class AutoencoderTask(Task):
 
 
 def _dimensions(batch: Batch) -> Tensor | int:
-    """The dimensions of an example that count, on average over the global batch."""
+    """Return the number of dimensions that count per example, on average over the global batch."""
     if batch.mask is None:
         return batch.x[0].numel()
     counted = global_sum(torch.stack([batch.mask.sum(), torch.full_like(batch.mask.sum(), len(batch.x))]))
@@ -65,11 +66,11 @@ def _dimensions(batch: Batch) -> Tensor | int:
 
 
 class PriorTask(Task):
-    """-log p(codes | label) in nats per example.
+    """The loss -log p(codes | label) in nats per example.
 
     Args:
-        prior: what is trained.
-        dimensions: d of the data behind the codes, for bits/dim.
+        prior: the prior to train.
+        dimensions: d, the number of dimensions of the data behind the codes, for bits/dim.
     """
 
     def __init__(self, prior: Prior, dimensions: int) -> None:
@@ -77,7 +78,7 @@ class PriorTask(Task):
         self.prior, self.dimensions = prior, dimensions
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of integer codes [B, *grid] or [B, *grid, M], and of labels [B] where the prior has classes."""
+        """Return the loss and figures of codes [B, *grid] or [B, *grid, M], and labels [B] if the prior has classes."""
         codes, labels = batch[0].long(), batch[1] if self.prior.classes else None
         loss = -self.prior.log_prob(codes, labels).mean()
         bits = loss.detach() / math.log(2)
