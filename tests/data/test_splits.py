@@ -272,5 +272,5 @@ def test_a_stream_is_never_whole(tmp_path):
     features = datasets.Features({"image": datasets.Image()})
     datasets.Dataset.from_dict({"image": cells}, features=features).to_parquet(tmp_path / "set" / "train.parquet")
     data = images_of(f"hf:{tmp_path / 'set'}", streaming=True, size=4, channels=1, validation=0, test=0)
-    with pytest.raises(DataError, match="a stream is never seen as a whole"):
+    with pytest.raises(DataError, match="a stream cannot be used as a whole"):
         _ = data.all

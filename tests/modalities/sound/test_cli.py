@@ -141,7 +141,7 @@ def test_convert_voice(
     soundfile.write(tmp_path / "one.wav", np.ones(1), RATE)
     (tmp_path / "cut.wav").write_bytes(said.read_bytes()[:300])
     (tmp_path / "text.wav").write_text("hello")
-    for name, message in (("one.wav", "1 sample is no sound"), ("cut.wav", "cut short"), ("text.wav", "not sound")):
+    for name, message in (("one.wav", "fewer than two samples"), ("cut.wav", "cut short"), ("text.wav", "not sound")):
         before = out.read_bytes()
         assert main(["convert-voice", run, str(tmp_path / name), "--to", "bo", "--out", str(out)]) == 1
         error = capsys.readouterr().err

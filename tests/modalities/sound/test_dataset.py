@@ -326,7 +326,7 @@ def test_mixed_rates_and_channels_are_made_alike_and_said_once(write, folder, ca
     for note in (
         "files resampled from 44,100 Hz to 16,000 Hz: 2",
         "files resampled from 8,000 Hz to 16,000 Hz: 1",
-        "files of several channels, mixed down to one: 1",
+        "files with several channels, mixed down to one: 1",
     ):
         assert caplog.text.count(note) == 1
     caplog.clear()
