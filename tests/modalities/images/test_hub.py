@@ -319,8 +319,8 @@ def test_a_stream_is_told_from_another(hub, tmp_path_factory):
     shutil.copytree(hub, folder / hub.name)
     assert differences(before.digest, streamed(folder / hub.name).digest) is None
     shutil.copytree(hub, folder / "other")
-    assert differences(before.digest, streamed(folder / "other").digest) == "train: another stream"
-    assert "train: another stream" in (differences(before.digest, streamed(hub, test=0.5).digest) or "")
+    assert differences(before.digest, streamed(folder / "other").digest) == "train: a different stream"
+    assert "train: a different stream" in (differences(before.digest, streamed(hub, test=0.5).digest) or "")
     assert json.dumps(before.digest)
 
 

@@ -497,7 +497,7 @@ def test_bad_files_are_named_and_skipped(damaged, folder, caplog):
 
 
 def test_strict_stops_at_a_bad_file(damaged, folder):
-    with pytest.raises(DataError, match=r"data\.strict=false skips such files"):
+    with pytest.raises(DataError, match=r"set data\.strict=false to skip such files"):
         opened(folder, strict=True)
     for bad, reason in damaged.items():
         with pytest.raises(DataError, match=rf"{folder / bad}: .*{reason}.*data\.strict=false"):
