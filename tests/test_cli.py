@@ -73,7 +73,7 @@ def test_codes_of_another_model_or_damaged_codes_are_refused(
     weights.encoder.layers[0].bias.data += 1
     narrows.pretrained.save_autoencoder(other / "model", weights, (other / "recipe.yaml").read_text())
     assert main(["decode", str(other), str(codes), "-o", str(tmp_path / "no")]) == 1
-    assert "holds codes of another model" in capsys.readouterr().err
+    assert "has the codes of another model" in capsys.readouterr().err
     codes.write_bytes(codes.read_bytes()[:-40])
     assert main(["decode", str(trained), str(codes), "-o", str(tmp_path / "no")]) == 1
     assert f"{codes} is not a file of codes" in capsys.readouterr().err

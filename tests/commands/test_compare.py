@@ -159,7 +159,7 @@ def test_methods_of_other_data_are_refused(recipe: Path, tmp_path: Path, capsys:
     assert not out.exists()
     # What is given for all is the same for all: then the next check speaks.
     assert run(other, out, "daps", "odd", "--data.binary=true", "--data.test=0") == 1
-    assert "data.test holds out nothing" in " ".join(capsys.readouterr().err.split())
+    assert "data.test holds out no examples" in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_test_split_of_nothing_is_refused_before_any_training(
@@ -167,7 +167,7 @@ def test_a_test_split_of_nothing_is_refused_before_any_training(
 ) -> None:
     out = tmp_path / "out"
     assert run(recipe, out, "daps", "--data.test=0") == 1
-    assert "data.test holds out nothing" in " ".join(capsys.readouterr().err.split())
+    assert "data.test holds out no examples" in " ".join(capsys.readouterr().err.split())
     assert not out.exists()
 
 

@@ -104,7 +104,7 @@ def test_a_curve_is_measured_sampled_drawn_and_extended(
 
 def test_a_curve_needs_an_estimator_that_holds_a_distortion(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["curve", "vae-mnist", "--data", "digits", "--out", str(tmp_path / "curve")]) == 1
-    assert "Pathwise, which holds no distortion" in capsys.readouterr().err
+    assert "Pathwise, which has no target distortion" in capsys.readouterr().err
     for gammas in ("0,1", "8;4"):
         with pytest.raises(SystemExit):
             main(["curve", "hvae-svhn", "--gammas", gammas])
@@ -169,7 +169,7 @@ def test_a_point_that_diverged_or_missed_is_told_and_small_sets_have_no_distance
     assert "More than 2% off target on the validation split: 8." in page
     assert "There is no Fréchet distance" in page
     assert main(["curve", str(recipe), "--out", str(tmp_path / "other"), "--data.test=0"]) == 1
-    assert "data.test holds out nothing" in capsys.readouterr().err
+    assert "data.test holds out no examples" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("limit", ["3"])

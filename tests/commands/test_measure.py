@@ -89,7 +89,7 @@ def test_other_sizes_and_colours_are_read_as_the_models_by_every_command(
     capsys.readouterr()
     files = [str(other / f"{index:03}.png") for index in range(3)]
     assert main(["evaluate", str(run), "--data", str(other)]) == 0
-    assert "images are scaled and cropped to the model's 8x8 pixels of grey" in capsys.readouterr().err
+    assert "images are scaled and cropped to the model's 8x8 pixels, grey" in capsys.readouterr().err
     for command in (["encode", str(run), *files, "-o", str(tmp_path / "codes.npz")], ["reconstruct", str(run), *files]):
         assert main(command) == 0
         told = capsys.readouterr().err
@@ -106,7 +106,7 @@ def test_data_that_changed_since_the_training_are_told_by_every_command(
     train = ["train", str(tiny), "--data", str(source), "--out", str(run), "--training.steps=4"]
     assert main(train) == 0
     assert main(["evaluate", str(run)]) == 0
-    assert "not those of the training" not in capsys.readouterr().err
+    assert "differ from the training data" not in capsys.readouterr().err
     (source / "000.png").unlink()
     written = json.loads((run / "data.json").read_text())
     assert written["source"] == str(source)
@@ -114,12 +114,12 @@ def test_data_that_changed_since_the_training_are_told_by_every_command(
     resumed = ["train", str(tiny), "--out", str(run), "--resume", "--training.steps=5"]
     for command in (["evaluate", str(run)], resumed, ["prior", str(run), "--recipe", str(tiny_prior)]):
         assert main(command) == 0
-        assert "the data are not those of the training: train: " in capsys.readouterr().err
+        assert "the data differ from the training data: train: " in capsys.readouterr().err
     assert json.loads((run / "data.json").read_text()) == written
     assert "examples then" in json.loads((run / "evaluation.json").read_text())["data_changed"]
     (run / "data.json").unlink()
     assert main(["evaluate", str(run)]) == 0
-    assert "an older version trained this run" in capsys.readouterr().err
+    assert "this run was trained by an older version" in capsys.readouterr().err
 
 
 def test_a_stream_is_measured_on_what_is_held_out_of_it(

@@ -1,4 +1,4 @@
-"""Work in fresh processes, several at a time: each has its memory to itself, and a file that it prints to."""
+"""Run functions in separate processes, several at a time, each with its own memory and a log file for its output."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ SECONDS_BETWEEN_LOOKS = 1.0
 
 
 def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Callable[[], object]) -> None:
-    """Call each function in a process of its own; where one fails, or this process is interrupted, all are ended.
+    """Call each function in its own process; if one fails, or this process is interrupted, terminate all.
 
     Args:
-        work: functions that can be pickled, by the log file that what they print is appended to.
-        at_once: how many processes there are at a time, sharing the cores.
-        watch: called every second or so meanwhile, and once at the end.
+        work: functions that can be pickled, by the log file to which their output is appended.
+        at_once: the number of processes at a time, which share the cores.
+        watch: called about every second while they run, and once at the end.
 
     Raises:
-        NarrowsError: with the last line that the function which failed has printed, and its log file.
+        NarrowsError: if a function fails, with its last line of output and its log file.
     """
-    context = get_context("spawn")  # forked, it would have the threads' locks and the random state of this process
+    context = get_context("spawn")  # a fork would inherit thread locks and the random state
     threads = max(1, torch.get_num_threads() // at_once)
     waiting, running = list(work.items()), dict[SpawnProcess, Path]()
     try:
@@ -49,7 +49,7 @@ def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Ca
             for process in [process for process in running if not process.is_alive()]:
                 log = running.pop(process)
                 if process.exitcode:
-                    raise NarrowsError(f"{_last_line(log)} (status {process.exitcode}; all it printed is in {log})")
+                    raise NarrowsError(f"{_last_line(log)} (status {process.exitcode}; its full output is in {log})")
     finally:
         for process in running:
             process.terminate()
@@ -72,7 +72,7 @@ def _apart(function: Callable[[], object], log: Path, threads: int, trusted: boo
 
 
 def _end_with_parent() -> None:
-    """A parent that was killed leaves no child at work on files that its next run will write."""
+    """Exit when the parent does, so that no child keeps writing files that the parent's next run will write."""
     parent = parent_process()
     if parent is not None:
         connection.wait([parent.sentinel])
@@ -81,4 +81,4 @@ def _end_with_parent() -> None:
 
 def _last_line(log: Path) -> str:
     lines = log.read_text().split("\n") if log.exists() else []
-    return next((line for line in reversed(lines) if line.strip()), "a process ended without a word")
+    return next((line for line in reversed(lines) if line.strip()), "a process ended without any output")

@@ -1,16 +1,16 @@
-"""Files of codes, .npz: the codes of one model, and what is needed to make files of them again.
+"""Code files, .npz: the codes that a model made of files, with all that is needed to decode them.
 
-One layout for every kind of data, read by `numpy.load` without this package:
+The layout is the same for every kind of data and can be read by `numpy.load` without this package:
 
-codes    what `model.encode` returns for the files as one batch: integers [N, *grid], or [N, *grid, M] with M > 1 codes
-         a position, in the smallest type that holds them; the mean latents float32 [N, C, *grid] of a continuous model.
-         Files of different lengths are filled up with zeros at the end of the first dimension of the grid.
-lengths  how many positions of that dimension belong to each file, int64 [N]
+codes    the result of `model.encode` for the files as one batch: integers [N, *grid], or [N, *grid, M] for M > 1 codes
+         per position, in the smallest integer type that fits; for a continuous model, mean latents float32
+         [N, C, *grid]. Files of different lengths are zero-padded at the end of the first dimension of the grid.
+lengths  the number of positions of each file along that dimension, int64 [N]
 sizes    the size that each file is decoded to, int64 [N, D]: (height, width) of images, (samples,) of sound
-names    the files as they were given, [N]
+names    the file paths as given, [N]
 model    the SHA-256 of the model's weights
 format   the version of this layout, 2
-sha256   the sum of all the above
+sha256   the SHA-256 of all of the above
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ __all__ = ["CodesOfFiles", "read_codes", "require_npz", "write_codes"]
 
 
 class CodesOfFiles(NamedTuple):
-    """Codes, file by file."""
+    """The codes of several files."""
 
     codes: list[np.ndarray]
-    """Of each file, int64 [*grid] or [*grid, M]; latents float32 [C, *grid]."""
+    """The codes of each file, int64 [*grid] or [*grid, M]; or latents float32 [C, *grid]."""
     sizes: list[tuple[int, ...]]
-    """What each is decoded to."""
+    """The size that each file is decoded to."""
     names: list[str]
-    """The files as they were given."""
+    """The file paths as given."""
 
 
 def write_codes(out: Path, folder: str, coded: CodesOfFiles) -> np.ndarray:
-    """Write the codes of files that the model in `folder` made, and return them as they are written.
+    """Write the codes that the model in `folder` made of files, and return the array written.
 
     Raises:
-        NarrowsError: if `out` has another ending than .npz.
+        NarrowsError: if `out` does not end in .npz.
     """
     require_npz(out)
     axis = int(coded.codes[0].dtype.kind == "f")
@@ -67,10 +67,10 @@ def write_codes(out: Path, folder: str, coded: CodesOfFiles) -> np.ndarray:
 
 
 def read_codes(file: Path, folder: str) -> CodesOfFiles:
-    """Read the codes of files that the model in `folder` made.
+    """Read the codes that the model in `folder` made of files.
 
     Raises:
-        NarrowsError: if the file is damaged, of a newer format, or holds another model's codes.
+        NarrowsError: if the file is damaged, has a newer format, or has the codes of another model.
     """
     try:
         with np.load(file) as opened:
@@ -80,27 +80,27 @@ def read_codes(file: Path, folder: str) -> CodesOfFiles:
             raise ValueError("its content does not match its SHA-256")
         if version <= FORMATS["codes"]:
             coded = _files(migrate("codes", {**content, "format": version}, str(file)))
-    except Exception as error:  # a damaged file makes zip, zlib and numpy fail in any way at all
+    except Exception as error:  # a damaged file can make zip, zlib and NumPy raise anything
         raise NarrowsError(
-            f"{file} is not a file of codes that `narrows encode` wrote, or it is damaged: {error}"
+            f"{file} is not a file of codes written by `narrows encode`, or is damaged: {error}"
         ) from error
     if version > FORMATS["codes"]:
         migrate("codes", {"format": version}, str(file))
     if owner != fingerprint(folder):
         raise NarrowsError(
-            f"{file} holds codes of another model than {folder}: decode it with the model that encoded it"
+            f"{file} has the codes of another model than {folder}: decode it with the model that encoded it"
         )
     return coded
 
 
 def require_npz(out: Path) -> None:
-    """Refuse another ending, before any work.
+    """Check, before any work, that `out` ends in .npz.
 
     Raises:
-        NarrowsError: if it has one.
+        NarrowsError: if it does not.
     """
     if out.suffix != ".npz":
-        raise NarrowsError(f"--out {out}: codes are written as .npz")
+        raise NarrowsError(f"--out {out}: codes are written as .npz, so the name must end in .npz")
 
 
 def _files(content: Mapping[str, Any]) -> CodesOfFiles:

@@ -1,7 +1,7 @@
-"""Compare methods: the same data, networks, bits and budget, several seeds, one report.
+"""Compare methods with the same data, networks, bits and budget, over several seeds, in one report.
 
-The methods are the variants of one recipe, which states what they share. Each trial is an ordinary run folder, trained
-by a fresh process, so that its memory is its own, and goes on where an interruption left it.
+The methods are variants of one recipe, which states what they share. Each trial is an ordinary run folder, trained in
+its own process with its own memory, and continues where it was interrupted.
 """
 
 from __future__ import annotations
@@ -45,11 +45,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Budget:
-    """How long every trial trains: a number of steps, or as many as a method takes in some minutes at its pace.
+    """The length of each trial: a number of steps, or the number that a method trains in a given time.
 
     Args:
-        steps: optimiser steps; None where `minutes` says how long.
-        minutes: minutes of training.
+        steps: the number of optimiser steps; None if `minutes` is given.
+        minutes: the minutes of training.
     """
 
     steps: int | None = None
@@ -57,7 +57,7 @@ class Budget:
 
     @classmethod
     def parse(cls, text: str) -> Budget:
-        """`3000` is steps, `10m` minutes.
+        """Parse a number of steps, such as `3000`, or of minutes, such as `10m`.
 
         Raises:
             NarrowsError: if it is neither.
@@ -73,20 +73,20 @@ class Budget:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What is compared, and how.
+    """The settings of a comparison.
 
     Args:
-        recipe: what the methods share, with a variant for each.
-        methods: names of variants.
+        recipe: the settings that the methods share, with a variant for each method.
+        methods: the names of the variants to compare.
         source: the data; None for the recipe's own.
-        bits: the size of the codes of one example; None leaves the codebooks as the recipe has them.
-        budget: of each trial.
-        seeds: how many seeds train at a method's chosen learning rate.
-        learning_rates: the sweep, at seed 0.
-        criterion: the validation figure, the lower the better, that chooses the learning rates.
-        samples: S of the importance-weighted bound on the test split.
-        limit: how many test examples are measured; None for all.
-        overrides: of the recipe, for all methods.
+        bits: the bits of the codes of one example; None leaves the codebooks as in the recipe.
+        budget: the budget of each trial.
+        seeds: the number of seeds trained at the chosen learning rate of a method.
+        learning_rates: the learning rates of the sweep, at seed 0.
+        criterion: the validation figure that chooses the learning rate; lower is better.
+        samples: the number S of samples of the importance-weighted bound on the test split.
+        limit: the number of test examples to measure; None for all.
+        overrides: overrides of the recipe, for all methods.
     """
 
     recipe: Recipe
@@ -105,20 +105,20 @@ class Comparison:
 def compare(
     comparison: Comparison, out: Path, resume: bool = False, at_once: int = 1, progress: Progress = hidden
 ) -> Path:
-    """Train all trials of a comparison, some `at_once`, into the folder `out`, and write its report there.
+    """Train all trials of a comparison, `at_once` at a time, in the folder `out`, and write its report there.
 
-    With `resume`, trials that are finished stay, and those begun go on; methods, seeds and learning rates may be added.
+    With `resume`, finished trials are kept and unfinished ones continued; methods, seeds and rates can be added.
 
     Returns:
-        the report; beside it are its tables as CSV and its drawings as SVG and PNG.
+        the path of the report; its tables (CSV) and drawings (SVG and PNG) are beside it.
 
     Raises:
-        NarrowsError: if settings do not fit, or are not those of a trial in the folder.
+        NarrowsError: if settings do not fit together, or differ from those of a trial in the folder.
     """
     if not 1 <= len(set(comparison.methods)) == len(comparison.methods) <= len(HUES):
         raise NarrowsError(
-            f"{', '.join(comparison.methods)}: name each method once, and at most the {len(HUES)} that a drawing tells "
-            "apart"
+            f"{', '.join(comparison.methods)}: name each method once, and at most {len(HUES)}, which is the number of "
+            "colours in a drawing"
         )
     if any(out.glob("*")) and not resume:
         raise NarrowsError(f"{out} is not empty: continue a comparison with --resume, or use another folder")
@@ -159,17 +159,17 @@ def _warn_of_ends(sweep: Sequence[Outcome], rates: Mapping[str, float]) -> None:
     for method, rate in rates.items():
         if (end := sweep_end(sweep, method, rate)) in ENDS:
             logger.warning(
-                "%s: its best learning rate, %g, is the %s of the sweep; a %s one may be better: add it with "
+                "%s: its best learning rate, %g, is the %s of the sweep; a %s one may be better: add one with "
                 "--learning-rates and --resume",
                 *(method, rate, end, "lower" if end == "lowest" else "higher"),
             )
 
 
 def _require_same_data(first: tuple[str, Namespace], other: tuple[str, Namespace]) -> None:
-    """Refuse methods whose data settings differ.
+    """Check that two methods have the same data settings.
 
     Raises:
-        NarrowsError: with the methods, the setting and both values.
+        NarrowsError: if they do not, with the methods, the setting and both values.
     """
     (method, settings), (another, others) = first, other
     ours, theirs = dict(settings.items()), dict(others.items())
@@ -182,7 +182,7 @@ def _require_same_data(first: tuple[str, Namespace], other: tuple[str, Namespace
 
 
 def _fit(comparison: Comparison, progress: Progress) -> tuple[Data, dict[str, list[str]]]:
-    """The data, and for each method the overrides that make its codes as large as asked for."""
+    """Return the data, and for each method the overrides that give its codes the requested number of bits."""
     data, fitted = None, {}
     first: tuple[str, Namespace] | None = None
     for method in comparison.methods:
@@ -195,7 +195,9 @@ def _fit(comparison: Comparison, progress: Progress) -> tuple[Data, dict[str, li
         if data is None:
             data = open_data(find_modality(built.modality), built.data, progress)
             if not len(data.test):
-                raise NarrowsError("data.test holds out nothing: raise it, since methods are compared on such examples")
+                raise NarrowsError(
+                    "data.test holds out no examples: increase it, since methods are compared on test examples"
+                )
         model = built.model(data.spec)
         task = AutoencoderTask(model, built.estimator, data.train.batch)
         rehearse(task, next(data.test.numbered(model.classes).whole(1)))
@@ -205,14 +207,14 @@ def _fit(comparison: Comparison, progress: Progress) -> tuple[Data, dict[str, li
 
 
 def _bits(comparison: Comparison, method: str, model: Autoencoder) -> list[str]:
-    """The override that makes the codes of an example, or of a training window, as large as asked for."""
+    """Return the override that gives the codes of an example, or a training window, the requested number of bits."""
     if comparison.bits is None or not model.discrete:
         return []
     positions, size = math.prod(model.grid), model.codes.codebook_size
     codebooks = comparison.bits / (positions * math.log2(size))
     if codebooks < 1 or not codebooks.is_integer():
         raise NarrowsError(
-            f"--bits {comparison.bits} does not fit {method}, which has {positions} position(s) of codes of {size}: "
+            f"--bits {comparison.bits} does not fit {method}, which has {positions} position(s) with codes of {size}: "
             f"give a multiple of {positions * math.log2(size):g}, or change its codebook_size"
         )
     setting = "depth" if isinstance(model.bottleneck, ResidualQuantizer) else "codebooks"
@@ -225,14 +227,14 @@ def _budgets(
     train_all: Callable[[Mapping[Path, Plan]], None],
     folder: Path,
 ) -> dict[str, list[str]]:
-    """For each method the overrides that make it train as long as asked for."""
+    """Return for each method the overrides that set its budget."""
     steps = dict.fromkeys(comparison.methods, comparison.budget.steps)
     if comparison.budget.minutes is not None:
         pace = [f"--training.steps={PACE_STEPS}", f"--training.log_every={PACE_LOGGED}"]
         train_all({folder / method: Plan(method, [*given, *pace]) for method, given in fitted.items()})
         for method in comparison.methods:
             rows = [row for row in read_metrics(RunFolder(folder / method).metrics) if row["split"] == "train"]
-            # The first row has all that is done once in it.
+            # The first row includes all one-time work.
             rate = statistics.median(row["steps_per_second"] for row in rows[1:])
             steps[method] = max(1, round(comparison.budget.minutes * 60 * rate))
     return {method: _schedule(comparison.recipe, method, count or 0) for method, count in steps.items()}

@@ -1,4 +1,4 @@
-"""A rate-distortion curve: one recipe trained at several distortions, measured, sampled and drawn."""
+"""Train one recipe at several target distortions and report the rate-distortion curve, with samples."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ __all__ = ["Sweep", "curve"]
 
 SHOWN, SAMPLED, SAMPLED_AT_ONCE = 10, 2000, 100
 LAST_ROWS = 5
-"""Of the metrics, over which the multiplier is averaged."""
+"""The number of last metric rows over which the multiplier is averaged."""
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """The points of a curve.
+    """The settings of a rate-distortion curve.
 
     Args:
-        recipe: what is trained; its estimator is a DistortionTarget.
-        variant: of the recipe.
-        gammas: the squared errors to hold.
+        recipe: the recipe to train; its estimator must be a DistortionTarget.
+        variant: the variant of the recipe.
+        gammas: the target squared errors, one per point.
         source: the data; None for the recipe's own.
-        on: the first stage, where the recipe is of a second.
-        limit: how many test examples are measured; None for all.
-        overrides: of the recipe, for all points.
+        on: the first stage, if the recipe is a second stage.
+        limit: the number of test examples to measure; None for all.
+        overrides: overrides of the recipe, for all points.
     """
 
     recipe: Recipe
@@ -59,15 +59,15 @@ class Sweep:
 
 
 def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progress: Progress = hidden) -> Path:
-    """Train all points of a curve, some `at_once`, into the folder `out`, and write its report there.
+    """Train all points of a curve, `at_once` at a time, in the folder `out`, and write its report there.
 
-    With `resume`, points that are finished stay, and those begun go on; gammas may be added.
+    With `resume`, finished points are kept and unfinished ones continued; gammas can be added.
 
     Returns:
-        the report; beside it are its table as CSV and its drawings as SVG and PNG.
+        the path of the report; its table (CSV) and drawings (SVG and PNG) are beside it.
 
     Raises:
-        NarrowsError: if settings do not fit, or are not those of a point in the folder.
+        NarrowsError: if settings do not fit together, or differ from those of a point in the folder.
     """
     gammas = sorted({f"{gamma:g}": gamma for gamma in sweep.gammas}.values(), reverse=True)
     if any(out.glob("*")) and not resume:
@@ -78,14 +78,14 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
     built = resolve_training(settings, shared, sweep.recipe.name).build()
     if not isinstance(built.estimator, DistortionTarget):
         raise NarrowsError(
-            f"{sweep.recipe.name} is trained by {type(built.estimator).__name__}, which holds no distortion: a curve "
-            "needs a recipe with the estimator DistortionTarget, such as hvae-svhn"
+            f"{sweep.recipe.name} has the estimator {type(built.estimator).__name__}, which has no target distortion: "
+            "a curve needs a recipe with the estimator DistortionTarget, such as hvae-svhn"
         )
     modality = find_modality(built.modality)
     data = open_data(modality, built.data, progress)
     examples = len(data.test) if sweep.limit is None else min(sweep.limit, len(data.test))
     if not examples:
-        raise NarrowsError("data.test holds out nothing: raise it, since a curve is measured on such examples")
+        raise NarrowsError("data.test holds out no examples: increase it, since a curve is measured on test examples")
     plans = {out / f"gamma-{gamma:g}": Plan(sweep.variant, [*shared, f"--estimator.gamma={gamma}"]) for gamma in gammas}
     train_trials("curve", sweep.recipe, plans, data, at_once, progress)
     kept = {gamma: folder for gamma, folder in zip(gammas, plans, strict=True) if not diverged(folder)}
@@ -115,7 +115,7 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
 
 @torch.no_grad()
 def _made(model: Autoencoder, test: Examples) -> dict[str, Tensor]:
-    """Reconstructions of the test examples and, where codes have a prior, as many samples."""
+    """Return reconstructions of the test examples and, if the model has a prior, as many samples."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         batches = [test.batch(*stored).x for stored in test.whole(SAMPLED_AT_ONCE)]
@@ -126,7 +126,7 @@ def _made(model: Autoencoder, test: Examples) -> dict[str, Tensor]:
 
 
 def _point(gamma: float, run: RunFolder, made: Mapping[str, Tensor], distances: dict[str, float]) -> Point:
-    """The model of a run as it was measured, with what it made."""
+    """Return the point of a run: its figures, reconstructions and samples."""
     rows = read_metrics(run.metrics)
     multipliers = [row["multiplier"] for row in rows if row["split"] == "train"]
     errors = [row["squared_error"] for row in rows if row["split"] == "validation"]

@@ -1,4 +1,4 @@
-"""Which settings of a run may change when it is resumed: those that its state does not depend on."""
+"""The settings of a run that may change when it is resumed: those that its state does not depend on."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ CHANGEABLE = (
     "data.strict",
     "data.memory_limit_gb",
 )
-"""All else decides the weights, the optimiser's state or the order of the data; `data.source` may have moved."""
+"""All others determine the weights, the optimiser's state or the order of the data. `data.source` may have moved."""
 
 
 def require_resumable(run: RunFolder, begun: Resolved[Any], resolved: Resolved[Any]) -> None:
-    """Refuse to resume a run with settings that it was not begun with.
+    """Check that the settings of a resumed run are those it started with, except for `CHANGEABLE`.
 
     Raises:
-        NarrowsError: naming the first such setting, its two values, and the settings that may change.
+        NarrowsError: if another setting differs; names the first one, its two values, and the settings that may change.
     """
     before, after = (dict(_leaves(yaml.safe_load(settings.yaml), "")) for settings in (begun, resolved))
     for name in {**before, **after}:
         if before.get(name) != after.get(name) and name not in CHANGEABLE:
             raise NarrowsError(
-                f"{name} is {_said(after, name)}, but it was {_said(before, name)} when the run in {run.path} began, "
-                f"and cannot change: leave it out, or train into another folder. --resume may change "
+                f"{name} is {_said(after, name)}, but it was {_said(before, name)} when the run in {run.path} started, "
+                f"and cannot change: leave it out, or train in another folder. With --resume, you may change "
                 f"{', '.join(CHANGEABLE)}"
             )
 
@@ -54,7 +54,7 @@ def _said(settings: Mapping[str, Any], name: str) -> str:
 
 
 def _leaves(settings: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """The settings by their full names; lists are one value."""
+    """Yield the settings by their full names; a list is one value."""
     if isinstance(settings, Mapping) and settings:
         for key, value in settings.items():
             yield from _leaves(value, f"{name}.{key}" if name else str(key))

@@ -1,4 +1,4 @@
-"""The data of a run: what it was trained on, or another source read in the same way."""
+"""Open the data of a run: those it was trained on, or another source read in the same way."""
 
 from __future__ import annotations
 
@@ -34,15 +34,15 @@ __all__ = [
 ]
 
 UNKNOWN = (
-    "an older version trained this run, and held examples out by their position: those of any split may have been "
-    "trained on"
+    "this run was trained by an older version, which held examples out by their position: examples of any split may "
+    "have been trained on"
 )
 
 logger = logging.getLogger(__name__)
 
 
 def open_run(folder: str) -> RunFolder:
-    """Return the folder of a run, or of one fetched from the hub, whose results go to `runs/OWNER--NAME` instead.
+    """Return the folder of a run; a run on the hub is downloaded, and its results go to `runs/OWNER--NAME`.
 
     Raises:
         NarrowsError: if there is no trained model.
@@ -57,21 +57,21 @@ def open_run_data(
     overrides: Sequence[str] = (),
     progress: Progress = hidden,
 ) -> Data:
-    """Open the data of a run, or another source in the same way, as its model reads them.
+    """Open the data of a run, or another source with the same settings, in the form that its model reads.
 
     Args:
-        run: whose settings of the data are used.
-        model: the run's.
-        source: another source; None for the run's.
-        overrides: of settings of the data, such as `--data.image_column=picture`.
+        run: the run, which gives the data settings.
+        model: the model of the run.
+        source: another source; None for the run's own.
+        overrides: overrides of data settings, such as `--data.image_column=picture`.
         progress: shows how far the work is.
 
     Raises:
-        NarrowsError: if the data cannot be read, or an override is of anything else.
+        NarrowsError: if the data cannot be read, or an override is not of a data setting.
     """
     settings = up_to_date(run.reopen())
     if other := [text for text in overrides if text.startswith("--") and not text.startswith("--data.")]:
-        raise NarrowsError(f"{other[0]}: a trained model is as it is; only settings of the data (--data.*) can be set")
+        raise NarrowsError(f"{other[0]}: a trained model cannot be changed; only data settings (--data.*) can be set")
     modality = find_modality(model.spec.modality)
     changes = source_override(source)
     if source is not None:
@@ -109,22 +109,22 @@ def _holds(modality: str, source: str) -> bool:
 
 
 def record_data(run: RunFolder, source: str, data: Data) -> None:
-    """Write down in `data.json` what a run is trained on."""
+    """Write the source and digest of a run's training data to its `data.json`."""
     record = {"source": source, "summary": data.summary, "splits": data.digest}
     with whole_file(run.data) as aside:
         aside.write_text(json.dumps(record, indent=1), encoding="utf-8")
 
 
 def what_changed(run: RunFolder, data: Data) -> str | None:
-    """Return, and log as a warning, how the data of a run differ from those it was trained on; None if they do not."""
+    """Return, and log as a warning, how the data of a run differ from its training data; None if they do not."""
     changed = changes_since(run, data) if run.data.exists() else UNKNOWN
     if changed is not None:
-        logger.warning("%s: the data are not those of the training: %s", run.path, changed)
+        logger.warning("%s: the data differ from the training data: %s", run.path, changed)
     return changed
 
 
 def changes_since(run: RunFolder, data: Data) -> str | None:
-    """Return how the data of a run differ from those that its `data.json` tells of; None if they do not.
+    """Return how the data of a run differ from those in its `data.json`; None if they do not.
 
     Raises:
         NarrowsError: if the file cannot be used.
@@ -133,28 +133,28 @@ def changes_since(run: RunFolder, data: Data) -> str | None:
         return differences(read_json(run.data)["splits"], data.digest)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise NarrowsError(
-            f"{run.data} cannot be used ({error}): delete it to go on without knowing what the run was trained on"
+            f"{run.data} cannot be used ({error}): delete it to continue without the record of the training data"
         ) from error
 
 
 def source_override(source: str | None) -> list[str]:
-    """The override of `data.source` that --data stands for."""
+    """Return the override of `data.source` for the option --data."""
     return [] if source is None else [f"--data.source={placed(source)}"]
 
 
 def shared_overrides(settings: Mapping[str, Any], source: str | None, overrides: Sequence[str]) -> list[str]:
-    """Return the overrides of several runs on the same data, which is decoded once for all where it can be.
+    """Return the overrides of several runs on the same data, so that the data are decoded only once if possible.
 
     Args:
-        settings: of a recipe.
+        settings: the settings of a recipe.
         source: the data; None for the recipe's own.
-        overrides: of the recipe, for all runs.
+        overrides: overrides of the recipe, for all runs.
     """
     modality = find_modality(up_to_date(settings)["modality"])
     return [*modality.shared_overrides, *source_override(source), *overrides]
 
 
 def placed(name: str) -> str:
-    """A path that exists made absolute, to hold from any folder; anything else, such as a name on the hub, as it is."""
+    """Return an existing path as an absolute one; return anything else, such as a name on the hub, unchanged."""
     path = Path(name).expanduser()
     return str(path.resolve()) if path.exists() else name

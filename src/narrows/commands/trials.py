@@ -1,6 +1,6 @@
-"""Trials: run folders trained as planned and measured, each in a fresh process, so that its memory is its own.
+"""Trials: runs trained as planned and measured, each in its own process with its own memory.
 
-What is done stays, what was begun goes on, and a folder that holds anything else is refused.
+Finished runs are kept and unfinished ones continued; a folder with a different run is refused.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ __all__ = ["Plan", "diverged", "measure_trials", "train_trials"]
 
 
 class Plan(NamedTuple):
-    """How a run is trained: a variant of the recipe, and overrides of it."""
+    """The training of one run: a variant of the recipe, and overrides."""
 
     variant: str | None
     overrides: Sequence[str]
@@ -38,11 +38,11 @@ class Plan(NamedTuple):
 def train_trials(
     title: str, recipe: Recipe, plans: Mapping[Path, Plan], data: Data, at_once: int, progress: Progress
 ) -> None:
-    """Train what is planned of each folder on `data`, unless it is done, with a progress bar called `title`.
+    """Train the planned run of each folder on `data`, unless it is finished, with a progress bar called `title`.
 
     Raises:
-        NarrowsError: if a folder holds a run with other settings or of other data, or a run fails otherwise than by
-            diverging.
+        NarrowsError: if a folder has a run with other settings or on other data, or a run fails for another reason than
+            divergence.
     """
     steps, work = {}, {}
     for folder, (variant, overrides) in plans.items():
@@ -52,15 +52,15 @@ def train_trials(
         begun = run.recipe.exists()
         if begun and resolve_training(run.reopen(), origin=str(run.recipe)).yaml != resolved.yaml:
             raise NarrowsError(
-                f"{run.recipe} is not what `narrows {title}` would train there now: give it the settings that it was "
-                "begun with, or use another folder"
+                f"{run.recipe} is not what `narrows {title}` would train there now: give the settings that the run was "
+                "started with, or use another folder"
             )
         if begun and run.data.exists() and (changed := changes_since(run, data)) is not None:
             raise NarrowsError(
-                f"{run.path} was trained on other data than there are now ({changed}), and runs of different data "
+                f"{run.path} was trained on other data than the present ones ({changed}), and runs on different data "
                 "cannot be compared: restore the data, or use another folder"
             )
-        # The report is the last thing that a run writes.
+        # A run writes its report last.
         if not run.report.exists() and not _word(folder).exists():
             work[folder / "log.txt"] = partial(_train_one, recipe, variant, folder, begun, [] if begun else overrides)
 
@@ -71,7 +71,7 @@ def train_trials(
 
 
 def diverged(folder: Path) -> bool:
-    """Whether the training of a trial came to figures that are not finite."""
+    """Whether the training of a trial diverged, that is, reached values that are not finite."""
     return _word(folder).exists()
 
 
@@ -84,15 +84,15 @@ def measure_trials(
     at_once: int,
     progress: Progress,
 ) -> None:
-    """Evaluate trials on the test split as `narrows evaluate` does, unless it is done.
+    """Evaluate trials on the test split as `narrows evaluate` does, unless they already are.
 
     Args:
-        folders: of the trials.
-        examples: how many test examples that is.
-        samples: S of the importance-weighted bound.
-        limit: a random subset of so many test examples; None for all.
-        out: where what is printed is logged.
-        at_once: processes at a time.
+        folders: the folders of the trials.
+        examples: the number of test examples measured.
+        samples: the number S of samples of the importance-weighted bound.
+        limit: the size of a random subset of the test examples; None for all.
+        out: the folder for log files.
+        at_once: the number of processes at a time.
         progress: shows how far the work is.
     """
     wanted = {"split": "test", "examples": examples, "samples": samples}
@@ -118,7 +118,7 @@ def _train_one(recipe: Recipe, variant: str | None, folder: Path, resume: bool, 
 
 
 def _word(folder: Path) -> Path:
-    """What a run that diverged leaves."""
+    """Return the path of the file that marks a run as diverged."""
     return folder / "diverged.txt"
 
 

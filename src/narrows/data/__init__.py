@@ -1,4 +1,4 @@
-"""What all kinds of data share: batches, specifications, splits, loaders, hub sets."""
+"""Code shared by all kinds of data: batches, specifications, splits, loaders, hub data sets."""
 
 from narrows.data.batch import Batch, Spec
 from narrows.data.dataset import Data, Examples

@@ -1,4 +1,4 @@
-"""A data set by its splits, and what the examples of a split offer to training and measurement."""
+"""A data set with its splits, and the interface of a split's examples for training and evaluation."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from narrows.data.splits import Digest
 __all__ = ["Data", "Examples", "Stored", "TrainingExamples"]
 
 Stored = tuple[Tensor, ...]
-"""Tensors of several examples as they are kept, in few bytes; `batch` turns them into what models read."""
+"""Tensors of several examples in compact storage form; `batch` converts them to the form that models read."""
 
 
 class TrainingExamples(Protocol):
-    """What can be trained on: examples in memory, or a stream of them."""
+    """Examples to train on, in memory or as a stream."""
 
     def batches(self, plan: BatchPlan) -> Loader:
-        """Return endless training batches, as they are stored."""
+        """Return endless training batches in storage form."""
 
     def batch(self, *stored: Any, **named: Any) -> Batch:
-        """Return stored examples as models read them, on their device."""
+        """Convert stored examples to the form that models read, on their device."""
 
 
 class Examples(ABC):
     """The examples of a split.
 
     Attributes:
-        classes: the names of the classes of the whole set.
-        labels: the class of each example, a position in `classes`, int64 [N]; None if they have none.
+        classes: the names of the classes of the whole data set.
+        labels: the class of each example, an index into `classes`, int64 [N]; None if they have none.
     """
 
     classes: list[str]
@@ -44,13 +44,13 @@ class Examples(ABC):
 
     @abstractmethod
     def __len__(self) -> int:
-        """The number of examples, N."""
+        """Return the number of examples, N."""
 
     @abstractmethod
     def subset(self, count: int) -> Self:
-        """Return `count` examples drawn at random, always the same ones, or all of them if there are fewer.
+        """Return `count` examples drawn at random with a fixed seed, or all examples if there are fewer.
 
-        They come in the order they were drawn in: the first of them are the smaller subsets, and of all classes.
+        They are in the order of drawing, so that the first ones form the smaller subsets and cover all classes.
         """
 
     @abstractmethod
@@ -59,30 +59,30 @@ class Examples(ABC):
 
     @abstractmethod
     def batches(self, plan: BatchPlan) -> Loader:
-        """Return endless training batches, as they are stored."""
+        """Return endless training batches in storage form."""
 
     @abstractmethod
     def batch(self, *stored: Any, **named: Any) -> Batch:
-        """Return stored examples as models read them, on their device."""
+        """Convert stored examples to the form that models read, on their device."""
 
     @abstractmethod
     def whole(self, at_most: int) -> Iterator[Stored]:
-        """Yield all examples once and whole, in order, at most so many at a time, as they are stored."""
+        """Yield all complete examples once, in order and in storage form, at most `at_most` at a time."""
 
     @abstractmethod
     def name(self, index: int) -> str:
-        """Return the name of an example, as a file's."""
+        """Return the name of an example, such as its file."""
 
     def __getitem__(self, index: int) -> Tensor:
-        """Return an example as models read it, [C, *size]."""
+        """Return an example in the form that models read, [C, *size]."""
         return next(self.taken(index).batch(*stored).x[0] for stored in self.taken(index).whole(1))
 
     @abstractmethod
     def taken(self, index: int) -> Self:
-        """Return one example alone."""
+        """Return a set of only this example."""
 
     def numbered(self, classes: list[str]) -> Self:
-        """Return the same examples with the numbers that their classes have among `classes`, -1 for one not there."""
+        """Return the same examples with labels that are indices into `classes`; -1 for classes not in it."""
         if self.labels is None or self.classes == classes:
             return self
         numbers = {name: number for number, name in enumerate(classes)}
@@ -95,17 +95,17 @@ class Data:
     """A data set.
 
     Args:
-        train: what to train on.
-        validation: held out, to watch training by; may be empty.
-        test: held out, to quote figures on; may be empty.
-        spec: what a model must know of it.
-        skipped: (file, reason) of every file passed over.
-        digest: what the splits are, to tell whether they have changed; see `narrows.data.splits.differences`.
-        summary: how the source was read, in a line: its splits, classes, and what was passed over.
+        train: the training examples.
+        validation: examples held out to monitor training; may be empty.
+        test: examples held out for final figures; may be empty.
+        spec: the specification for models.
+        skipped: (file, reason) for each file skipped.
+        digest: a digest of the splits, to detect changes; see `narrows.data.splits.differences`.
+        summary: a line about the source: its splits, its classes and the number of files skipped.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = ("train", "validation", "test", "all")
-    """The splits that can be measured by name."""
+    """The names of splits that can be evaluated."""
 
     train: Any
     validation: Any
@@ -117,21 +117,21 @@ class Data:
 
     @property
     def classes(self) -> list[str]:
-        """The names of the classes that a model is told of."""
+        """The names of the classes that a model can be conditioned on."""
         return list(self.spec.classes)
 
     def split(self, name: str) -> Examples:
         """Return the examples of a split.
 
         Raises:
-            DataError: if there is no such split, or it is streamed.
+            DataError: if there is no such split, or it is a stream.
         """
         if name not in self.SPLITS:
             raise DataError(f"--split {name}: these data have {', '.join(self.SPLITS)}")
         part = getattr(self, name)
         if not isinstance(part, Examples):
             raise DataError(
-                f"--split {name}: a stream is measured on the examples held out of it; choose validation or test, or "
-                "fetch the data with --data.streaming=false"
+                f"--split {name}: a stream is evaluated only on examples held out of it; choose validation or test, or "
+                "download the data with --data.streaming=false"
             )
         return part

@@ -1,4 +1,4 @@
-"""What is raised when data cannot be used."""
+"""The error for data that cannot be used."""
 
 from __future__ import annotations
 
@@ -8,4 +8,4 @@ __all__ = ["DataError"]
 
 
 class DataError(NarrowsError):
-    """Data that cannot be used; the message names the file or setting and the way out."""
+    """Raised for data that cannot be used; the message names the file or setting and the remedy."""

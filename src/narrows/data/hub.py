@@ -1,4 +1,4 @@
-"""Sets of the Hugging Face hub, and Parquet files or folders laid out as the hub does, by way of `datasets`."""
+"""Load data sets of the Hugging Face hub, and local Parquet files or folders in its layout, with `datasets`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ __all__ = ["bytes_of", "load_hub"]
 
 
 def load_hub(source: str, config: str | None = None, streaming: bool = False) -> dict[str, Any]:
-    """The splits of a hub set or a local folder or file: `datasets.Dataset`, or `IterableDataset` if streamed.
+    """Return the splits of a hub data set or a local folder or file.
 
-    A set of a single split is all for training, whatever that is called. Of several whose names tell the same split,
-    the one of just that name is read (`train`, not `train_small`), or else all (`train.100` and `train.360`).
+    Each split is a `datasets.Dataset`, or an `IterableDataset` if streamed. A single split is used for training,
+    whatever its name. If several names stand for the same split, the exact name is used (`train`, not `train_small`);
+    without an exact name, all are joined (`train.100` and `train.360`).
 
     Args:
         source: `hf:NAME`, or a local folder or file.
-        config: the configuration of a set that has several.
-        streaming: read it while it is used instead of fetching it first.
+        config: the configuration of a data set that has several.
+        streaming: read the data while they are used instead of downloading them first.
 
     Raises:
-        DataError: if it cannot be had, with the reason `datasets` gives, or none of its splits has a usual name.
+        DataError: if it cannot be loaded, with the reason from `datasets`, or if no split has a usual name.
     """
-    import datasets  # it takes a second to import, which other sources need not wait for
+    import datasets  # takes a second to import, and other sources do not need it
 
     name = source.removeprefix("hf:")
     path = Path(name).expanduser()
@@ -42,12 +43,14 @@ def load_hub(source: str, config: str | None = None, streaming: bool = False) ->
         return {"train": next(iter(loaded.values()))}
     named = {split: part for split in SPLITS if (part := _part(loaded, split)) is not None}
     if not named:
-        raise DataError(f"data.source {source} has no split to train or test on, only {', '.join(loaded)}")
+        raise DataError(
+            f"data.source {source} has no split with a usual name such as train or test, only {', '.join(loaded)}"
+        )
     return named
 
 
 def _part(loaded: Mapping[str, Any], split: str) -> Any | None:
-    """Return what a set holds of a split, or None."""
+    """Return the given split of a data set, or None."""
     import datasets
 
     parts = {name: part for name, part in loaded.items() if split_of(name) == split}
@@ -57,9 +60,9 @@ def _part(loaded: Mapping[str, Any], split: str) -> Any | None:
 
 
 def bytes_of(cell: Any) -> bytes:
-    """Return what tells the image or sound of a row from any other: its bytes, be they in the row or in a file.
+    """Return bytes that identify the image or sound of a row: its content, from the row or from a file.
 
-    A row whose bytes cannot be had, which is skipped later, has its path instead.
+    For a row without readable content, which is skipped later, return its path instead.
     """
     content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if content is None and path is not None and Path(path).is_file():

@@ -1,8 +1,8 @@
-"""Endless training batches, each a function of (seed, step) alone, so that a run resumes anywhere without saved state.
+"""Endless training batches that depend only on (seed, step), so that a run resumes at any step without saved state.
 
-Epoch e is a permutation drawn from (seed, e), and step t takes places [tB, (t+1)B) of the epochs laid end to end. The
-random bits are PCG64's raw output, which numpy keeps the same for ever; of several processes, rank r has the r-th part
-of the same global batch.
+Epoch e is a permutation drawn from (seed, e). Step t uses positions [tB, (t+1)B) of the concatenated epochs. Random
+bits are PCG64's raw output, which NumPy never changes. With several processes, rank r gets the r-th part of the same
+global batch.
 """
 
 from __future__ import annotations
@@ -23,43 +23,43 @@ from narrows.data.errors import DataError
 __all__ = ["BatchPlan", "Loader", "batches", "coins", "permutation", "random_subset"]
 
 SUBSETS = 0
-"""The seed of all subsets: which examples they are does not change from run to run."""
+"""The seed of all subsets, which are thus the same in every run."""
 EPOCHS, FLIPS = 0, 1
-"""What a random stream is for; streams of one seed and different uses are independent."""
+"""Uses of random streams; streams of one seed and different uses are independent."""
 AHEAD = 4
-"""Batches made ahead of their reader."""
+"""The number of batches prepared ahead of the reader."""
 
 Arrays = tuple[np.ndarray, ...]
 
 
 def permutation(count: int, seed: int, epoch: int = 0) -> np.ndarray:
-    """The order of `count` examples in an epoch, int64 [count]; the same with every version of numpy."""
+    """Return the order of `count` examples in an epoch, int64 [count]; the same with every version of NumPy."""
     return np.argsort(_bits(count, seed, EPOCHS, epoch), kind="stable")
 
 
 def random_subset(total: int, count: int) -> np.ndarray:
-    """Return `count` of `total` examples in random order, int64; always the same ones, so that subsets are nested."""
+    """Return `count` indices in [0, total) in a fixed random order, int64; smaller subsets are prefixes of larger."""
     return permutation(total, SUBSETS)[:count]
 
 
 def coins(count: int, seed: int, step: int) -> np.ndarray:
-    """The fair coins of a step, bool [count]."""
+    """Return the fair coin flips of a step, bool [count]."""
     return _bits(count, seed, FLIPS, step) >> np.uint64(63) == 1
 
 
 @dataclass(frozen=True)
 class BatchPlan:
-    """Which training batches a process is given.
+    """The training batches of a process.
 
     Args:
-        size: B, the examples of a batch over all processes.
-        seed: of the order and of every random choice.
-        start: the first batch is that of step `start`, counted from 0.
-        rank: this process.
-        processes: how many share each batch.
+        size: the global batch size B, over all processes.
+        seed: the seed of the order and all random choices.
+        start: the step of the first batch, counted from 0.
+        rank: the index of this process.
+        processes: the number of processes that share each batch.
 
     Raises:
-        DataError: if the batch cannot be shared out evenly.
+        DataError: if the batch cannot be divided evenly.
     """
 
     size: int
@@ -76,18 +76,18 @@ class BatchPlan:
 
     @property
     def part(self) -> slice:
-        """The places of the global batch that this process takes."""
+        """The slice of the global batch for this process."""
         share = self.size // self.processes
         return slice(self.rank * share, (self.rank + 1) * share)
 
 
 def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip: bool = False) -> Loader:
-    """Return endless batches of any array: pixels [N, C, H, W] for an autoencoder, codes [N, *grid] for a prior.
+    """Return endless batches of an array: pixels [N, C, H, W] for an autoencoder, codes [N, *grid] for a prior.
 
     Args:
-        values: the examples; an array in memory or mapped from disk.
+        values: the examples, in memory or mapped from disk.
         labels: their classes [N], or None.
-        plan: which batches.
+        plan: the batches to return.
         flip: mirror examples left to right (along their last axis) with probability 1/2.
 
     Returns:
@@ -111,20 +111,20 @@ def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip
 
 
 class Loader(Iterator[tuple[Tensor, ...]]):
-    """Makes batches in a background thread and hands them over as tensors, in pinned memory where there is CUDA.
+    """An iterator over batches that prepares them in a background thread, in pinned memory if CUDA is available.
 
     Args:
-        source: makes the arrays of one batch after another; whatever it raises reaches the reader.
+        source: yields the arrays of one batch after another; its exceptions are raised in the reader.
 
     Attributes:
-        waited: the seconds its reader has waited for batches so far.
+        waited: the total time the reader has waited for batches, in seconds.
     """
 
     def __init__(self, source: Generator[Arrays]) -> None:
         self.waited = 0.0
         self._made: queue.Queue[tuple[Tensor, ...] | BaseException] = queue.Queue(AHEAD)
         self._stop = threading.Event()
-        # The thread holds no reference to the loader, so that a forgotten loader ends it too.
+        # The thread has no reference to the loader, so that it also ends when the loader is garbage-collected.
         self._thread = threading.Thread(target=_fill, args=(source, self._made, self._stop), daemon=True)
         self._thread.start()
         weakref.finalize(self, self._stop.set)
@@ -177,7 +177,7 @@ def _fill(
 
 
 def _places(count: int, plan: BatchPlan) -> Iterator[np.ndarray]:
-    """The examples of the global batches of step `start`, `start` + 1, ..., int64 [B] each."""
+    """Yield the indices of the global batches of steps `start`, `start` + 1, ..., int64 [B] each."""
     epoch, place = divmod(plan.start * plan.size, count)
     order = permutation(count, plan.seed, epoch)
     while True:

@@ -1,7 +1,7 @@
-"""Which split an example is of: said by the folder it lies in, or drawn from what it is, never from where it stands.
+"""Assign examples to splits by the name of their folder, or by a hash of their identity, never by their position.
 
-An example that is held out is so by its own identity (the path of a file below the source, the bytes of a row) and the
-seed. Other files may come and go: none that was trained on is ever tested on.
+Whether an example is held out depends only on its identity (the path of a file relative to the source, or the bytes of
+a row) and the seed. Other files can be added or removed, and no training example ever becomes a test example.
 """
 
 from __future__ import annotations
@@ -33,45 +33,45 @@ NAMES: dict[str, tuple[str, ...]] = {
     "validation": ("val", "valid", "validation", "dev"),
     "test": ("test", "testing", "t10k"),
 }
-"""The words that the name of a split is, or begins with."""
+"""The words that the name of each split is, or begins with."""
 _NAMED = {split: re.compile(rf"(?:{'|'.join(words)})(?![^\W\d_])", re.IGNORECASE) for split, words in NAMES.items()}
 
 Digest = Mapping[str, Mapping[str, Any]]
-"""Of each split the number of `examples`, and the `sha256` of what they are, in any order."""
+"""For each split, the number of `examples` and the `sha256` of their contents, independent of their order."""
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a name of a folder or a hub split tells, by the word it begins with; None if it tells none.
+    """Return the split that a folder or hub split is named after, by its first word; None if it is not named after one.
 
-    So `val`, `train2017`, `test-clean` and `Validation_set` name splits, and `trial` and `valley` do not.
+    For example, `val`, `train2017`, `test-clean` and `Validation_set` name splits; `trial` and `valley` do not.
     """
     return next((split for split, named in _NAMED.items() if named.match(name)), None)
 
 
 def has_splits(folders: Iterable[str]) -> bool:
-    """Return whether the folders of a source are its splits rather than its classes.
+    """Return whether the folders of a source are splits rather than classes.
 
-    They are if all of them name splits, or if a training split and another are among them: a class may be called
-    `train` or `test`, but hardly two.
+    They are if all have names of splits, or if a training split and another split are among them: one class may be
+    called `train` or `test`, but hardly two.
     """
     found = [split_of(folder) for folder in set(folders)]
     return bool(found) and (None not in found or {"train"} < set(found) - {None})
 
 
 def uniform_of(identity: bytes, seed: int) -> float:
-    """Return the number in [0, 1) that decides an example's split, a function of its identity and the seed alone."""
+    """Return the number in [0, 1) that decides an example's split; it depends only on the identity and the seed."""
     digest = hashlib.sha256(b"%d " % seed + identity).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def assigned(identities: Iterable[bytes], validation: float, test: float, seed: int) -> dict[str, np.ndarray]:
-    """Return the positions of the examples of each split, int64 and rising.
+    """Return the indices of the examples of each split, int64 in increasing order.
 
     Args:
-        identities: of the examples; those of a large set are better made one by one than kept in a list.
-        validation: the share to hold out for validation, in expectation.
-        test: the share to hold out for the test, in expectation.
-        seed: of the choice.
+        identities: the identities of the examples; for a large data set, a generator saves memory.
+        validation: the expected share to hold out for validation.
+        test: the expected share to hold out for testing.
+        seed: the seed of the choice.
     """
     drawn = np.array([uniform_of(identity, seed) for identity in identities])
     return {
@@ -82,13 +82,13 @@ def assigned(identities: Iterable[bytes], validation: float, test: float, seed: 
 
 
 def digest_of(marks: Iterable[bytes]) -> dict[str, Any]:
-    """Return the number of examples and the SHA-256 of their marks, whatever their order."""
+    """Return the number of examples and the SHA-256 of their marks, independent of their order."""
     sums = sorted(hashlib.sha256(mark).digest() for mark in marks)
     return {"examples": len(sums), "sha256": hashlib.sha256(b"".join(sums)).hexdigest()}
 
 
 def differences(before: Digest, now: Digest) -> str | None:
-    """Return in words how data have changed, split by split; None if they are the same."""
+    """Return a description of how data have changed, split by split; None if they have not."""
     told = []
     for split in dict.fromkeys([*before, *now]):
         old, new = before.get(split, {}), now.get(split, {})
@@ -96,16 +96,16 @@ def differences(before: Digest, now: Digest) -> str | None:
             continue
         counts = old.get("examples", 0), new.get("examples", 0)
         if counts == (None, None):
-            told.append(f"{split}: another stream")
+            told.append(f"{split}: a different stream")
         elif counts[0] == counts[1]:
-            told.append(f"{split}: as many examples ({counts[0]:,}), but not the same")
+            told.append(f"{split}: {counts[0]:,} examples as before, but different ones")
         else:
-            told.append(f"{split}: {_number(counts[0])} then, {_number(counts[1])} now")
+            told.append(f"{split}: {_number(counts[0])} before, {_number(counts[1])} now")
     return "; ".join(told) or None
 
 
 def count_of(part: Mapping[str, Any]) -> str:
-    """Return the examples of a split, as its digest counts them."""
+    """Return the number of examples in the digest of a split, as text."""
     count = part.get("examples", 0)
     return "streamed" if count is None else f"{count:,}"
 

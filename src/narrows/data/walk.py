@@ -1,4 +1,4 @@
-"""The files of a folder, and text that changes when one of them does."""
+"""List the files of a folder, and detect changes in them."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["stamp_of", "walk"]
 
 
 def walk(root: Path) -> list[str]:
-    """The files below a folder, relative to it and sorted; links are followed once, hidden files left out."""
+    """Return all files below a folder, relative to it and sorted; links are followed once, hidden files left out."""
     files, seen = [], {root.resolve()}
 
     def is_new(folder: Path) -> bool:
@@ -26,5 +26,5 @@ def walk(root: Path) -> list[str]:
 
 
 def stamp_of(files: list[Path]) -> str:
-    """Text that changes when a file is renamed, resized or written again."""
+    """Return text that changes when a file is renamed, resized or written again."""
     return "\n".join(f"{file}\t{status.st_size}\t{status.st_mtime_ns}" for file in files for status in [file.stat()])

@@ -51,7 +51,7 @@ def test_a_grid_is_saved_as_it_is(tmp_path, noise):
 
 
 def test_nothing_is_left_of_a_picture_that_cannot_be_written(tmp_path, monkeypatch):
-    with pytest.raises(DataError, match=r"no image format is called '.txt'; use .png"):
+    with pytest.raises(DataError, match=r"no image format has the extension '.txt'; use .png"):
         save_image(tmp_path / "a.txt", torch.zeros(1, 2, 2))
     with pytest.raises(DataError, match="not finite"):
         save_image(tmp_path / "a.png", torch.full((1, 2, 2), torch.inf))

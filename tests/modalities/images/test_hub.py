@@ -116,7 +116,7 @@ def test_a_test_split_without_labels(tmp_path):
     table(tmp_path / "test-0.parquet", 3, label=[-1, -1, -1], features=classes)
     assert opened(tmp_path).test.labels is None
     table(tmp_path / "test-0.parquet", 3, label=[0, -1, 2], features=classes)
-    with pytest.raises(DataError, match=f"{tmp_path} test row 1: label -1 is none of its 3 classes"):
+    with pytest.raises(DataError, match=f"{tmp_path} test row 1: label -1 is not one of its 3 classes"):
         opened(tmp_path)
 
 
@@ -132,7 +132,7 @@ def test_which_column(tmp_path):
         opened(file, image_column="picture")
     with pytest.raises(DataError, match=f"data.label_column is 'kind', but {listed}"):
         opened(file, image_column="mask", label_column="kind")
-    with pytest.raises(DataError, match=r"data\.label_column 'image' holds Image.*not one label a row"):
+    with pytest.raises(DataError, match=r"data\.label_column 'image' has Image.*not one label per row"):
         opened(file, image_column="mask", label_column="image")
 
 
@@ -140,7 +140,7 @@ def test_several_label_columns(tmp_path):
     fine, coarse = datasets.ClassLabel(names=NAMES), datasets.ClassLabel(names=["x"])
     kinds = {"image": datasets.Image(), "fine": fine, "coarse": coarse}
     table(tmp_path / "a.parquet", 3, fine=[2, 1, 0], coarse=[0, 0, 0], label=[5, 5, 5], features=kinds)
-    with pytest.raises(DataError, match=r"several columns hold labels \(fine, coarse\): set data.label_column"):
+    with pytest.raises(DataError, match=r"several columns have labels \(fine, coarse\): set data.label_column"):
         opened(tmp_path / "a.parquet")
     data = opened(tmp_path / "a.parquet", label_column="fine")
     assert (data.classes, data.train.labels.tolist()) == (NAMES, [2, 1, 0])
@@ -319,8 +319,8 @@ def test_a_stream_is_told_from_another(hub, tmp_path_factory):
     shutil.copytree(hub, folder / hub.name)
     assert differences(before.digest, streamed(folder / hub.name).digest) is None
     shutil.copytree(hub, folder / "other")
-    assert differences(before.digest, streamed(folder / "other").digest) == "train: another stream"
-    assert "train: another stream" in (differences(before.digest, streamed(hub, test=0.5).digest) or "")
+    assert differences(before.digest, streamed(folder / "other").digest) == "train: a different stream"
+    assert "train: a different stream" in (differences(before.digest, streamed(hub, test=0.5).digest) or "")
     assert json.dumps(before.digest)
 
 
@@ -338,17 +338,17 @@ def test_bad_rows_of_a_stream_are_replaced(hub, caplog):
     with pytest.raises(DataError, match=r"a row of the stream\): not an image"):
         first(streamed(hub, strict=True).train, 5)
     table(hub / "train-00000-of-00002.parquet", 12, image=[junk] * 12)
-    with pytest.raises(DataError, match="no image of a whole batch can be read"):
+    with pytest.raises(DataError, match="no image of a batch can be read"):
         first(streamed(hub).train, 20, batch_size=1)
 
 
 def test_a_stream_shorter_than_described(hub):
     describe(hub, 25)
     data = streamed(hub)
-    with pytest.raises(DataError, match="streamed 20 rows, but its description says 25"):
+    with pytest.raises(DataError, match="streamed 20 rows, but its description states 25"):
         first(data.train, 10)
     (hub / "README.md").unlink()
-    with pytest.raises(DataError, match="streams no row to train on, of 20 rows"):
+    with pytest.raises(DataError, match="has 20 rows and none to train on"):
         first(streamed(hub, validation=0.6, test=0.6).train, 1)
 
 

@@ -74,11 +74,11 @@ def test_another_size(mnist):
     [
         (lambda plain: gzip.compress(plain)[:-20], "cannot be read: .*; download it again"),
         (lambda plain: b"\x1f\x8bjunk", "cannot be read: .*; download it again"),
-        (lambda plain: plain[:-1], "says .10, 5, 6. bytes but holds 299 of them"),
-        (lambda plain: plain[:9], "says .* bytes but holds"),
-        (lambda plain: plain + b"!", "says .* holds 301 of them"),
-        (lambda plain: b"\0\0\x0d\x03" + plain[4:], "is no IDX file of 3 dimensions: it starts with"),
-        (lambda plain: b"", "is no IDX file"),
+        (lambda plain: plain[:-1], "should have .10, 5, 6. bytes of values but has 299"),
+        (lambda plain: plain[:9], "should have .* bytes of values but has"),
+        (lambda plain: plain + b"!", "should have .* but has 301"),
+        (lambda plain: b"\0\0\x0d\x03" + plain[4:], "is not an IDX file of 3 dimensions: it starts with"),
+        (lambda plain: b"", "is not an IDX file"),
     ],
 )
 def test_damaged_files_are_named(damage, message, mnist):
@@ -91,12 +91,12 @@ def test_damaged_files_are_named(damage, message, mnist):
 def test_labels_that_do_not_match(mnist):
     file = mnist[0] / "train-labels-idx1-ubyte.gz"
     file.write_bytes(idx(np.zeros(9, np.uint8)))
-    with pytest.raises(DataError, match=f"{file} holds 9 labels for the 10 images of .*train-images"):
+    with pytest.raises(DataError, match=f"{file} has 9 labels for the 10 images of .*train-images"):
         opened(mnist[0])
 
 
 def test_several_sets_in_one_folder(mnist):
     folder, _ = mnist
     (folder / "emnist-train-images-idx3-ubyte").write_bytes(b"")
-    with pytest.raises(DataError, match=r"holds several IDX sets .*give one file as data\.source"):
+    with pytest.raises(DataError, match=r"has several IDX data sets .*give one file as data\.source"):
         opened(folder)

@@ -133,7 +133,7 @@ def test_mixed_sizes_become_the_largest_power_of_two_that_fits(smallest, size, w
     write("2.png", smallest + 20, smallest + 1)
     with caplog.at_level(logging.WARNING):
         assert opened(folder).spec.shape == (3, size, size)
-    assert f"become {size}x{size}; data.size sets another" in caplog.text
+    assert f"scaled to {size}x{size}: set data.size for another" in caplog.text
 
 
 def test_grey_only_if_every_image_is(write, folder, noise):
@@ -224,19 +224,19 @@ def test_a_decompression_bomb_is_refused(write, folder, monkeypatch):
 
 def test_a_missing_or_empty_source(folder):
     with pytest.raises(
-        DataError, match=r"data\.source digitz is not there; it is `digits`, a folder, a file, or hf:NAME"
+        DataError, match=r"data\.source digitz does not exist; give `digits`, a folder, a file, or hf:NAME"
     ):
         open_images(ImageSettings(source="digitz"))
-    with pytest.raises(DataError, match=f"{folder} holds no image"):
+    with pytest.raises(DataError, match=f"{folder} has no images"):
         opened(folder)
     (folder / "notes.txt").write_text("no image")
-    with pytest.raises(DataError, match=f"{folder} holds no image"):
+    with pytest.raises(DataError, match=f"{folder} has no images"):
         opened(folder)
 
 
 def test_nothing_left_to_train_on(write, folder):
     write("1.png")
-    with pytest.raises(DataError, match=r"holds 1 training images: none is left once data\.validation and data\.test"):
+    with pytest.raises(DataError, match=r"has 1 training images: none is left once data\.validation and data\.test"):
         opened(folder, validation=0.99)
 
 

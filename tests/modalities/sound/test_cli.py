@@ -141,7 +141,7 @@ def test_convert_voice(
     soundfile.write(tmp_path / "one.wav", np.ones(1), RATE)
     (tmp_path / "cut.wav").write_bytes(said.read_bytes()[:300])
     (tmp_path / "text.wav").write_text("hello")
-    for name, message in (("one.wav", "1 sample is no sound"), ("cut.wav", "cut short"), ("text.wav", "not sound")):
+    for name, message in (("one.wav", "fewer than two samples"), ("cut.wav", "cut short"), ("text.wav", "not sound")):
         before = out.read_bytes()
         assert main(["convert-voice", run, str(tmp_path / name), "--to", "bo", "--out", str(out)]) == 1
         error = capsys.readouterr().err
@@ -264,7 +264,7 @@ def test_a_map_of_an_earlier_model_or_version_is_refused(
         assert said in " ".join(capsys.readouterr().err.split())
         assert main(["evaluate", str(run)]) == 0
         page = " ".join((run / "report.html").read_text().split())
-        assert "measured of an earlier model" in page
+        assert "measured on an earlier model" in page
 
 
 def test_the_learned_prior_is_measured(place: Path) -> None:
@@ -313,7 +313,7 @@ def test_several_codes_at_a_position(place: Path, tmp_path: Path, capsys: pytest
     assert main(["sample", run, "-n", "1"]) == 0
     capsys.readouterr()
     assert main(["evaluate", run, "--phonemes", str(place / "speech")]) == 1
-    assert "phonemes are told by one code at a time" in capsys.readouterr().err
+    assert "phonemes are predicted from one code per position" in capsys.readouterr().err
 
 
 def test_continuous_latents(place: Path, tmp_path: Path) -> None:
@@ -345,8 +345,8 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ([], "say where the sound is with --data FOLDER"),
-        (["--data", "SPEECH", "--data.sample_rate=500"], "data.sample_rate is 500: no sound has less than 1000"),
+        ([], "give the folder of sound with --data FOLDER"),
+        (["--data", "SPEECH", "--data.sample_rate=500"], "data.sample_rate is 500: it must be at least 1000"),
         (["--data", "SPEECH", "--data.window=60"], "data.window is 60, which is not a multiple of the 8"),
         (["--data", "SPEECH", "--data.size=8"], "size"),
         (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),

@@ -99,10 +99,10 @@ def test_every_16_bit_level_survives_and_what_is_beyond_is_clipped():
 @pytest.mark.parametrize(
     ("path", "wave", "message"),
     [
-        ("a.flac", np.zeros(5), r"a\.flac: sound is written as WAV; call it a\.wav"),
-        ("a.wav", np.zeros((1, 5)), r"a\.wav: sound of the shape \[1, 5\] cannot be written"),
-        ("a.wav", np.zeros(0), r"a\.wav: sound of the shape \[0\] cannot be written"),
-        ("a.wav", torch.tensor([0.0, float("nan")]), r"a\.wav: the sound holds values that are not finite"),
+        ("a.flac", np.zeros(5), r"a\.flac: sound is written as WAV; name it a\.wav"),
+        ("a.wav", np.zeros((1, 5)), r"a\.wav: sound of shape \[1, 5\] cannot be written"),
+        ("a.wav", np.zeros(0), r"a\.wav: sound of shape \[0\] cannot be written"),
+        ("a.wav", torch.tensor([0.0, float("nan")]), r"a\.wav: the sound has values that are not finite"),
     ],
 )
 def test_what_cannot_be_written(path, wave, message, tmp_path):
@@ -172,7 +172,7 @@ def test_a_missing_file(tmp_path):
 def test_without_the_packages(write, monkeypatch):
     path = write("a.wav")
     monkeypatch.setitem(sys.modules, "soxr", None)
-    with pytest.raises(DataError, match=r"takes the packages soundfile and soxr .*pip install 'narrows\[sound\]'"):
+    with pytest.raises(DataError, match=r"needs the packages soundfile and soxr .*pip install 'narrows\[sound\]'"):
         read_sound(path, RATE)
 
 
@@ -184,7 +184,7 @@ def test_an_old_libsndfile_without_mp3(write, monkeypatch):
 
     monkeypatch.setattr(soundfile, "SoundFile", refuse)
     monkeypatch.setattr(soundfile, "available_formats", lambda: {"WAV": "WAV"})
-    with pytest.raises(DataError, match=r"a\.mp3 cannot be read: it is MP3, which takes libsndfile 1\.1 or later, not"):
+    with pytest.raises(DataError, match=r"a\.mp3 cannot be read: it is MP3, which needs libsndfile 1\.1 or later, not"):
         read_sound(path, RATE)
 
 
@@ -286,7 +286,7 @@ def test_the_windows_of_a_seed_stay_the_same_for_ever():
 
 
 def test_batches_that_cannot_be():
-    with pytest.raises(DataError, match="there is no clip"):
+    with pytest.raises(DataError, match="there are no clips"):
         clips_of().batches(BatchPlan(1, seed=0))
     with pytest.raises(DataError, match="positive multiple of the 2 processes"):
         BatchPlan(3, seed=0, processes=2)
@@ -343,7 +343,7 @@ def test_mixed_rates_and_channels_are_made_alike_and_said_once(write, folder, ca
     for note in (
         "files resampled from 44,100 Hz to 16,000 Hz: 2",
         "files resampled from 8,000 Hz to 16,000 Hz: 1",
-        "files of several channels, mixed down to one: 1",
+        "files with several channels, mixed down to one: 1",
     ):
         assert caplog.text.count(note) == 1
     caplog.clear()
@@ -362,7 +362,7 @@ def test_librispeech(write, folder, caplog):
         # The source's own splits are of other speakers, and so of voices unheard.
         assert sorted(data.unheard.labels.tolist()) == [2, 3]
         assert [len(part) for part in (data.train, data.validation, data.test)] == [2, 0, 0]
-    assert "files that are no sound by their names, passed over: 4 .txt" in caplog.text
+    assert "files without a sound extension, skipped: 4 .txt" in caplog.text
     data = opened(folder / "LibriSpeech" / "test-other")
     assert (data.speakers, len(data.train)) == (["61"], 1)
 
@@ -374,7 +374,7 @@ def test_vctk(write, folder, caplog):
     assert data.speakers == ["p225", "p280", "s5"]
     kept = ["p225_001_mic1.flac", "p280_004_mic2.flac", "s5_002_mic1.flac"]
     assert [name.split("/")[-1] for name in data.train.names] == kept
-    assert "files of a second microphone (_mic2), passed over: 1" in caplog.text
+    assert "files of a second microphone (_mic2), skipped: 1" in caplog.text
 
 
 def test_splits_named_by_folders(write, folder):
@@ -419,7 +419,7 @@ def test_held_out_speakers_are_kept_apart(write, folder):
     assert len(opened(folder).unheard) == 0
     with pytest.raises(DataError, match=r"data\.held_out_speakers names d; the speakers are a, b, c"):
         opened(folder, held_out_speakers=["d"])
-    with pytest.raises(DataError, match="holds 0 training clips: none is left"):
+    with pytest.raises(DataError, match="has 0 training clips: none is left"):
         opened(folder, held_out_speakers=["a", "b", "c"])
     (folder / "b").rename(folder / "train")
     (folder / "c").rename(folder / "test")
@@ -441,19 +441,19 @@ def test_speakers_by_a_table(suffix, mark, write, folder, tmp_path):
         assert data.train.labels.tolist() == [1, 0, 1]
         assert dict(data.skipped) == {
             str(folder / "y/4.wav"): f"not in the table of speakers {table}",
-            str(folder / "gone.wav"): f"in the table {table}, but not there",
+            str(folder / "gone.wav"): f"listed in the table {table}, but does not exist",
         }
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, r"data\.speaker who\.csv cannot be read .*it is `folder`, or a \.csv or \.tsv file"),
+        (None, r"data\.speaker who\.csv cannot be read .*give `folder`, or a \.csv or \.tsv file"),
         (b"\xff\xfe\x00", r"data\.speaker who\.csv cannot be read"),
         (b"file,voice\n1.wav,al", r"who\.csv has no columns `file` and `speaker`, only file, voice"),
         (b"file,speaker\n1.wav,al\n1.wav,bo", r"who\.csv, line 3: 1\.wav has no speaker, or two"),
         (b"file,speaker\n1.wav,", r"who\.csv, line 2: 1\.wav has no speaker"),
-        (b"file,speaker\nset/1.wav,al", r"in the table who\.csv: its column `file` is relative .*such as 1\.wav"),
+        (b"file,speaker\nset/1.wav,al", r"in the table who\.csv: its column `file` must be relative .*such as 1\.wav"),
     ],
 )
 def test_a_bad_table(text, message, write, folder):
@@ -489,12 +489,12 @@ def damaged(write, folder):
         "a/cut.wav": "it is cut short: 39,978 of 80,000 bytes",
         "a/cut.aiff": "it is cut short",
         "a/cut.mp3": "cut short",
-        "b/text.wav": "not sound, or too damaged",
-        "b/text.mp3": "not sound, or too damaged",
+        "b/text.wav": "it is not sound, is damaged",
+        "b/text.mp3": "it is not sound, is damaged",
         "b/empty.wav": "it is empty",
-        "b/none.wav": "no sample is no sound",
-        "b/one.wav": "1 sample is no sound",
-        "b/one_left.wav": "1 sample is no sound",
+        "b/none.wav": "fewer than two samples",
+        "b/one.wav": "fewer than two samples",
+        "b/one_left.wav": "fewer than two samples",
         "b/slow.wav": "12 samples a second",
         "b/nan.wav": "not finite",
     }
@@ -514,7 +514,7 @@ def test_bad_files_are_named_and_skipped(damaged, folder, caplog):
 
 
 def test_strict_stops_at_a_bad_file(damaged, folder):
-    with pytest.raises(DataError, match=r"data\.strict=false skips such files"):
+    with pytest.raises(DataError, match=r"set data\.strict=false to skip such files"):
         opened(folder, strict=True)
     for bad, reason in damaged.items():
         with pytest.raises(DataError, match=rf"{folder / bad}: .*{reason}.*data\.strict=false"):
@@ -537,7 +537,7 @@ def test_a_flac_with_no_length_is_refused(write):
     content[21] &= 0xF0
     content[22:26] = bytes(4)
     path.write_bytes(content)
-    with pytest.raises(DataError, match="does not say how long it is"):
+    with pytest.raises(DataError, match="does not state how long it is"):
         read_sound(path, RATE)
 
 
@@ -567,18 +567,18 @@ def test_every_file_bad(folder):
 
 
 def test_a_missing_or_empty_source(folder):
-    with pytest.raises(DataError, match=r"data\.source nowhere is not there; it is a folder, a file, or hf:NAME"):
+    with pytest.raises(DataError, match=r"data\.source nowhere does not exist; give a folder, a file, or hf:NAME"):
         opened("nowhere")
-    with pytest.raises(DataError, match=rf"{folder} holds no sound: data\.source takes a folder of sound files"):
+    with pytest.raises(DataError, match=rf"{folder} has no sound: data\.source needs a folder of sound files"):
         opened(folder)
     (folder / "notes.txt").write_text("no sound")
-    with pytest.raises(DataError, match="holds no sound"):
+    with pytest.raises(DataError, match="has no sound"):
         opened(folder)
 
 
 def test_nothing_left_to_train_on(write, folder):
     write("1.wav")
-    with pytest.raises(DataError, match="holds 1 training clips: none is left"):
+    with pytest.raises(DataError, match="has 1 training clips: none is left"):
         opened(folder, validation=0.99)
 
 
@@ -633,7 +633,7 @@ def test_speakers_of_the_hub(table, folder):
 def test_a_row_without_a_speaker_is_skipped(table, folder):
     table(speaker=["al", None, "bo"])
     data = opened(folder)
-    assert data.skipped == [(f"{folder} train row 1", "it names no speaker")]
+    assert data.skipped == [(f"{folder} train row 1", "it has no speaker")]
     assert data.train.lengths.tolist() == [160, 480]
 
 
@@ -648,7 +648,7 @@ def test_columns_that_cannot_be_told(table, folder):
     with pytest.raises(DataError, match="none of the 3 train clips can be read"):
         opened(folder, audio_column="other")
     table(features={"audio": {"bytes": datasets.Value("binary"), "path": datasets.Value("string")}})
-    with pytest.raises(DataError, match=r"which column holds the sound cannot be told: set data\.audio_column"):
+    with pytest.raises(DataError, match=r"there is not exactly one column of sound: set data\.audio_column"):
         opened(folder)
     assert len(opened(folder, audio_column="audio").train) == 3
 

@@ -100,7 +100,7 @@ def test_the_bounds_are_the_rates_from_which_what_was_seen_is_just_so_far(hits, 
 @pytest.mark.parametrize(
     ("clips", "labels", "complaint"),
     [
-        ([], [], r"the labels \[\]: a listener learns to tell two or more"),
+        ([], [], r"the labels \[\]: a listener needs at least two different labels"),
         ([torch.ones(80)] * 2, [3, 3], r"the labels \[3\]"),
         ([torch.ones(80)] * 2, [3], "2 clips and 1 labels"),
         ([torch.ones(80), torch.ones(0)], [0, 1], r"got torch.float32 \[0\]"),
@@ -121,5 +121,5 @@ def test_nothing_to_listen_to_is_refused(listeners):
     with pytest.raises(NarrowsError, match="no clips"):
         listeners[0].accuracy([], [])
     for hits, trials in ((0, 0), (-1, 3), (4, 3)):
-        with pytest.raises(NarrowsError, match="make no rate"):
+        with pytest.raises(NarrowsError, match="a rate needs at least one trial"):
             wilson(hits, trials)

@@ -116,5 +116,5 @@ def test_what_has_no_spectrogram_is_an_error() -> None:
             log_mel(torch.tensor([0.0, value]), 16000)
     with pytest.raises(NarrowsError, match="sample_rate: 999"):
         log_mel(torch.zeros(100), 999)
-    with pytest.raises(NarrowsError, match=r"one length.*\[100\] and \[101\]"):
+    with pytest.raises(NarrowsError, match=r"equal length.*\[100\] and \[101\]"):
         log_mel_distance(torch.zeros(100), torch.zeros(101), 16000)

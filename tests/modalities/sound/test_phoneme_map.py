@@ -100,7 +100,7 @@ def test_the_accuracies_of_voices_average_to_that_of_all(mapping):
 @pytest.mark.parametrize(
     ("codes", "phonemes", "complaint"),
     [
-        ([[0, 1]], [0], "several at a position"),
+        ([[0, 1]], [0], "several per position"),
         ([0, 1], [0], "2 codes and 1 phonemes"),
         ([], [], "0 codes and 0 phonemes"),
         ([0, 4], [0, 0], "codes run from 0 to 4, but there are only 4"),

@@ -112,7 +112,7 @@ def test_the_track_of_the_longest_path_counts(write, tmp_path):
 
 def test_no_track_for_any_clip_is_an_error(write, tmp_path):
     write("speech/en/0.tsv", "start_s phoneme", "0 a")
-    with pytest.raises(DataError, match=r"of none of the 2 sound files, such as hub train row 0: give the folder"):
+    with pytest.raises(DataError, match=r"for none of the 2 sound files, such as hub train row 0: give a folder"):
         read_phonemes(tmp_path / "speech", ["hub train row 0", "hub train row 1"])
 
 
@@ -133,10 +133,10 @@ def test_two_tracks_of_a_clip_and_two_clips_of_a_track_are_errors(write, tmp_pat
     [
         (
             ["start_s sound", "0 a"],
-            "line 1: a table of phonemes has the columns `start_s`, `phoneme`, and this one start_s",
+            "line 1: a table of phonemes needs the columns `start_s`, `phoneme`; this one has start_s",
         ),
-        ([], "line 1: .* and this one none"),
-        (["start_s phoneme"], "no phoneme"),
+        ([], "line 1: .*; this one has none"),
+        (["start_s phoneme"], "no phonemes"),
         (["start_s phoneme", "0 a", "soon b"], "line 3: start_s is 'soon' after 0: .* numbers of seconds"),
         (["start_s phoneme", "nan a"], "line 2: start_s is 'nan'"),
         (["start_s phoneme", "0 a", "inf a"], "line 3: start_s is 'inf'"),

@@ -150,7 +150,7 @@ def test_what_is_no_waveform_is_refused(waveform: Tensor | np.ndarray) -> None:
 
 @pytest.mark.parametrize("value", [math.nan, -math.inf])
 def test_a_waveform_that_is_not_finite_is_refused(value: float) -> None:
-    with pytest.raises(ValueError, match="'one' holds values that are not finite"):
+    with pytest.raises(ValueError, match="'one' has values that are not finite"):
         Clip("one", torch.tensor([0, value]))
 
 

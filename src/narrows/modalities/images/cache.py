@@ -1,6 +1,6 @@
-"""Decoded once: all images of a split in one uint8 array, in memory or, beyond a limit, mapped from a file on disk.
+"""Decode all images of a split once, into a uint8 array in memory or, beyond a size limit, in a mapped file.
 
-The file is made under a lock by whichever process comes first, and appears whole or not at all.
+The file is written under a lock by the first process that needs it, and appears complete or not at all.
 """
 
 from __future__ import annotations
@@ -27,24 +27,24 @@ from narrows.modalities.images.undecoded import Undecoded, each
 __all__ = ["Decoded", "decode_into_file", "decode_into_memory"]
 
 VERSION = 1
-"""Of what `decode` returns: raised when the pixels of an image change."""
+"""The version of `decode`; increase it when the pixels that `decode` returns change."""
 
 Shape = tuple[int, ...]
 
 
 class Decoded(NamedTuple):
-    """The images of a split that could be decoded."""
+    """The images of a split that were decoded successfully."""
 
     pixels: np.ndarray
     """uint8 [N', C, H, W]."""
     kept: np.ndarray
-    """Which of the split's N images they are, int64 [N'] in [0, N)."""
+    """Their indices among the split's N images, int64 [N'] in [0, N)."""
 
 
 def decode_into_memory(
     items: Undecoded, shape: Shape, binary: bool, skipped: Skipped, advance: Callable[[int], None]
 ) -> Decoded:
-    """Decode every image to `shape` (C, H, W); those that cannot be are added to `skipped`."""
+    """Decode all images to `shape` (C, H, W); add those that cannot be decoded to `skipped`."""
     pixels = np.empty((len(items), *shape), np.uint8)
     kept: list[int] = []
     for index, image in _decoded(items, shape, binary, skipped, advance):
@@ -56,7 +56,9 @@ def decode_into_memory(
 def decode_into_file(
     items: Undecoded, shape: Shape, binary: bool, skipped: Skipped, advance: Callable[[int], None]
 ) -> Decoded:
-    """The same through a file, mapped copy-on-write, in the folder NARROWS_CACHE or else ~/.cache/narrows.
+    """Decode all images as `decode_into_memory` does, but into a file mapped copy-on-write.
+
+    The file is in the folder given by NARROWS_CACHE, by default ~/.cache/narrows.
 
     Raises:
         DataError: if the file cannot be written, or is damaged.
@@ -77,8 +79,8 @@ def decode_into_file(
                     _write(aside, items, shape, binary, skipped, advance)
     except OSError as error:
         raise DataError(
-            f"the decoded images cannot be kept in {root}: {error}; set NARROWS_CACHE to another folder, or raise "
-            "data.memory_limit_gb"
+            f"the decoded images cannot be written to {root}: {error}; set NARROWS_CACHE to another folder, or "
+            "increase data.memory_limit_gb"
         ) from error
     try:
         return Decoded(np.load(folder / "pixels.npy", mmap_mode="c"), np.load(folder / "kept.npy"))
@@ -106,7 +108,7 @@ def _write(
 
         def head(count: int) -> None:
             file.seek(0)
-            # numpy pads this header so that the count can be rewritten in place once it is known.
+            # NumPy pads this header, so that the count can be rewritten in place once it is known.
             description = {"descr": "|u1", "fortran_order": False, "shape": (count, *shape)}
             np.lib.format.write_array_header_1_0(file, description)
 
@@ -122,4 +124,4 @@ def _write(
 def _require_room(root: Path, needed: int) -> None:
     free = shutil.disk_usage(root).free
     if needed > free:
-        raise OSError(f"they take {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")
+        raise OSError(f"they need {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free")

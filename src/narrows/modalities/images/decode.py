@@ -1,6 +1,6 @@
-"""One opened image to pixels: whatever its mode, orientation and size, uint8 [C, H, W].
+"""Convert an opened image of any mode, orientation and size to pixels, uint8 [C, H, W].
 
-Orientation is the EXIF tag 0x0112 (CIPA DC-008); grey is ITU-R 601 luma; what is transparent shows white.
+Orientation is the EXIF tag 0x0112 (CIPA DC-008); grey is ITU-R 601 luma; transparent pixels are blended with white.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ QUARTER_TURNS = (5, 6, 7, 8)
 
 
 class Look(NamedTuple):
-    """What choosing a common shape takes to know of an image: its upright size, and whether it is stored as grey."""
+    """The facts about an image needed to choose a common shape: its upright size, and whether it is stored as grey."""
 
     height: int
     width: int
@@ -29,9 +29,9 @@ class Look(NamedTuple):
 
 
 def look(image: Image.Image) -> Look:
-    """Look at an opened image without decoding it, unless it has a palette."""
+    """Return the size and colour of an opened image without decoding it, unless it has a palette."""
     width, height = image.size
-    # Pillow would decode a whole PNG in search of an orientation behind its pixels, where hardly any program puts it.
+    # Pillow would decode a whole PNG to find an orientation stored after the pixels, where hardly any program puts it.
     has_exif = image.format != "PNG" or "exif" in image.info
     if has_exif and image.getexif().get(Base.Orientation) in QUARTER_TURNS:
         width, height = height, width
@@ -39,21 +39,21 @@ def look(image: Image.Image) -> Look:
 
 
 def decode(image: Image.Image, shape: tuple[int, ...], binary: bool = False) -> np.ndarray:
-    """The pixels of an opened image, turned upright, scaled (antialiased) to cover H x W and cropped about its centre.
+    """Return the pixels of an image, turned upright, scaled (antialiased) to cover H x W, and cropped to the centre.
 
     Args:
-        image: as Pillow opens it.
+        image: an image opened by Pillow.
         shape: (C, H, W) with C = 1 (grey) or 3 (RGB).
-        binary: set pixels to 0 below level 128 and to 255 from there on.
+        binary: set levels below 128 to 0 and the others to 255.
 
     Returns:
         uint8 [C, H, W].
 
     Raises:
-        DataError: if its pixels have no known range (32-bit integers and floats).
+        DataError: if the range of its pixels is unknown (32-bit integers and floats).
     """
     channels, height, width = shape
-    # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size where that still leaves twice what is wanted.
+    # A JPEG is decoded at 1/2, 1/4 or 1/8 of its size if that is still at least twice the target size.
     image.draft(None, (2 * max(height, width),) * 2)
     ImageOps.exif_transpose(image, in_place=True)
     image = _opaque(image).convert("L" if channels == 1 else "RGB")
@@ -74,7 +74,7 @@ def _opaque(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         return Image.fromarray(np.rint(np.asarray(image) / 257).astype(np.uint8))
     if image.mode in ("I", "F"):
-        raise DataError(f"its pixels (mode {image.mode}) have no known range: save it with 8 or 16 bits")
+        raise DataError(f"the range of its pixels (mode {image.mode}) is unknown: save it with 8 or 16 bits")
     if not image.has_transparency_data:
         return image
     white = Image.new("RGBA", image.size, "white")

@@ -1,4 +1,4 @@
-"""How far samples and reconstructions are from real images, for the points of a rate-distortion curve."""
+"""Fréchet distances of samples and reconstructions to real images, for the points of a rate-distortion curve."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from narrows.progress import Progress
 __all__ = ["distances"]
 
 FEATURE_STEPS = 1500
-NO_DISTANCE = "There is no Fréchet distance: it takes labels to learn features from, and more test images."
+NO_DISTANCE = "There is no Fréchet distance: it needs labels to learn features from, and more test images."
 
 
 def distances(
     data: Any, real: Any, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
 ) -> tuple[dict[float, dict[str, float]], str]:
-    """Return the Fréchet distances to `real` of the images made at each point, by name, and what to say of them.
+    """Return the Fréchet distances to `real` of the images made at each point, by name, and a remark for the report.
 
-    There are none for data that no classifier can learn from, or with too few images.
+    There are no distances if the data have fewer than two classes or too few images.
     """
     if not isinstance(data.train, Images) or len(data.classes) < 2 or len(real) <= FeatureNetwork.num_features:
         return {point: {} for point in made}, NO_DISTANCE
@@ -34,7 +34,7 @@ def distances(
     }
     told = accuracy(features, data.test)
     return found, (
-        f"The Fréchet distances are of {len(real):,} images to as many of the test split, in the features of a small "
-        f"classifier of these data ({told:.1%} of the test images told right): they compare these models with each "
-        "other alone."
+        f"The Fréchet distances are between {len(real):,} images and as many test images, in the features of a small "
+        f"classifier trained on these data (test accuracy {told:.1%}). Use them only to compare these models with each "
+        "other."
     )

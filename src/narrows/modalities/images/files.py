@@ -1,4 +1,4 @@
-"""Images as files and tensors: a user's own files in, pictures a person can open out."""
+"""Read image files into tensors, and write tensors as image files."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 
 
 def to_unit(levels: Tensor) -> Tensor:
-    """Levels 0 to 255, uint8 [*], as float32 in [0, 1]."""
+    """Return levels 0 to 255, uint8 [*], as float32 in [0, 1]."""
     return levels.float() / 255
 
 
@@ -36,25 +36,25 @@ def to_batch(pixels: Tensor, labels: Tensor | None = None) -> Batch:
 
 
 def to_uint8(images: Tensor) -> Tensor:
-    """Images in [0, 1] as the nearest of the levels 0 to 255, uint8 [*]; values beyond are clipped, as a screen would.
+    """Return images in [0, 1] rounded to the levels 0 to 255, uint8 [*]; values outside are clipped.
 
     Raises:
         DataError: if a value is NaN or infinite.
     """
     images = images.detach().float().cpu()
     if not images.isfinite().all():
-        raise DataError("the images hold values that are not finite, so they cannot be drawn")
+        raise DataError("the images have values that are not finite, so they cannot be drawn")
     return (images.clamp(0, 1) * 255).round().to(torch.uint8)
 
 
 def image_grid(images: Tensor, columns: int, gap: int = 2, scale: int = 1) -> np.ndarray:
-    """Images row by row on white.
+    """Return images arranged in a grid, row by row, on white.
 
     Args:
         images: [N, C, H, W] in [0, 1], C = 1 (grey) or 3 (RGB).
-        columns: the images in a row; the last row may be shorter.
-        gap: the pixels between two images.
-        scale: the whole factor by which the grid is magnified.
+        columns: the number of images in a row; the last row may be shorter.
+        gap: the number of pixels between two images.
+        scale: integer magnification of the grid.
 
     Returns:
         uint8 [`scale` (rows (H + gap) - gap), `scale` (columns (W + gap) - gap), 3].
@@ -70,28 +70,28 @@ def image_grid(images: Tensor, columns: int, gap: int = 2, scale: int = 1) -> np
 
 
 def save_image(path: str | Path, image: Tensor | np.ndarray) -> None:
-    """Write a picture, whole or not at all; the name's ending gives the format, PNG being exact.
+    """Write an image file, complete or not at all; its extension gives the format. PNG is lossless.
 
     Args:
         path: the file.
         image: a tensor [C, H, W] in [0, 1] with C = 1 or 3, or the uint8 array [H, W, 3] of a grid.
 
     Raises:
-        DataError: if the ending names no image format, or the values are not finite.
+        DataError: if the extension is not that of an image format, or the values are not finite.
     """
     path = Path(path)
     form = Image.registered_extensions().get(path.suffix.lower())
     if form not in Image.SAVE:
-        raise DataError(f"{path}: no image format is called {path.suffix!r}; use .png")
+        raise DataError(f"{path}: no image format has the extension {path.suffix!r}; use .png")
     pixels = image if isinstance(image, np.ndarray) else to_uint8(image).permute(1, 2, 0).squeeze(-1).numpy()
     with whole_file(path) as aside:
         Image.fromarray(np.ascontiguousarray(pixels)).save(aside, form)
 
 
 def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> Tensor:
-    """Read image files into what a model of images of `shape` takes, scaled and cropped as in training.
+    """Read image files for a model of images of `shape`, scaled and cropped as in training.
 
-    How many are not of that size, or not grey or colour as the model's are, is logged in a line.
+    The numbers of images that were scaled, and that were converted to grey or RGB, are logged.
 
     Args:
         paths: the files.
@@ -101,7 +101,7 @@ def read_images(paths: Sequence[str | Path], shape: tuple[int, ...]) -> Tensor:
         uint8 [N, C, H, W].
 
     Raises:
-        DataError: naming the first file that cannot be read.
+        DataError: if a file cannot be read; the message names the first one.
     """
     channels, height, width = shape
     images = np.empty((len(paths), *shape), np.uint8)

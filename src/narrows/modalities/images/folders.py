@@ -1,4 +1,4 @@
-"""A folder of image files: folders named train, validation and test are its splits, the folders below its classes."""
+"""A folder of image files: subfolders named train, validation and test are splits, and those below are classes."""
 
 from __future__ import annotations
 
@@ -20,31 +20,32 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def is_image(file: str) -> bool:
-    """Whether a file is an image by its name."""
+    """Whether the extension of a file is that of an image."""
     return file.lower().endswith(EXTENSIONS)
 
 
 def find_folder(root: Path, files: list[str]) -> Found:
     """Sort the image files of a folder into splits and classes.
 
-    - Folders are splits where their names say so (see `narrows.data.splits.has_splits`), be they at the top or below a
-      chain of single folders, as ILSVRC/Data/CLS-LOC/{train,val}; any other folder is one split.
-    - An image's class is the first folder above it within its split, below any that all images share. Where every
-      image lies equally deep and more than one level of folders varies, it is their whole path, as animals/cat.
-    - A split without class folders has no labels. A few images beside class folders are passed over.
+    - Folders with the names of splits (see `narrows.data.splits.has_splits`) are splits, whether at the top or below a
+      chain of single folders, such as ILSVRC/Data/CLS-LOC/{train,val}. Otherwise, the whole source is one split.
+    - The class of an image is the first folder of its path within the split, below any folders that all images share.
+      If all images are equally deep and more than one level of folders varies, the class is the path, such as
+      animals/cat.
+    - A split without class folders has no labels. A few images beside class folders are skipped.
 
     Args:
         root: the folder.
-        files: paths relative to it, as `walk` gives them.
+        files: paths relative to it, as `walk` returns them.
 
     Raises:
-        DataError: if there is no image.
+        DataError: if there are no images.
     """
-    foreign = [(str(root / file), "not an image file by its name") for file in files if not is_image(file)]
+    foreign = [(str(root / file), "not an image file, by its extension") for file in files if not is_image(file)]
     images = [file for file in files if is_image(file)]
     if not images:
         raise DataError(
-            f"{root} holds no image: data.source takes a folder of image files ({' '.join(EXTENSIONS)}), of IDX or of "
+            f"{root} has no images: data.source needs a folder of image files ({' '.join(EXTENSIONS)}), of IDX or of "
             "Parquet files"
         )
     depth = _depth_of_splits(images)
@@ -55,7 +56,7 @@ def find_folder(root: Path, files: list[str]) -> Found:
             foreign.append((str(root / file), "outside the folders train, validation and test"))
         else:
             grouped.setdefault(split, []).append(file)
-    if len(grouped) == 1:  # a source of one split is all for training, whatever that is called
+    if len(grouped) == 1:  # a single split is used for training, whatever its name
         grouped = {"train": next(iter(grouped.values()))}
     below = 0 if depth is None else depth + 1
     label_of = _labels(grouped, below)
@@ -76,7 +77,7 @@ def find_folder(root: Path, files: list[str]) -> Found:
 
 
 def _depth_of_splits(images: list[str]) -> int | None:
-    """How many folders lie above the splits; None if the source has no splits."""
+    """Return the number of folders above the splits; None if the source has no splits."""
     folders = [file.split("/")[:-1] for file in images]
     for depth in range(max(map(len, folders), default=0)):
         level = {names[depth] for names in folders if len(names) > depth}
@@ -93,9 +94,9 @@ def _split_at(file: str, depth: int) -> str | None:
 
 
 def _labels(grouped: dict[str, list[str]], below: int) -> Callable[[str], str | None]:
-    """What tells the class of a file, whose folders from number `below` on are those within its split."""
+    """Return the function from a file to its class; folders from index `below` on are within the split."""
     every = [file.split("/")[below:-1] for group in grouped.values() for file in group]
-    folders = [names for names in every if names]  # strays above the classes say nothing of them
+    folders = [names for names in every if names]  # images above the class folders carry no information about them
     varied = [depth for depth, level in enumerate(zip(*folders, strict=False)) if len(set(level)) > 1]
     whole = len(set(map(len, folders))) == 1 and len(varied) > 1
     first = varied[0] if varied else 0

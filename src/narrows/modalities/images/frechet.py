@@ -1,8 +1,8 @@
-"""The Fréchet distance between sets of images, in the features of a small classifier trained on the data themselves.
+"""The Fréchet distance between sets of images, in the features of a small classifier trained on the same data.
 
-d^2 = ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) of the features' means and covariances (Heusel et al. 2017,
-equation 6). Features of one's own need no download and suit any size and subject, but are not Inception's: the
-distances compare models of one data set with each other, not with published figures.
+d^2 = ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), with the means m and covariances S of the features (Heusel et al.
+2017, equation 6). These features need no download and suit any image size and subject, but differ from Inception's:
+compare the distances of models of one data set with each other, not with published figures.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ __all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]
 
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-2
-"""Of Adam at its height: it rises and falls once over the training (Smith and Topin 2017)."""
+"""Peak learning rate of Adam; the rate rises and falls once during training (Smith and Topin 2017)."""
 
 
 class FeatureNetwork(nn.Module):
-    """A plain convolutional classifier: images [B, C, H, W] in [0, 1] -> its penultimate features [B, 64].
+    """A plain convolutional classifier; maps images [B, C, H, W] in [0, 1] to its penultimate features [B, 64].
 
     Args:
-        channels: C, of the images.
-        classes: of the labels it is trained on; `classifier` turns features into their logits [B, classes].
+        channels: the number of image channels C.
+        classes: the number of classes; `classifier` maps features to logits [B, classes].
     """
 
     num_features = 64
-    """The features of an image; the name is the one torchmetrics looks for."""
+    """The number of features of an image; torchmetrics looks for this name."""
 
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class FeatureNetwork(nn.Module):
         self.classifier = nn.Linear(self.num_features, classes)
 
     def forward(self, x: Tensor) -> Tensor:
-        """The features."""
+        """Return the features [B, 64] of images [B, C, H, W]."""
         return self.layers(x)
 
 
@@ -60,25 +60,25 @@ def train_features(
     steps: int = 1500,
     advance: Callable[[int], None] = lambda n: None,
 ) -> FeatureNetwork:
-    """Train a feature network to tell the labels apart, on the CPU; the global random state is left alone.
+    """Train a feature network to classify the images, on the CPU; the global random state is not changed.
 
     Args:
         images: the training split.
-        classes: how many labels there are.
-        seed: of the weights and the order of the images, which decide the result.
-        steps: of batches of 64 images.
-        advance: called with the number of steps done.
+        classes: the number of classes.
+        seed: the seed of the initial weights and the order of the images.
+        steps: the number of training steps, with batches of 64 images.
+        advance: called with the number of steps done since the last call.
 
     Returns:
         the network, in evaluation mode.
 
     Raises:
-        NarrowsError: if the images have no labels, or all have the same.
+        NarrowsError: if the images have no labels, or there are fewer than two classes.
     """
     if images.labels is None or classes < 2:
         raise NarrowsError(
             "the Fréchet distance needs labelled data: its features are those of a classifier, which needs images of "
-            "at least two classes to learn from; give data with labels, or leave the distance out"
+            "at least two classes; give data with labels, or leave the distance out"
         )
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
@@ -99,31 +99,31 @@ def train_features(
 
 @torch.no_grad()
 def accuracy(network: FeatureNetwork, images: Images) -> float:
-    """The share of images whose label the network tells, in [0, 1]: how good a space of features it makes.
+    """Return the classification accuracy of the network in [0, 1], a measure of how good its features are.
 
     Raises:
-        NarrowsError: if there are no images, or no labels.
+        NarrowsError: if there are no images, or they have no labels.
     """
     if images.labels is None or not len(images):
-        raise NarrowsError("the accuracy of a feature network is measured on labelled images, and these are none")
+        raise NarrowsError("the accuracy of a feature network needs labelled images, and there are none")
     network.eval()
     told = torch.cat([network.classifier(network(x)).argmax(1) for x in _batches(images)])
     return float((told.numpy() == images.labels).mean())
 
 
 def frechet_distance(network: FeatureNetwork, real: Images | Tensor, samples: Images | Tensor) -> float:
-    """The Fréchet distance between the features of two sets of images; 0 if they have the same mean and covariance.
+    """Return the Fréchet distance between two sets of images; 0 if their features have equal mean and covariance.
 
-    It falls with the number of images even between sets alike, so compare only distances of equally many.
+    The distance is biased upwards for small sets, so compare only distances of equally many images.
 
     Args:
-        network: of `train_features`, on the CPU; it is put into evaluation mode.
-        real: the data.
-        samples: what is compared with them. Tensors [N, C, H, W] are clamped to [0, 1], which the mean of a Gaussian
-            model may leave, and rounded to the 256 levels that files have.
+        network: the result of `train_features`, on the CPU; it is put into evaluation mode.
+        real: the real images.
+        samples: the images to compare with them. Tensors [N, C, H, W] are clamped to [0, 1], since the mean of a
+            Gaussian model may lie outside, and rounded to the 256 levels of files.
 
     Raises:
-        NarrowsError: if a set has too few images for a covariance of full rank, or holds a value that is not finite.
+        NarrowsError: if a set has too few images for a covariance of full rank, or has values that are not finite.
     """
     from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
 

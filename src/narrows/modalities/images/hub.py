@@ -1,6 +1,6 @@
-"""Images in sets of the hub and in Parquet files.
+"""Images in data sets of the hub and in Parquet files.
 
-An image is what the hub stores: {bytes, path}, or the bytes alone. `datasets` keeps an Arrow copy in its own cache.
+An image is stored as {bytes, path}, as on the hub, or as bytes. `datasets` keeps an Arrow copy in its own cache.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Columns", "columns_of", "find_hub", "labels_of", "open_cell"]
 
 
 class Columns(NamedTuple):
-    """Where a row keeps its image and its label; `classes` names the labels where the set itself does."""
+    """The columns of the image and the label; `classes` are the names of the labels if the data set has them."""
 
     image: str
     label: str | None
@@ -32,10 +32,10 @@ class Columns(NamedTuple):
 
 
 def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> Columns:
-    """The columns asked for, or else guessed: the only one of images, and the only one of class labels.
+    """Return the columns of the settings or, where they are None, the only one of images and of class labels.
 
     Raises:
-        DataError: if a column asked for is missing or no image column can be told; it lists the columns.
+        DataError: if a requested column is missing, or the choice is ambiguous; the message lists the columns.
     """
     import datasets
 
@@ -49,19 +49,19 @@ def columns_of(features: Mapping[str, Any] | None, settings: ImageSettings) -> C
         images = [name for name, feature in features.items() if isinstance(feature, datasets.Image)]
         images = images or [name for name, feature in features.items() if _holds_bytes(feature)]
         if len(images) != 1:
-            raise DataError(f"which column holds the images cannot be told: set data.image_column; {listed}")
+            raise DataError(f"there is not exactly one column of images: set data.image_column; {listed}")
         image = images[0]
     if label is None:
         labels = [name for name, feature in features.items() if isinstance(feature, datasets.ClassLabel)]
         labels = labels or [name for name in ("label", "labels") if name in features and name != image]
         if len(labels) > 1:
-            raise DataError(f"several columns hold labels ({', '.join(labels)}): set data.label_column; {listed}")
+            raise DataError(f"several columns have labels ({', '.join(labels)}): set data.label_column; {listed}")
         label = labels[0] if labels else None
     feature = None if label is None else features[label]
     if isinstance(feature, datasets.ClassLabel):
         return Columns(image, label, list(feature.names))
     if feature is not None and not isinstance(feature, datasets.Value):
-        raise DataError(f"data.label_column {label!r} holds {feature}, not one label a row; {listed}")
+        raise DataError(f"data.label_column {label!r} has {feature}, not one label per row; {listed}")
     return Columns(image, label, None)
 
 
@@ -69,21 +69,21 @@ def open_cell(cell: Any) -> Image.Image:
     """Open the image of a row.
 
     Raises:
-        DataError: if the row holds none.
+        DataError: if the row has none.
     """
     content, path = (cell["bytes"], cell.get("path")) if isinstance(cell, dict) else (cell, None)
     if content is not None:
         return Image.open(io.BytesIO(content))
     if path is None:
-        raise DataError("the row holds no image")
+        raise DataError("the row has no image")
     return Image.open(path)
 
 
 def find_hub(settings: ImageSettings) -> Found:
-    """The splits of a hub set, or of local Parquet files.
+    """Find the images of a hub data set, or of local Parquet files, by split.
 
     Raises:
-        DataError: if it cannot be loaded, has no image column, or labels beyond its classes.
+        DataError: if it cannot be loaded, has no image column, or has labels that are not among its classes.
     """
     loaded = load_hub(settings.source, settings.config)
     columns = columns_of(next(iter(loaded.values())).features, settings)
@@ -118,16 +118,16 @@ def _split(name: str, part: datasets.Dataset, column: str, labels: np.ndarray | 
 
 
 def _values(raw: dict[str, list[Any]]) -> Sequence[Any]:
-    """The values of labels that the set does not name: 0, 1, ... up to the highest number, or the words in order."""
+    """Return the values of labels without class names: 0, 1, ... up to the highest integer, or the sorted strings."""
     values = {value for column in raw.values() for value in column if value is not None}
     return range(max(values, default=-1) + 1) if all(isinstance(value, int) for value in values) else sorted(values)
 
 
 def labels_of(column: list[Any], values: Sequence[Any], name: str) -> np.ndarray | None:
-    """Labels as positions in `values`; None if the split has none, which hub sets mark by -1 or a missing value.
+    """Return labels as indices into `values`; None if the split has none, which the hub marks by -1 or None.
 
     Raises:
-        DataError: if only some are missing.
+        DataError: if only some rows have no label.
     """
     positions = {value: index for index, value in enumerate(values)}
     labels = np.array([positions.get(value, -1) for value in column], np.int64)
@@ -135,5 +135,7 @@ def labels_of(column: list[Any], values: Sequence[Any], name: str) -> np.ndarray
     if len(unknown) == len(labels):
         return None
     if len(unknown):
-        raise DataError(f"{name} row {unknown[0]}: label {column[unknown[0]]!r} is none of its {len(values)} classes")
+        raise DataError(
+            f"{name} row {unknown[0]}: label {column[unknown[0]]!r} is not one of its {len(values)} classes"
+        )
     return labels

@@ -1,6 +1,7 @@
-"""IDX files, the format of MNIST: magic 00 00 08 (unsigned bytes) and the number of dimensions, the sizes, the bytes.
+"""IDX files, the format of MNIST.
 
-Source: the format's description on the MNIST page (LeCun, Cortes, Burges).
+A file has the bytes 00 00 08 (for unsigned bytes), the number of dimensions, the sizes and the values. Source: the
+description of the format on the MNIST page (LeCun, Cortes, Burges).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ __all__ = ["find_idx", "is_idx_images", "read_idx"]
 
 
 def is_idx_images(file: str) -> bool:
-    """Whether a file holds IDX images by its name, as `train-images-idx3-ubyte.gz` does."""
+    """Whether a file has IDX images, by its name, such as `train-images-idx3-ubyte.gz`."""
     return re.search(r"images[-.]idx3-ubyte(\.gz)?$", file) is not None
 
 
@@ -36,7 +37,7 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
         dimensions: 3 for images [N, H, W], 1 for labels [N].
 
     Raises:
-        DataError: if it is not such a file, or is cut short or damaged.
+        DataError: if it is not an IDX file of that number of dimensions, or is cut short or damaged.
     """
     try:
         content = path.read_bytes()
@@ -47,24 +48,24 @@ def read_idx(path: Path, dimensions: int) -> np.ndarray:
     magic = bytes((0, 0, 8, dimensions))
     if content[:4] != magic:
         raise DataError(
-            f"{path} is no IDX file of {dimensions} dimensions: it starts with {content[:4]!r}, not {magic!r}"
+            f"{path} is not an IDX file of {dimensions} dimensions: it starts with {content[:4]!r}, not {magic!r}"
         )
     start = 4 + 4 * dimensions
     shape = [int.from_bytes(content[at : at + 4], "big") for at in range(4, start, 4)]
     if len(content) - start != math.prod(shape):
-        raise DataError(f"{path} says {shape} bytes but holds {len(content) - start} of them; download it again")
+        raise DataError(f"{path} should have {shape} bytes of values but has {len(content) - start}; download it again")
     return np.frombuffer(content, np.uint8, offset=start).reshape(shape)
 
 
 def find_idx(root: Path, files: list[str]) -> Found:
-    """The IDX images of a folder by split, with the labels that lie beside them.
+    """Find the IDX images of a folder by split, with the labels in the files beside them.
 
     Args:
         root: the folder.
-        files: its files with IDX images, relative to it; a single one is read whatever split it is named after.
+        files: its files with IDX images, relative to it; a single file is used for training, whatever its name.
 
     Raises:
-        DataError: if two files hold the same split, or the labels do not match the images.
+        DataError: if two files are of the same split, or the labels do not match the images.
     """
     plain = [file for file in files if file.removesuffix(".gz") == file or file.removesuffix(".gz") not in files]
     splits: dict[str, Path] = {}
@@ -72,7 +73,7 @@ def find_idx(root: Path, files: list[str]) -> Found:
         words = re.split(r"[-_.]", Path(file).name)
         split = "train" if len(plain) == 1 else next(filter(None, map(split_of, words)), None)
         if split is None or split in splits:
-            raise DataError(f"{root} holds several IDX sets ({', '.join(plain)}): give one file as data.source")
+            raise DataError(f"{root} has several IDX data sets ({', '.join(plain)}): give one file as data.source")
         splits[split] = root / file
     found = {split: _split(path) for split, path in splits.items()}
     highest = max(
@@ -88,7 +89,7 @@ def _split(path: Path) -> Undecoded:
     if beside:
         labels = read_idx(beside[0], 1).astype(np.int64)
         if len(labels) != len(pixels):
-            raise DataError(f"{beside[0]} holds {len(labels)} labels for the {len(pixels)} images of {path}")
+            raise DataError(f"{beside[0]} has {len(labels)} labels for the {len(pixels)} images of {path}")
     return Undecoded(
         rows=np.arange(len(pixels)),
         labels=labels,

@@ -1,4 +1,4 @@
-"""Images from wherever they are, by split, as uint8 [N, C, H, W]: files, IDX, Parquet, the hub, the built-in digits."""
+"""Images by split, as uint8 [N, C, H, W], from image files, IDX, Parquet, the hub, or the built-in digits."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from narrows.progress import Meter, Progress, hidden
 __all__ = ["ImageData", "Images", "open_images"]
 
 LARGEST_GUESS = 128
-"""The largest size chosen for images of mixed sizes."""
+"""The largest size chosen automatically for images of mixed sizes."""
 
 logger = logging.getLogger(__name__)
 
@@ -47,9 +47,9 @@ class Images(Examples):
 
     Args:
         pixels: uint8 [N, C, H, W], in memory or mapped from a file.
-        labels: classes, int64 [N], or None.
+        labels: the class of each image, int64 [N], or None.
         classes: the names of the classes.
-        flip: whether training batches mirror images.
+        flip: whether to mirror images at random in training batches.
     """
 
     pixels: np.ndarray
@@ -65,7 +65,7 @@ class Images(Examples):
         return self._at(random_subset(len(self), count))
 
     def taken(self, index: int) -> Images:
-        """Return one image alone."""
+        """Return a set of only this image."""
         return self._at(np.array([range(len(self))[index]]))
 
     def _at(self, which: np.ndarray) -> Images:
@@ -91,13 +91,13 @@ class Images(Examples):
             yield (pixels,) if self.labels is None else (pixels, torch.from_numpy(np.asarray(self.labels[part])))
 
     def name(self, index: int) -> str:
-        """Return a name: images of a split have numbers alone."""
+        """Return a file name made from the index, since the images of a split have no names."""
         return f"{index:05}.png"
 
 
 @dataclass
 class ImageData(Data):
-    """A set of images, whose `train` may be a stream."""
+    """A data set of images; `train` may be a stream."""
 
     train: Images | StreamedImages
     validation: Images
@@ -111,7 +111,7 @@ class ImageData(Data):
             DataError: if they are streamed.
         """
         if not isinstance(self.train, Images):
-            raise DataError("a stream is never seen as a whole: fetch the data with data.streaming=false")
+            raise DataError("a stream cannot be used as a whole: download the data with data.streaming=false")
         parts = [part for part in (self.train, self.validation, self.test) if len(part)]
         if len(parts) == 1:
             return Images(parts[0].pixels, parts[0].labels, self.classes)
@@ -132,13 +132,13 @@ def open_images(
     """Find, split and decode the images that `settings` describe.
 
     Args:
-        settings: which, and how.
-        quiet: announce nothing (the other processes of a run).
-        shape: (C, H, W) of a model, to which they are scaled and cropped whatever the settings say.
-        progress: shows how far long work is.
+        settings: which images to read, and how.
+        quiet: log nothing (for all processes of a run but the first).
+        shape: the (C, H, W) of a model, which overrides the settings.
+        progress: shows how far the work is.
 
     Raises:
-        DataError: if there are none, or not as described.
+        DataError: if there are no images, or they do not match the settings.
     """
     skipped, notes = Skipped(settings.strict), list[str]()
     if settings.streaming:
@@ -190,9 +190,7 @@ def _find(settings: ImageSettings) -> Found:
     if source.startswith("hf:"):
         return find_hub(settings)
     if not path.exists():
-        raise DataError(
-            f"data.source {source} is not there; it is `digits`, a folder, a file, or hf:NAME for a set of the hub"
-        )
+        raise DataError(f"data.source {source} does not exist; give `digits`, a folder, a file, or hf:NAME for the hub")
     root, files = (path, walk(path)) if path.is_dir() else (path.parent, [path.name])
     if not any(map(is_image, files)):
         if idx := [file for file in files if is_idx_images(file)]:
@@ -221,21 +219,21 @@ def _digits() -> Found:
 
 
 def _hold_out(splits: dict[str, Undecoded], settings: ImageSettings) -> dict[str, Undecoded]:
-    """The splits train, validation and test; the latter two are taken from the first where they are missing."""
+    """Return the splits train, validation and test; hold out the latter two from train if they are missing."""
     some = next(iter(splits.values()))
     train = splits.get("train", some.take([]))
     shares = {split: 0.0 if split in splits else getattr(settings, split) for split in ("validation", "test")}
     held = assigned(map(train.identity, train.rows.tolist()), **shares, seed=settings.split_seed)
     if len(train) and not len(held["train"]):
         raise DataError(
-            f"data.source {settings.source} holds {len(train)} training images: none is left once data.validation and "
+            f"data.source {settings.source} has {len(train)} training images: none is left once data.validation and "
             "data.test are held out; set them to 0, or give more images"
         )
     return {split: splits[split] if split in shares and split in splits else train.take(held[split]) for split in held}
 
 
 def _only_elsewhere(splits: dict[str, Undecoded], classes: list[str]) -> list[str]:
-    """A note for each split with images of classes that training never sees."""
+    """Return a note for each split with images of classes that have no training images."""
     labels = {split: set(items.labels.tolist()) for split, items in splits.items() if items.labels is not None}
     if not (trained := labels.pop("train", set())):
         return []
@@ -250,10 +248,10 @@ def _only_elsewhere(splits: dict[str, Undecoded], classes: list[str]) -> list[st
 def _choose_shape(
     splits: dict[str, Undecoded], settings: ImageSettings, skipped: Skipped, notes: list[str], progress: Progress
 ) -> tuple[dict[str, Undecoded], tuple[int, ...]]:
-    """The shape that suits all images, and the splits without those that cannot even be looked at."""
+    """Return the splits without images that cannot be opened, and a shape that suits all others."""
     looks: list[Look] = []
     readable = {}
-    with _patient("looking at images", sum(map(len, splits.values())), progress) as advance:
+    with _patient("reading image sizes", sum(map(len, splits.values())), progress) as advance:
         for split, items in splits.items():
             if items.look is not None:
                 looks.append(items.look)
@@ -278,8 +276,8 @@ def _choose_shape(
     smallest = min(heights | widths)
     size = min(LARGEST_GUESS, 2 ** (smallest.bit_length() - 1))
     notes.append(
-        f"the images differ in size (sides from {smallest} to {max(heights | widths)}): they become {size}x{size}; "
-        "data.size sets another size"
+        f"the images differ in size (sides {smallest} to {max(heights | widths)}) and are scaled to {size}x{size}: "
+        "set data.size for another size"
     )
     return readable, (channels, size, size)
 
@@ -291,7 +289,7 @@ def _decode(
     skipped: Skipped,
     progress: Progress,
 ) -> tuple[dict[str, Images], dict[str, Undecoded]]:
-    """The images of the splits, and where those that could be decoded came from."""
+    """Return the decoded images of the splits, and the undecoded ones that they came from."""
     count = sum(map(len, splits.values()))
     large = count * math.prod(shape) > settings.memory_limit_gb * 1e9
     images, readable = {}, {}
@@ -318,7 +316,7 @@ def _require_images(
 
 @contextmanager
 def _patient(description: str, total: int, progress: Progress) -> Iterator[Callable[[int], None]]:
-    """Count images done; the progress is shown once it has taken a second."""
+    """Count the images done; show progress only after a second."""
     meter, began = Meter(0), time.monotonic()
     with ExitStack() as shown:
 

@@ -1,4 +1,4 @@
-"""Images as a modality: how they are opened, read, written and shown."""
+"""The image modality: how images are opened, read, written and shown."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from narrows.report.page import Block
 __all__ = ["MODALITY", "ImageModality", "ImageRecipe"]
 
 SSIM_WINDOW = 11
-"""The side of the window that SSIM compares; smaller images have none."""
+"""Side of the SSIM window in pixels; smaller images have no SSIM."""
 COLUMNS, PAIRS = 10, 8
-"""Images in a row of a file: of samples, and of originals above their reconstructions."""
+"""Images per row of a file: samples, and originals above their reconstructions."""
 
 
 @dataclass
 class ImageRecipe(TrainingRecipe):
-    """What `narrows train` does with images.
+    """Recipe of `narrows train` for images.
 
     Args:
-        model: makes the model of the data.
-        estimator: the loss and how its gradient is found.
-        data: what it is trained on.
-        training: how it is trained.
-        on: the run folder of a first stage, or the hub's id of one, for a model of two stages; None for others.
+        model: the model.
+        estimator: the loss and how its gradient is estimated.
+        data: the data to train on.
+        training: the settings of training.
+        on: for a two-stage model, the run folder of the first stage or its id on the hub; None for others.
         modality: the kind of data.
     """
 
@@ -78,7 +78,7 @@ class ImageModality(Modality):
     def open(
         self, settings: ImageSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
     ) -> ImageData:
-        """Find, split and decode images; for a model, they are scaled and cropped to its size."""
+        """Find, split and decode images; given `spec`, scale and crop them to the size of its model."""
         return open_images(settings, quiet, None if spec is None else spec.shape, progress)
 
     def fitted(self, spec: Spec) -> str:
@@ -87,15 +87,15 @@ class ImageModality(Modality):
         return f"images are scaled and cropped to the model's {size} pixels of {colour}"
 
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
-        """Return images scaled and cropped as in training."""
+        """Return images [C, H, W] in [0, 1], scaled and cropped as in training."""
         return list(to_unit(read_images(files, spec.shape)))
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
-        """Write a PNG."""
+        """Write a PNG file."""
         save_image(path, x)
 
     def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, scale: int = 1, **options: Any) -> Path:
-        """Write a PNG of all images, row by row."""
+        """Write a PNG file of all images, row by row, and return its path."""
         images = torch.stack([x for row in rows for x in row.examples])
         longest = max(len(row.examples) for row in rows)
         columns = longest if len(rows) == 1 or longest > 1 else min(len(rows), COLUMNS)
@@ -111,7 +111,7 @@ class ImageModality(Modality):
         scale: int = 1,
         **options: Any,
     ) -> Path:
-        """Write a PNG of images above their reconstructions."""
+        """Write a PNG file of images above their reconstructions, and return its path."""
         rows: list[Tensor] = []
         for start in range(0, len(names), PAIRS):
             for images in versions.values():
@@ -120,17 +120,17 @@ class ImageModality(Modality):
         return _save(out, image_grid(torch.cat(rows), PAIRS, scale=scale))
 
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
-        """Return a picture of rows of images, with their names beside them."""
+        """Return a picture of the rows of images, with their names beside them."""
         names = [row.name for row in rows] if any(row.name for row in rows) else []
         images = torch.stack([x for row in rows for x in row.examples])
         return grid(images, max(len(row.examples) for row in rows), names, caption)
 
     def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
-        """Return a picture of the versions of each image above each other."""
+        """Return a picture with the versions of each image one above the other."""
         return versions_grid({name: torch.stack(list(images)) for name, images in versions.items()}, caption)
 
     def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """Return `mse` over pixels in [0, 1], `psnr` (dB), and `ssim` of images of 11x11 pixels or more, [B] each."""
+        """Return `mse` of pixels in [0, 1], `psnr` (dB) and, for images of at least 11x11 pixels, `ssim`; [B] each."""
         mse = (reconstruction - x).square().flatten(1).mean(1)
         figures = {"mse": mse, "psnr": -10 * mse.clamp_min(1e-10).log10()}
         if min(x.shape[2:]) >= SSIM_WINDOW:
@@ -140,13 +140,13 @@ class ImageModality(Modality):
         return figures
 
     def describe(self, data: Data, spec: Spec) -> str:
-        """Return the number of training images, their size and channels."""
+        """Return the number of training images, their size and their number of channels."""
         count = f"{len(data.train)} " if isinstance(data.train, Images) else "streamed "
         size, channels = "×".join(map(str, spec.shape[1:])), spec.shape[0]
         return f"{count}training images of {size} pixels, {channels} channel{'s' * (channels > 1)}"
 
     def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
-        """Return the PSNR of reconstructions, and the size of an image's codes."""
+        """Return the PSNR of reconstructions and, for discrete models, the bits of an image's codes."""
         facts = {"reconstruction": f"{figures['psnr']:.1f} dB PSNR"}
         if model.discrete:
             bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
@@ -157,7 +157,7 @@ class ImageModality(Modality):
     def distances(
         self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
     ) -> tuple[dict[float, dict[str, float]], str]:
-        """Return Fréchet distances in the features of a classifier of the data, where one can be trained."""
+        """Return Fréchet distances in the features of a classifier of the data, if one can be trained."""
         return distances(data, real, made, progress)
 
 

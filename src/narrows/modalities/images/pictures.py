@@ -1,7 +1,7 @@
-"""Mosaics of images for the report: originals above their reconstructions, samples, interpolations.
+"""Image grids for the report: originals above their reconstructions, samples, interpolations.
 
-Tiles are magnified by a whole factor that keeps the mosaic within the page's column; the gaps are transparent, so that
-they take the page's colour in its light and its dark scheme.
+Images are magnified by an integer factor that keeps the grid within the page's column. The gaps are transparent, so
+that they show the page's background in both its light and dark schemes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,17 @@ from narrows.report.page import COLUMN, LABELS, Picture
 __all__ = ["grid", "versions_grid"]
 
 TILE = 96
-"""The width up to which a small image is magnified, in screen pixels."""
+"""Largest width to which a small image is magnified, in screen pixels."""
 
 
 def versions_grid(versions: Mapping[str, Tensor | np.ndarray], caption: str) -> Picture:
-    """Return the versions of each image above each other, as many images beside each other as the page has room for.
+    """Return a picture with the versions of each image one above the other, in as many columns as fit on the page.
 
-    Where all fit into one row of more than two versions, the names of the versions stand beside it.
+    With more than two versions, all images are in one row, with the names of the versions beside it.
 
     Args:
-        versions: images [N, C, H, W] in [0, 1] by the name of the version, all of one shape.
-        caption: what the picture shows.
+        versions: images [N, C, H, W] in [0, 1] by the name of the version, all of the same shape.
+        caption: the caption of the picture.
 
     Raises:
         ValueError: if the shapes differ, or a version is not a batch of images (see `grid`).
@@ -55,17 +55,17 @@ def grid(
     row_labels: Sequence[str] = (),
     caption: str = "Samples.",
 ) -> Picture:
-    """Images row by row.
+    """Return a picture of images in a grid, row by row.
 
     Args:
-        images: [N, C, H, W] with 1 or 3 channels, floats in [0, 1]; values beyond are clipped, as a screen would.
-        columns: the images in a row; the last row may be shorter.
-        row_labels: a name for every row, such as the class its samples were drawn from; empty for none.
-        caption: what the picture shows.
+        images: [N, C, H, W] with 1 or 3 channels, floats in [0, 1]; values outside are clipped.
+        columns: the number of images in a row; the last row may be shorter.
+        row_labels: a name for each row, such as the class of its samples; empty for none.
+        caption: the caption of the picture.
 
     Raises:
-        ValueError: if the images are not floats of that shape, are none or are not finite; if there is no column, or
-            not one label per row.
+        ValueError: if the images are not finite floats of that shape, or there are none; if `columns` is below 1, or
+            there is not one label per row.
     """
     if columns < 1:
         raise ValueError(f"A grid needs at least one column; got {columns}.")
@@ -80,21 +80,21 @@ def grid(
 
 
 def _tiles(images: Tensor | np.ndarray) -> np.ndarray:
-    """Images [N, C, H, W] in [0, 1] as opaque uint8 tiles [N, H, W, 4]."""
+    """Return images [N, C, H, W] in [0, 1] as opaque uint8 tiles [N, H, W, 4]."""
     values = torch.as_tensor(images).detach().cpu()
     if values.ndim != 4 or values.shape[1] not in (1, 3) or values.numel() == 0:
-        raise ValueError(f"Pictures are drawn of images [N, C, H, W] with 1 or 3 channels; got {list(values.shape)}.")
+        raise ValueError(f"Pictures need images [N, C, H, W] with 1 or 3 channels; got {list(values.shape)}.")
     if not values.is_floating_point():
-        raise ValueError(f"Pictures are drawn of floats in [0, 1]; got {values.dtype}: divide the levels by 255.")
+        raise ValueError(f"Pictures need floats in [0, 1]; got {values.dtype}: divide the levels by 255.")
     if not values.isfinite().all():
-        raise ValueError("The images hold values that are not finite, so they cannot be drawn.")
+        raise ValueError("The images have values that are not finite, so they cannot be drawn.")
     levels = (values.float().clamp(0, 1) * 255).round().to(torch.uint8).permute(0, 2, 3, 1)
     opaque = torch.full_like(levels[..., :1], 255)
     return torch.cat([levels.expand(-1, -1, -1, 3), opaque], dim=-1).numpy()
 
 
 def _mosaic(tiles: np.ndarray, columns: int, across: int, down: int) -> np.ndarray:
-    """Tiles [N, H, W, 4] side by side, `columns` to a row, with transparent gaps."""
+    """Return tiles [N, H, W, 4] arranged in rows of `columns`, with transparent gaps."""
     count = len(tiles)
     rows = -(-count // columns)
     padded = np.pad(tiles, ((0, rows * columns - count), (0, down), (0, across), (0, 0)))
@@ -104,5 +104,5 @@ def _mosaic(tiles: np.ndarray, columns: int, across: int, down: int) -> np.ndarr
 
 
 def _gap(width: int) -> int:
-    """The gap between tiles in image pixels: thin, but in proportion."""
+    """Return the gap between tiles in image pixels, in proportion to their width."""
     return max(1, width // 32)

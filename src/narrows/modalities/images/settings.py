@@ -1,4 +1,4 @@
-"""The settings of a recipe's `data` where it is of images."""
+"""The settings of `data` in a recipe for images."""
 
 from __future__ import annotations
 
@@ -11,28 +11,30 @@ __all__ = ["ImageSettings"]
 
 @dataclass
 class ImageSettings:
-    """Which images, and how they are read.
+    """Which images to read, and how.
 
     Args:
-        source: `digits` (scikit-learn's handwritten digits, 8x8); a folder of image files, of IDX files (as MNIST is
-            downloaded) or of Parquet files (as the hub lays them out); one such file; or `hf:NAME`, a set of the
-            Hugging Face hub.
-        size: images become `size` x `size`: the shorter side is scaled to it, then the centre is cropped. None keeps
-            the size of the images if they share one, and else takes the largest power of two that fits in the
-            smallest of them, at most 128.
-        channels: 1 (grey) or 3 (RGB); None is 1 if every image is stored as grey, else 3.
-        binary: set pixels to 0 below level 128 and to 255 from there on, for Bernoulli models.
+        source: `digits` (scikit-learn's handwritten digits, 8x8); a folder of image files, of IDX files (the format of
+            MNIST) or of Parquet files in the layout of the Hugging Face hub; a single such file; or `hf:NAME`, a data
+            set on the hub.
+        size: scale the shorter side of images to `size` and crop the centre to `size` x `size`. None keeps the size of
+            the images if all have the same, and otherwise uses the largest power of two that fits in the smallest
+            image, at most 128.
+        channels: 1 (grey) or 3 (RGB); None means 1 if all images are stored as grey, else 3.
+        binary: set levels below 128 to 0 and the others to 255, for Bernoulli models.
         flip: mirror training images left to right with probability 1/2.
-        validation: the share of the training data held out for validation, if the source has no such split.
-        test: the share of the training data held out for the test, if the source has no such split.
-        split_seed: of the choice of what is held out.
-        strict: stop at the first file that cannot be read instead of skipping it.
-        config: the configuration of a hub set that has several.
-        image_column: the column of the images in Parquet and hub sets; None takes the only one of images.
-        label_column: the column of the labels in Parquet and hub sets; None takes the only one of class labels.
-        streaming: read a hub set while training instead of fetching it first; `size` and `channels` must be set.
-        memory_limit_gb: decoded images beyond this many GB are kept in a file (in the folder NARROWS_CACHE, or else
-            ~/.cache/narrows) instead of in memory; 0 keeps any set there, so that it is decoded only once.
+        validation: the share of the training data to hold out for validation, if the source has no validation split.
+        test: the share of the training data to hold out for testing, if the source has no test split.
+        split_seed: the seed of the choice of held-out images.
+        strict: stop at the first file that cannot be read, instead of skipping it.
+        config: the configuration of a hub data set that has several.
+        image_column: the column of images in Parquet files and hub data sets; None means the only column of images.
+        label_column: the column of labels in Parquet files and hub data sets; None means the only column of class
+            labels.
+        streaming: read a hub data set while training instead of downloading it first; needs `size` and `channels`.
+        memory_limit_gb: decoded images larger than this in total (GB) are kept in a file instead of in memory, in the
+            folder given by NARROWS_CACHE, by default ~/.cache/narrows; 0 always uses the file, so that images are
+            decoded only once.
     """
 
     source: str = "digits"
@@ -57,7 +59,7 @@ class ImageSettings:
             raise DataError(f"data.channels is {self.channels}: it must be 1 (grey) or 3 (RGB)")
         for name in ("validation", "test"):
             if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it is a share, at least 0 and below 1")
+                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
         if self.split_seed < 0:
             raise DataError(f"data.split_seed is {self.split_seed}: it must be at least 0")
         if self.streaming and not self.source.startswith("hf:"):

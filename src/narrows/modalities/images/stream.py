@@ -1,8 +1,8 @@
-"""Hub sets too large to keep: read from the hub while training, shuffled through a buffer, decoded as they come.
+"""Streams: hub data sets too large to store, read while training, shuffled in a buffer and decoded on the fly.
 
-Epoch e is `datasets`' buffered shuffle seeded by (seed, e), without the rows held out, which their bytes decide. A
-resumed run reads the stream again up to its step, so it is exact; every process reads the whole stream and decodes its
-own part of each batch, so their number changes nothing.
+Epoch e is the buffered shuffle of `datasets` seeded by (seed, e), without the held-out rows, which their bytes
+determine. A resumed run reads the stream again up to its step, so that it continues exactly. Every process reads the
+whole stream and decodes its own part of each batch, so the number of processes does not change the batches.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ if TYPE_CHECKING:
 __all__ = ["StreamedImages", "find_stream"]
 
 HELD_OUT = 1000
-"""The most examples of a stream that are kept for validation, and for the test."""
+"""The most examples of a stream that are kept for validation, and for testing."""
 SEARCHED = 4096
-"""The first rows of a stream, among which those are looked for; no more, so that training begins soon."""
+"""The number of rows at the start of a stream searched for them; limited so that training starts soon."""
 BUFFER = 4096
-"""Undecoded examples among which the shuffle draws the next one."""
+"""The number of undecoded examples in the shuffle buffer."""
 
 Row = dict[str, Any]
 
 
 @dataclass
 class StreamedImages:
-    """Training images that are read anew for each batch.
+    """Training images that are read from a stream.
 
     Args:
-        settings: which images, and how they are read.
-        rows: the stream, its images undecoded.
-        columns: where a row keeps its image and label.
+        settings: which images to read, and how.
+        rows: the stream, with undecoded images.
+        columns: the columns of the image and the label.
         held_out: the share of the rows that training leaves out.
-        length: the rows of the stream; None if the hub does not say.
-        skipped: where rows that cannot be read are noted.
+        length: the number of rows of the stream; None if the hub does not state it.
+        skipped: collects rows that cannot be read.
         classes: the names of the classes.
     """
 
@@ -79,16 +79,16 @@ class StreamedImages:
 
     @property
     def digest(self) -> dict[str, Any]:
-        """What is known of the rows without reading them: the set, its columns, and which rows are left out."""
+        """The digest of what is known without reading the rows: the data set, its columns, the held-out share."""
         local = Path(self.settings.name).expanduser()
         name = local.name if local.exists() else self.settings.name
         known = [name, self.settings.config, self.columns, self.length, self.held_out, self.settings.split_seed]
         return {"examples": None, "sha256": hashlib.sha256(json.dumps(known).encode()).hexdigest()}
 
     def batches(self, plan: BatchPlan) -> Loader:
-        """Return training batches, as those of `Images`; an unreadable image is replaced by another of the same share.
+        """Return endless training batches like those of `Images`.
 
-        A share is the part of a batch that a process takes.
+        An unreadable image is replaced by another one of the same process's part of the batch.
         """
 
         def generate() -> Generator[tuple[np.ndarray, ...]]:
@@ -111,7 +111,7 @@ class StreamedImages:
         return to_batch(pixels, labels)
 
     def _rows(self, seed: int, passed: int) -> Iterator[Row]:
-        """The rows of shuffled epochs laid end to end, without those held out and without the first `passed`."""
+        """Yield the rows of successive shuffled epochs, without held-out rows and without the first `passed` rows."""
         epoch = 0
         while True:
             epoch_seed = int(np.random.SeedSequence(seed, spawn_key=(epoch,)).generate_state(1)[0])
@@ -125,25 +125,25 @@ class StreamedImages:
                     yield row
             if kept == 0:
                 raise DataError(
-                    f"data.source {self.settings.source} streams no row to train on, of {count} rows: data.validation "
-                    "and data.test hold them out; set them to 0"
+                    f"data.source {self.settings.source} has {count} rows and none to train on: data.validation and "
+                    "data.test hold them out; set them to 0"
                 )
             if self.length not in (None, count):
                 raise DataError(
-                    f"data.source {self.settings.source} streamed {count} rows, but its description says "
-                    f"{self.length}: fetch it with data.streaming=false"
+                    f"data.source {self.settings.source} streamed {count} rows, but its description states "
+                    f"{self.length}: download it with data.streaming=false"
                 )
-            # Every epoch has as many rows: those wholly passed need not be read.
+            # Every epoch has the same number of rows, so that epochs passed entirely need not be read.
             epochs, passed = divmod(max(0, passed - kept), kept)
             epoch += 1 + epochs
 
     def _decode(self, rows: list[Row], pool: ThreadPoolExecutor) -> tuple[np.ndarray, list[int]]:
-        """Pixels [B, C, H, W] of rows, and which row each is of."""
+        """Return the pixels [B, C, H, W] of rows, and the index of the row of each image."""
         work = partial(decode, shape=self.shape, binary=self.settings.binary)
         results = list(pool.map(lambda row: attempt(partial(open_cell, row[self.columns.image]), work), rows))
         readable = [place for place, result in enumerate(results) if not isinstance(result, Refused)]
         if not readable:
-            raise DataError(f"data.source {self.settings.source}: no image of a whole batch can be read: {results[0]}")
+            raise DataError(f"data.source {self.settings.source}: no image of a batch can be read: {results[0]}")
         places = list(range(len(rows)))
         for place, result in enumerate(results):
             if isinstance(result, Refused):
@@ -163,13 +163,13 @@ class StreamedImages:
 
 
 def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImages, dict[str, Undecoded]]:
-    """Open a stream for training, and read the first rows of its splits 'validation' and 'test'.
+    """Open a stream for training, and read the first rows of its splits `validation` and `test`.
 
-    Where it has no such split they are looked for among the first rows of the stream: the bytes of a row decide whether
-    it is held out, and training leaves out all that are. With fewer than 4,096 rows these are all of them.
+    If a split is missing, its rows are held out of training: the bytes of a row decide whether it is held out. Training
+    leaves out all such rows; the split consists of those among the first 4,096 rows of the stream, at most 1,000.
 
     Raises:
-        DataError: if it cannot be loaded, has no image column, or labels without names.
+        DataError: if the data set cannot be loaded, has no image column, or has labels without class names.
     """
     import datasets
 
@@ -181,7 +181,7 @@ def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImag
     if columns.classes is None:
         if settings.label_column is not None:
             raise DataError(
-                f"data.label_column {columns.label!r} of {settings.name} has no list of classes to stream with"
+                f"data.label_column {columns.label!r} of {settings.name} has no class names, which streaming needs"
             )
         columns = columns._replace(label=None)
     for split, part in loaded.items():
@@ -205,7 +205,7 @@ def find_stream(settings: ImageSettings, skipped: Skipped) -> tuple[StreamedImag
 
 
 def _uniform(row: Row, columns: Columns, settings: ImageSettings) -> float:
-    """What decides the split of a row."""
+    """Return the number in [0, 1) that decides the split of a row."""
     return uniform_of(bytes_of(row[columns.image]), settings.split_seed)
 
 

@@ -1,6 +1,6 @@
-"""The images of a source before they are decoded, whatever it is: a folder, IDX files, Parquet, a hub set.
+"""The images of any source (a folder, IDX files, Parquet, a hub data set) before they are decoded.
 
-Every source is found as splits of `Undecoded` images; all that follows (sizes, decoding, caching) knows only these.
+Each source provides splits of `Undecoded` images; the later steps (sizes, decoding, caching) use only these.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ __all__ = ["Found", "Undecoded", "attempt", "each"]
 Result = TypeVar("Result")
 
 CHUNK = 32
-"""Images a thread takes at once: one at a time, small images would cost more to hand over than to decode."""
+"""Images decoded by a thread at once; one at a time, small images would take longer to hand over than to decode."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +34,15 @@ class Undecoded:
     """N images that can be opened in any order, from several threads at once.
 
     Args:
-        rows: where each is in its source, int64 [N].
-        labels: their classes, int64 [N], or None.
-        open: opens the image of a row, as Pillow does.
-        name: names the image of a row in messages.
-        identity: what decides the split of a row: the path of its file below the source, or its bytes.
-        mark: what tells a row from another version of it: its identity, and of a file the size.
-        stamp: text that changes when the source's content does.
-        look: what looking at any of them would show, where that is known beforehand.
+        rows: the row of each image in its source, int64 [N].
+        labels: the class of each image, int64 [N], or None.
+        open: opens the image of a row with Pillow.
+        name: returns the name of a row's image in messages.
+        identity: returns the bytes that decide the split of a row: the path of its file relative to the source, or its
+            content.
+        mark: returns bytes that change with a row: its identity and, for a file, the size.
+        stamp: returns text that changes when the source's content does.
+        look: the size and colour of all images, if known without opening them.
     """
 
     rows: np.ndarray
@@ -57,19 +58,19 @@ class Undecoded:
         return len(self.rows)
 
     def take(self, which: np.ndarray | list[int]) -> Undecoded:
-        """The images at these positions of [0, N)."""
+        """Return the images at these indices in [0, N)."""
         index = np.asarray(which, np.int64)
         return replace(self, rows=self.rows[index], labels=None if self.labels is None else self.labels[index])
 
 
 @dataclass
 class Found:
-    """What a source holds.
+    """The contents of a source.
 
     Args:
-        splits: the images of each split that it has.
+        splits: the images of each split.
         classes: the names of labels 0, 1, ...
-        foreign: (file, reason) of what cannot be used.
+        foreign: (file, reason) for each file that cannot be used.
     """
 
     splits: dict[str, Undecoded]
@@ -78,18 +79,18 @@ class Found:
 
 
 def attempt(open_image: Callable[[], Image.Image], work: Callable[[Image.Image], Result]) -> Result | Refused:
-    """The result of `work` on an image, or why there is none."""
+    """Return the result of `work` on an image, or the reason why it failed."""
     try:
         with open_image() as image:
             return work(image)
     except UnidentifiedImageError:
-        return Refused("not an image, or of an unknown format")
-    except Exception as error:  # a damaged file makes a decoder fail in any way at all
+        return Refused("not an image, or in an unknown format")
+    except Exception as error:  # a damaged file can make a decoder raise anything
         return Refused(f"{error}" if isinstance(error, DataError | OSError) else f"{type(error).__name__}: {error}")
 
 
 def each(items: Undecoded, work: Callable[[Image.Image], Result]) -> Iterator[Result | Refused]:
-    """The results of `work` on every image, in order, by a thread per core and never far ahead of their reader."""
+    """Yield the results of `work` on all images in order, using one thread per core, only a few ahead of the reader."""
 
     def chunk(start: int) -> list[Result | Refused]:
         rows = items.rows[start : start + CHUNK].tolist()

@@ -1,9 +1,9 @@
-"""Clips of mixed lengths end to end, and endless batches of random windows, each a function of (seed, step) alone.
+"""Clips of mixed lengths stored end to end, and endless batches of random windows that depend only on (seed, step).
 
-Every window is drawn on its own: a clip of T samples with probability max(T, W) / S, S the sum of these, and one of its
-max(T - W, 0) + 1 starts, all alike. So sample t is in a window with probability max(T, W) / S times the share of starts
-that cover it: W / S in every clip of at most W samples, and W / S on average over the samples of any longer clip (more
-in its inside, less within W of its ends, where fewer windows reach).
+Each window is drawn independently: a clip of T samples is chosen with probability max(T, W) / S, where S is the sum of
+max(T, W) over all clips, then one of its max(T - W, 0) + 1 starts, uniformly. A sample is therefore in a window with
+probability max(T, W) / S times the share of starts that cover it: W / S in a clip of at most W samples, and W / S on
+average in a longer clip (more in its interior, less within W of its ends, where fewer windows reach).
 """
 
 from __future__ import annotations
@@ -24,23 +24,23 @@ from narrows.modalities.sound.files import to_waveform
 __all__ = ["Clips"]
 
 WINDOWS = 2
-"""What these random streams are for, beside those of `narrows.data.loader`."""
+"""The use of these random streams; the others are in `narrows.data.loader`."""
 
 
 @dataclass
 class Clips(Examples):
     """The clips of a split.
 
-    They are kept in 16 bits: half of float32, and unlike 8-bit mu-law all that most files hold, so that both the levels
-    to train on and the waveform to measure by are exact.
+    Samples are stored as int16: half the size of float32 and, unlike 8-bit mu-law, as precise as most files, so that
+    both the training targets and the waveforms used for measurement are exact.
 
     Args:
         samples: the clips end to end, int16 [total].
-        offsets: where each begins, and the last ends, int64 [N + 1].
-        names: the file of each.
-        labels: the speaker of each, a position in `classes`, int64 [N].
-        classes: the speakers of the whole set.
-        window: W, the samples of a training window.
+        offsets: the index of the first sample of each clip, then the total, int64 [N + 1].
+        names: the file of each clip.
+        labels: the speaker of each clip, an index into `classes`, int64 [N].
+        classes: the speakers of the whole data set.
+        window: length W of a training window in samples.
     """
 
     samples: np.ndarray
@@ -55,7 +55,7 @@ class Clips(Examples):
 
     @property
     def lengths(self) -> np.ndarray:
-        """The samples of each clip, int64 [N]."""
+        """The length of each clip in samples, int64 [N]."""
         return np.diff(self.offsets)
 
     def clip(self, index: int) -> Tensor:
@@ -70,7 +70,7 @@ class Clips(Examples):
         return self._at(random_subset(len(self), count))
 
     def taken(self, index: int) -> Clips:
-        """Return one clip alone."""
+        """Return a set of only this clip."""
         return self._at(np.array([range(len(self))[index]]))
 
     def _at(self, which: np.ndarray) -> Clips:
@@ -83,12 +83,12 @@ class Clips(Examples):
         )
 
     def relabelled(self, classes: list[str], labels: np.ndarray | None) -> Clips:
-        """Return the same clips with other speakers; None is -1, unknown, for all."""
+        """Return the same clips with other speakers; `labels` None marks all as unknown (-1)."""
         return replace(self, classes=classes, labels=np.full(len(self), -1) if labels is None else labels)
 
     @classmethod
     def joined(cls, parts: Sequence[Clips]) -> Clips:
-        """Return the clips of several splits of one set, one split after another."""
+        """Return the clips of several splits of one data set, one split after another."""
         return replace(
             parts[0],
             samples=np.concatenate([part.samples for part in parts]),
@@ -101,14 +101,14 @@ class Clips(Examples):
         """Return endless batches of random windows.
 
         Returns:
-            a loader of (samples int16 [B / processes, W], how many of them are real int64 [B / processes], speakers
-            int64 [B / processes]); zeros follow the real samples.
+            a loader of (samples int16 [B / processes, W], number of real samples int64 [B / processes], speakers int64
+            [B / processes]); windows are padded with zeros after the real samples.
 
         Raises:
-            DataError: if there is no clip.
+            DataError: if there are no clips.
         """
         if not len(self):
-            raise DataError("there is no clip to draw windows from")
+            raise DataError("there are no clips to draw windows from")
         ends = np.cumsum(np.maximum(self.lengths, self.window))
         starts = np.maximum(self.lengths - self.window, 0) + 1
 
@@ -123,18 +123,18 @@ class Clips(Examples):
         return Loader(generate())
 
     def batch(self, samples: Tensor, lengths: Tensor, speakers: Tensor) -> Batch:
-        """Return windows, int16 [B, T], of which so many samples [B] are real, as waveforms [B, 1, T]."""
+        """Return windows int16 [B, T] as waveforms [B, 1, T], masked beyond `lengths` int64 [B] real samples."""
         real = torch.arange(samples.shape[1], device=samples.device) < lengths.unsqueeze(1)
         return Batch(to_waveform(samples).unsqueeze(1), real, speakers)
 
     def whole(self, at_most: int) -> Iterator[Stored]:
-        """Yield all clips in order, one at a time, for their lengths differ."""
+        """Yield all clips in order, one at a time because their lengths differ."""
         for index, (length, speaker) in enumerate(zip(self.lengths, self.labels, strict=True)):
             samples = torch.from_numpy(self._of(index)[np.newaxis])
             yield samples, torch.tensor([int(length)]), torch.tensor([int(speaker)])
 
     def name(self, index: int) -> str:
-        """Return the file of a clip."""
+        """Return the file name of a clip."""
         return self.names[index]
 
     def _cut(self, clips: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -146,6 +146,6 @@ class Clips(Examples):
 
 
 def _uniform(seed: int, step: int, count: int) -> np.ndarray:
-    """Uniform numbers in [0, 1) of a step, float64 [2, count]; PCG64's raw output, as numpy keeps it for ever."""
+    """Return a step's uniform numbers in [0, 1), float64 [2, count]; NumPy never changes PCG64's raw output."""
     bits = np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(WINDOWS, step))).random_raw(2 * count)
     return ((bits >> np.uint64(11)) * 2.0**-53).reshape(2, count)

@@ -1,4 +1,4 @@
-"""Voice conversion: the codes of one speaker's words, decoded for another (van den Oord et al. 2017, section 4.3)."""
+"""Voice conversion: decode one speaker's codes as another speaker (van den Oord et al. 2017, section 4.3)."""
 
 from __future__ import annotations
 
@@ -18,25 +18,26 @@ __all__ = ["convert_voice"]
 def convert_voice(
     folder: str, file: Path, to: str, out: Path, decoding: Decoding | None = None, progress: Progress = hidden
 ) -> Path:
-    """Write the sound of `file`, said by the speaker `to`, to the WAV file `out`, and return its path.
+    """Convert the speech in `file` to the voice of `to`, write it to the WAV file `out` and return that path.
 
     Args:
-        folder: of the run, or its id on the hub.
-        file: the sound.
+        folder: the run folder, or the run's id on the hub.
+        file: the sound file to convert.
         to: a speaker that the model was trained on.
-        out: the file to write, with the ending .wav.
-        decoding: how an autoregressive decoder draws.
+        out: the file to write, ending in .wav.
+        decoding: options for an autoregressive decoder.
         progress: shows how far the work is.
 
     Raises:
-        NarrowsError: if the run is not of sound, or does not know that speaker; the message lists those that it does.
+        NarrowsError: if `out` does not end in .wav, the model is not a model of sound, or it was not trained on that
+            speaker; the message lists its speakers.
     """
     if out.suffix.lower() != MODALITY.suffix:
         raise NarrowsError(f"--out {out}: sound is written as {MODALITY.suffix}")
     model = load(folder)
     if model.spec.modality != MODALITY.name:
         raise NarrowsError(
-            f"{folder} is a model of {model.spec.modality}: voices are converted by one of sound, such as vqvae-speech"
+            f"{folder} is a model of {model.spec.modality}: voice conversion needs one of sound, such as vqvae-speech"
         )
     if to not in model.classes:
         raise NarrowsError(f"no speaker {to!r}; the model knows: {', '.join(model.classes)}")

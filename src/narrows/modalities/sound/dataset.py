@@ -1,4 +1,4 @@
-"""Sound from wherever it is, by split, as 16-bit clips of one channel at one rate: a folder of files, or the hub."""
+"""Sound from a folder of files or the hub, by split, as 16-bit mono clips at one sample rate."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from narrows.progress import Meter, Progress, hidden
 __all__ = ["SoundData", "open_sounds"]
 
 CLIPPED = 0.001
-"""The share of a file's samples at full scale above which it counts as clipped."""
+"""A file counts as clipped if more than this share of its samples is at full scale."""
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ Splits = dict[str, list[Recording]]
 
 @dataclass
 class Tally:
-    """What was done to files, and what is odd about them, to be said once."""
+    """Counts of converted files, and the silent and clipped ones, collected to be reported once."""
 
     rates: Counter[int] = field(default_factory=Counter)
     mixed: int = 0
@@ -47,13 +47,13 @@ class Tally:
 
 @dataclass
 class SoundData(Data):
-    """A set of sound.
+    """A data set of sound.
 
     Args:
-        unheard: all clips of voices that training never hears, whatever their split; may be empty.
-        speakers: the names of speakers 0, 1, ...; those heard in training, the classes, come first.
-        silent: the files whose every sample is 0 in 16 bits; they are kept.
-        clipped: the files with more than 0.1% of their samples at full scale; they are kept.
+        unheard: all clips of speakers that are not in training, whatever their split; may be empty.
+        speakers: the names of speakers 0, 1, ...; training speakers (the classes) come first.
+        silent: files with only zero samples in 16 bits; they are kept.
+        clipped: files with more than 0.1% of their samples at full scale; they are kept.
     """
 
     SPLITS: ClassVar[tuple[str, ...]] = (*Data.SPLITS, "unheard")
@@ -68,7 +68,7 @@ class SoundData(Data):
 
     @property
     def all(self) -> Clips:
-        """The clips of all splits, and of voices never heard, one after another."""
+        """The clips of all splits, `unheard` included, one after another."""
         return Clips.joined([self.train, self.validation, self.test, self.unheard])
 
 
@@ -76,12 +76,12 @@ def open_sounds(settings: SoundSettings, quiet: bool = False, progress: Progress
     """Find, split and decode the sound that `settings` describe.
 
     Args:
-        settings: which, and how.
-        quiet: announce nothing (the other processes of a run).
-        progress: shows how far long work is.
+        settings: which sound to read, and how.
+        quiet: log nothing (for all processes of a run but the first).
+        progress: shows how far the work is.
 
     Raises:
-        DataError: if there is none, or not as described.
+        DataError: if there is no sound, or it does not match the settings.
     """
     skipped, tally = Skipped(settings.strict), Tally()
     found = find_sound(settings)
@@ -123,7 +123,7 @@ def open_sounds(settings: SoundSettings, quiet: bool = False, progress: Progress
 
 
 def _kept_apart(splits: Splits, settings: SoundSettings) -> tuple[Splits, list[Recording]]:
-    """The splits without the clips of speakers that training does not hear, and these."""
+    """Return the splits without the speakers that are not in training, and the recordings of those speakers."""
     speakers = {recording.speaker for part in splits.values() for recording in part}
     if unknown := sorted(set(settings.held_out_speakers) - speakers):
         raise DataError(
@@ -135,16 +135,16 @@ def _kept_apart(splits: Splits, settings: SoundSettings) -> tuple[Splits, list[R
 
 
 def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings) -> Splits:
-    """The splits train, validation, test and unheard; the middle two are taken from the first where they are missing.
+    """Return the splits train, validation, test and unheard; hold out validation and test from train if missing.
 
-    What is held out is in a random order, the same every time, so that the first clips are of all speakers.
+    Held-out clips are in a fixed random order, so that the first few cover all speakers.
     """
     train = splits.get("train", [])
     shares = {split: 0.0 if splits.get(split) else getattr(settings, split) for split in ("validation", "test")}
     places = assigned((one.identity for one in train), **shares, seed=settings.split_seed)
     if (train or settings.held_out_speakers) and not len(places["train"]):
         raise DataError(
-            f"data.source {settings.source} holds {len(train)} training clips: none is left once data.validation, "
+            f"data.source {settings.source} has {len(train)} training clips: none is left once data.validation, "
             "data.test and data.held_out_speakers are held out; hold out less, or give more clips"
         )
     held = {split: splits.get(split) or [train[place] for place in places[split]] for split in shares}
@@ -156,7 +156,7 @@ def _hold_out(splits: Splits, unheard: list[Recording], settings: SoundSettings)
 
 
 def _heard_first(clips: dict[str, Clips]) -> dict[str, Any]:
-    """The clips with their speakers numbered anew, those that training hears first, and `speakers`, their names."""
+    """Return the clips with their speakers renumbered, training speakers first, and the names as `speakers`."""
     names = clips["train"].classes
     heard = sorted(set(clips["train"].labels.tolist()))
     others = {speaker for part in clips.values() for speaker in part.labels.tolist()}.difference(heard)
@@ -175,7 +175,7 @@ def _read(
     tally: Tally,
     meter: Meter,
 ) -> Clips:
-    # It grows in place, so that a set is never held twice.
+    # Grows in place, so that the data are never in memory twice.
     samples = bytearray()
     kept, offsets = [], [0]
     for recording, result in zip(recordings, _decoded(recordings, settings.sample_rate), strict=True):
@@ -204,12 +204,12 @@ def _read(
 
 
 def _decoded(recordings: list[Recording], rate: int) -> Iterator[Sound | Refused]:
-    """Every recording in order, its samples in 16 bits, by a thread per core and never far ahead of their reader."""
+    """Yield all recordings in order as int16, decoded by one thread per core and only a few ahead of the reader."""
 
     def decode(recording: Recording) -> Sound | Refused:
         try:
             sound = decode_sound(recording.content(), rate)
-        except Exception as error:  # a damaged file makes a decoder fail in any way at all
+        except Exception as error:  # a damaged file can make a decoder raise anything
             return Refused(f"{error}" if isinstance(error, DataError | OSError) else f"{type(error).__name__}: {error}")
         return sound._replace(samples=to_int16(sound.samples))
 
@@ -228,7 +228,7 @@ def _announce(settings: SoundSettings, found: FoundSound, tally: Tally, skipped:
         if rate != settings.sample_rate:
             notes.append(f"files resampled from {rate:,} Hz to {settings.sample_rate:,} Hz: {count}")
     if tally.mixed:
-        notes.append(f"files of several channels, mixed down to one: {tally.mixed}")
+        notes.append(f"files with several channels, mixed down to one: {tally.mixed}")
     notes += listed("silent files, kept", tally.silent)
     notes += listed("clipped files (over 0.1% of their samples at full scale), kept", tally.clipped)
     notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])

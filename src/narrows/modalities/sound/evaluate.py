@@ -1,4 +1,4 @@
-"""The figures that `narrows evaluate` has for sound alone: phonemes told by codes, and spectra of reconstructions."""
+"""Figures that `narrows evaluate` computes for sound only: phonemes from codes, and spectra of reconstructions."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ def evaluate_sound(
     phonemes: Path | None = None,
     reconstruct: int | None = None,
 ) -> dict[str, float]:
-    """Return the figures that are asked for.
+    """Return the requested figures.
 
     Args:
         run: the run.
         model: its model.
-        data: the data that are evaluated.
-        examples: those of the split.
-        source: another source than the run's own; None for the run's.
+        data: the data to evaluate.
+        examples: the clips of the split to evaluate.
+        source: a source other than the run's own; None for the run's own.
         progress: shows how far the work is.
-        phonemes: the table of the clips' phonemes; None measures none.
-        reconstruct: how many clips to decode; None decodes none.
+        phonemes: the table of the clips' phonemes; None skips the phoneme figures.
+        reconstruct: number of clips to decode; None decodes none.
 
     Raises:
-        NarrowsError: if a table does not fit the clips, or there is no clip to decode.
+        NarrowsError: if a table does not fit the clips, or there are no clips to decode.
     """
     assert isinstance(data, SoundData)
     assert isinstance(examples, Clips)
@@ -64,19 +64,19 @@ def evaluate_sound(
 
 @torch.no_grad()
 def measure_reconstructions(model: Autoencoder, clips: Clips, progress: Progress = hidden) -> dict[str, float]:
-    """Return how far the sounds decoded from codes are from the clips, and how far those of shuffled codes.
+    """Return the distance from the clips of the sounds decoded from their codes, and from shuffled codes.
 
     Args:
-        model: put into evaluation mode, as `load` does.
-        clips: the data, numbered by the model's classes; clips of speakers that it does not know are left out.
+        model: in evaluation mode, as `load` returns it.
+        clips: the clips, labelled by the model's classes; clips of unknown speakers are left out.
         progress: shows how far the work is.
 
     Returns:
-        `log_mel_db` and `log_mel_shuffled_db`, means over the clips of `log_mel_distance`, of their codes and of these
-        in random order; `reconstructed`, how many clips.
+        `log_mel_db` and `log_mel_shuffled_db`, the mean `log_mel_distance` over the clips for their codes and for the
+        same codes in random order; `reconstructed`, the number of clips.
 
     Raises:
-        NarrowsError: if there is no clip of a speaker that the model knows.
+        NarrowsError: if there are no clips of speakers that the model knows.
     """
     known = [index for index in range(len(clips)) if clips.labels[index] >= 0]
     if not known:
@@ -99,7 +99,7 @@ def measure_reconstructions(model: Autoencoder, clips: Clips, progress: Progress
 
 
 def in_random_order(codes: Sequence[Tensor]) -> list[Tensor]:
-    """Return codes [N] or [N, M], or latents [C, N], each with its positions in a random order, always the same."""
+    """Return codes [N] or [N, M], or latents [C, N], each with its positions in a fixed random order."""
     generator = torch.Generator().manual_seed(0)
 
     def shuffled(part: Tensor) -> Tensor:
@@ -112,7 +112,7 @@ def in_random_order(codes: Sequence[Tensor]) -> list[Tensor]:
 def decode_sounds(
     model: Autoencoder, codes: Sequence[Tensor], speakers: Sequence[int], progress: Progress
 ) -> list[Tensor]:
-    """Return the sound [T] of each of the codes by each of the speakers, on the CPU; drawn with seed 0."""
+    """Return the sound [T] of each pair of codes and speaker, on the CPU; drawn with seed 0."""
     longest = max(part.shape[0 if model.discrete else 1] for part in codes) * model.hop
     with drawing(progress, "decode", len(codes), longest, model.spec.rate) as advance:
         made = model.decode_all(codes, torch.tensor(speakers), Sampling(seed=0), advance)

@@ -1,6 +1,6 @@
-"""Sound as files and tensors: whatever libsndfile reads, as one channel at one rate, and WAV files to listen to.
+"""Read any file that libsndfile can read as mono sound at one sample rate, and write WAV files.
 
-Channels are averaged, then resampled by soxr (its setting HQ); full scale is 1, held by 16 bits in steps of 1/32768.
+Channels are averaged, then resampled by soxr (quality HQ). Full scale is 1; 16-bit samples have steps of 1/32768.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from narrows.data.errors import DataError
 __all__ = ["Sound", "decode_sound", "read_sound", "to_int16", "to_waveform", "write_sound"]
 
 BLOCK = 1 << 20
-"""Samples of each channel decoded at once: channels are averaged before the next, so that long files stay lean."""
+"""Samples of each channel decoded at once; channels are averaged block by block, which saves memory on long files."""
 FULL_SCALE = 32767 / 32768
-"""From here on a sample sits at full scale."""
+"""Samples of at least this magnitude are at full scale."""
 CUT = re.compile(r"(?:data|SSND) : (\d+) \(should be (\d+)\)")
-"""How libsndfile's log tells of a WAV or AIFF file shorter than it says; any it would read as if it were whole."""
+"""The line of libsndfile's log for a WAV or AIFF file shorter than its header states, which it reads without error."""
 LOWEST_RATE = 1000
-"""In Hz: a damaged header that says less would have soxr make thousands of samples of each."""
+"""In Hz; a damaged header with a lower rate would make soxr produce thousands of samples for each one."""
 NO_LENGTH = 0x7FFF0000
-"""Lengths from here on are what programs that write into a pipe give for unknown."""
+"""Programs that write to a pipe state lengths of at least this for "unknown"."""
 
 
 class Sound(NamedTuple):
-    """A file's sound: float32 [T] in [-1, 1], the rate and channels of the file, the share of it at full scale."""
+    """The samples of a file, float32 [T] in [-1, 1], its rate in Hz, its channels, and its share of clipped samples."""
 
     samples: np.ndarray
     rate: int
@@ -40,20 +40,20 @@ class Sound(NamedTuple):
 
 
 def to_waveform(levels: Tensor) -> Tensor:
-    """The 16-bit samples, int16 [*], as float32 in [-1, 1)."""
+    """Return 16-bit samples, int16 [*], as float32 in [-1, 1)."""
     return levels.float() / 32768
 
 
 def to_int16(samples: np.ndarray) -> np.ndarray:
-    """The waveform, float [*], in the nearest of 16-bit samples; what leaves [-1, 1] is clipped, as by any device."""
+    """Return a waveform, float [*], rounded to 16-bit samples; values outside [-1, 1] are clipped."""
     return np.rint(samples * 32768).clip(-32768, 32767).astype(np.int16)
 
 
 def read_sound(path: str | Path, sample_rate: int) -> Sound:
-    """Read a sound file for a model of `sample_rate`: mixed down and resampled.
+    """Read a sound file, mixed down to mono and resampled to `sample_rate` (Hz).
 
     Raises:
-        DataError: naming the file, if it cannot be read.
+        DataError: if the file cannot be read; the message names it.
     """
     try:
         return decode_sound(Path(path), sample_rate)
@@ -62,48 +62,48 @@ def read_sound(path: str | Path, sample_rate: int) -> Sound:
 
 
 def write_sound(path: str | Path, samples: Tensor | np.ndarray, sample_rate: int) -> None:
-    """Write a WAV file of 16 bits, whole or not at all; values beyond [-1, 1] are clipped.
+    """Write a 16-bit WAV file, complete or not at all; values outside [-1, 1] are clipped.
 
     Args:
-        path: the file, with the ending .wav.
+        path: the file, ending in .wav.
         samples: the waveform, float [T].
-        sample_rate: samples a second.
+        sample_rate: in Hz.
 
     Raises:
-        DataError: if the name has another ending, or the samples are not finite or not of one channel.
+        DataError: if the file does not end in .wav, or the samples are not finite or not mono.
     """
     path = Path(path)
     wave = samples.detach().float().cpu().numpy() if isinstance(samples, Tensor) else samples
     if path.suffix.lower() != ".wav":
-        raise DataError(f"{path}: sound is written as WAV; call it {path.with_suffix('.wav').name}")
+        raise DataError(f"{path}: sound is written as WAV; name it {path.with_suffix('.wav').name}")
     if wave.ndim != 1 or not len(wave):
-        raise DataError(f"{path}: sound of the shape {list(wave.shape)} cannot be written, only samples [T]")
+        raise DataError(f"{path}: sound of shape {list(wave.shape)} cannot be written; give samples [T]")
     if not np.isfinite(wave).all():
-        raise DataError(f"{path}: the sound holds values that are not finite, so it cannot be written")
+        raise DataError(f"{path}: the sound has values that are not finite, so it cannot be written")
     soundfile, _ = _packages()
     with whole_file(path) as aside:
         soundfile.write(aside, to_int16(wave), sample_rate, format="WAV", subtype="PCM_16")
 
 
 def decode_sound(source: Path | bytes, sample_rate: int) -> Sound:
-    """Decode a file, or its content, whatever its format, channels and rate.
+    """Decode a file or its bytes, of any format, channels and rate, to mono sound at `sample_rate` (Hz).
 
     Raises:
-        DataError: saying why it cannot be read.
+        DataError: if it cannot be read, with the reason.
         OSError: if the file cannot be opened.
     """
     soundfile, soxr = _packages()
     samples, rate, channels, clipped = _decode(soundfile, source)
     if rate != sample_rate:
-        # The interpolation between samples near full scale overshoots it.
+        # Interpolation between samples near full scale overshoots.
         samples = soxr.resample(samples, rate, sample_rate).clip(-1, 1)
     if len(samples) < 2:
-        raise DataError(f"{len(samples) or 'no'} sample is no sound")
+        raise DataError("it has fewer than two samples, too few for sound")
     return Sound(samples, rate, channels, clipped)
 
 
 def _decode(soundfile: Any, source: Path | bytes) -> Sound:
-    """The sound at the file's own rate, of any number of samples."""
+    """Return the sound at the file's own rate, of any number of samples."""
     with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as content:
         head = content.read(3)
     if not head:
@@ -117,9 +117,9 @@ def _decode(soundfile: Any, source: Path | bytes) -> Sound:
         if cut and int(cut[1]) < NO_LENGTH:
             raise DataError(f"it is cut short: {int(cut[2]):,} of {int(cut[1]):,} bytes of sound are there")
         if file.samplerate < LOWEST_RATE:
-            raise DataError(f"it says it has {file.samplerate} samples a second, which is no sound's rate")
+            raise DataError(f"its header states {file.samplerate} samples a second, which is too low for sound")
         if file.frames > 1 << 62:
-            raise DataError("it does not say how long it is: write it anew, as a WAV file or with the length known")
+            raise DataError("its header does not state how long it is: convert it to WAV, or write it with a length")
         mono, at_full_scale = [np.zeros(0, np.float32)], 0
         while file.tell() < file.frames:
             try:
@@ -129,7 +129,7 @@ def _decode(soundfile: Any, source: Path | bytes) -> Sound:
             if not len(block):
                 raise DataError(f"it is cut short: {file.tell():,} of {file.frames:,} samples are there")
             if not np.isfinite(block).all():
-                raise DataError("it holds values that are not finite")
+                raise DataError("it has values that are not finite")
             at_full_scale += int(np.count_nonzero(np.abs(block) >= FULL_SCALE))
             mono.append(block.clip(-1, 1).mean(1))
         share = at_full_scale / max(1, file.frames * file.channels)
@@ -140,8 +140,8 @@ def _why_unopened(soundfile: Any, head: bytes) -> str:
     version = soundfile.__libsndfile_version__
     is_mp3 = head == b"ID3" or (head[:1] == b"\xff" and head[1:2] >= b"\xe0")
     if is_mp3 and "MP3" not in soundfile.available_formats():
-        return f"it is MP3, which takes libsndfile 1.1 or later, not {version}: update soundfile, or turn it into WAV"
-    return f"not sound, or too damaged or of a format unknown to libsndfile {version}"
+        return f"it is MP3, which needs libsndfile 1.1 or later, not {version}: update soundfile, or convert it to WAV"
+    return f"it is not sound, is damaged, or has a format that libsndfile {version} cannot read"
 
 
 def _packages() -> tuple[Any, Any]:
@@ -150,6 +150,6 @@ def _packages() -> tuple[Any, Any]:
         import soxr  # type: ignore[import-untyped]
     except (ImportError, OSError) as error:
         raise DataError(
-            f"sound takes the packages soundfile and soxr ({error}): pip install 'narrows[sound]'"
+            f"sound needs the packages soundfile and soxr ({error}): pip install 'narrows[sound]'"
         ) from error
     return soundfile, soxr

@@ -1,7 +1,7 @@
-"""Listeners judge sounds that a model made: classifiers trained on real clips, such as of what is said, or who says it.
+"""Listeners: classifiers of real clips (which word, which speaker) that judge the sounds a model generates.
 
-A support vector machine with a Gaussian kernel (Cortes and Vapnik 1995) hears the log-mel spectrogram of a clip,
-stretched to a fixed length. Rates come with the interval of Wilson (1927), which holds near 0 and 1 as well.
+A listener is a support vector machine with a Gaussian kernel (Cortes and Vapnik 1995) on the log-mel spectrogram of a
+clip, stretched to a fixed length. Rates come with the interval of Wilson (1927), which is valid near 0 and 1 as well.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from narrows.modalities.sound.mel import log_mel
 __all__ = ["Listener", "wilson"]
 
 FRAMES = 16
-"""Of a clip, each the mean of its share of the spectrogram's."""
+"""Frames per clip, each the mean of an equal share of the spectrogram's frames."""
 RANGE = 35.0
-"""In dB below a clip's loudest: what is quieter is not heard, so that a recording's or a model's hiss tells nothing."""
+"""In dB below a clip's loudest band; anything quieter is ignored, so that background hiss carries no information."""
 COST = 10.0
-"""C of the support vector machine. Spoken digits are told as well from 1 on."""
+"""C of the support vector machine; on spoken digits, any value from 1 up does as well."""
 
 
 @dataclass(frozen=True, eq=False)
 class Listener:
-    """A classifier of clips of any length, to which neither loudness nor more silence around them makes a difference.
+    """A classifier of clips of any length that ignores their loudness and the silence around them.
 
     Args:
-        classifier: a fitted scikit-learn classifier of what `train` hears of a clip, float32 [FRAMES bands].
-        sample_rate: samples a second, of every clip.
+        classifier: a fitted scikit-learn classifier of clip features, float32 [FRAMES * bands].
+        sample_rate: of every clip, in Hz.
     """
 
     classifier: Any
@@ -43,72 +43,72 @@ class Listener:
 
     @classmethod
     def train(cls, waveforms: Sequence[Tensor], labels: Sequence[int], sample_rate: int) -> Listener:
-        """Train a listener; it is a function of the clips alone.
+        """Train a listener, deterministically.
 
         Args:
             waveforms: the clips, float32 [T] each.
-            labels: what each is.
-            sample_rate: samples a second.
+            labels: the label of each clip.
+            sample_rate: in Hz.
 
         Raises:
             NarrowsError: if there is not one label for each clip, there are fewer than two different labels, or a clip
-                is none (see `log_mel`).
+                is invalid (see `log_mel`).
         """
         _check_labels(waveforms, labels)
         kinds = np.unique(labels).tolist()
         if len(kinds) < 2:
-            raise NarrowsError(f"the clips have the labels {kinds}: a listener learns to tell two or more apart")
+            raise NarrowsError(f"the clips have the labels {kinds}: a listener needs at least two different labels")
         return cls(SVC(C=COST).fit(_heard(waveforms, sample_rate), np.asarray(labels)), sample_rate)
 
     def labels(self, waveforms: Sequence[Tensor]) -> np.ndarray:
-        """What each clip, float32 [T], is heard as: one of the labels of training, int64 [N].
+        """Return the predicted label of each clip, float32 [T], among the training labels, int64 [N].
 
         Raises:
-            NarrowsError: if there are no clips, or a clip is none (see `log_mel`).
+            NarrowsError: if there are no clips, or a clip is invalid (see `log_mel`).
         """
         return self.classifier.predict(_heard(waveforms, self.sample_rate))
 
     def accuracy(self, waveforms: Sequence[Tensor], labels: Sequence[int]) -> float:
-        """The share of clips that are heard as what they are.
+        """Return the share of clips whose predicted label is correct.
 
         Raises:
-            NarrowsError: as `labels`, or if there is not one label for each clip.
+            NarrowsError: as for `labels`, or if there is not one label for each clip.
         """
         _check_labels(waveforms, labels)
         return float((self.labels(waveforms) == np.asarray(labels)).mean())
 
 
 def wilson(hits: int, trials: int) -> tuple[float, float]:
-    """The 95% confidence interval of a rate of which `hits` of `trials` independent ones were seen.
+    """Return the 95% confidence interval of a rate, given `hits` in `trials` independent trials.
 
     Raises:
-        NarrowsError: if there were no trials, or not as many as hits.
+        NarrowsError: if there are no trials, or fewer than hits.
     """
     if not 0 <= hits <= trials or not trials:
-        raise NarrowsError(f"{hits} hits of {trials} trials make no rate")
+        raise NarrowsError(f"{hits} hits in {trials} trials: a rate needs at least one trial, and at most as many hits")
     interval = binomtest(hits, trials).proportion_ci(method="wilson")
     return float(interval.low), float(interval.high)
 
 
 def _check_labels(waveforms: Sequence[Tensor], labels: Sequence[int]) -> None:
     if len(waveforms) != len(labels):
-        raise NarrowsError(f"{len(waveforms)} clips and {len(labels)} labels: a listener takes one label for each clip")
+        raise NarrowsError(f"{len(waveforms)} clips and {len(labels)} labels: a listener needs one label for each clip")
 
 
 def _heard(waveforms: Sequence[Tensor], sample_rate: int) -> np.ndarray:
-    """What a listener hears of the clips, float32 [N, FRAMES bands]."""
+    """Return the features of the clips, float32 [N, FRAMES * bands]."""
     if not len(waveforms):
         raise NarrowsError("there are no clips to listen to")
     return np.stack([_features(waveform, sample_rate) for waveform in waveforms])
 
 
 def _features(waveform: Tensor, sample_rate: int) -> np.ndarray:
-    """The spectrogram of a clip from its first to its last audible frame, around its mean level.
+    """Return the spectrogram of a clip from its first to its last audible frame, relative to its mean level.
 
-    The bands are left in dB: if each were given unit variance, those hardly ever heard would weigh as much as any, and
-    a little hiss in them would drown the voice.
+    Bands are kept in dB. Scaled to unit variance, bands that are almost always silent would weigh as much as any other,
+    and a little hiss in them would mask the voice.
     """
-    # Scaled to its peak, so that a quiet recording does not reach the floor of the spectrogram sooner.
+    # Scaled to its peak, so that a quiet recording keeps its distance from the floor of the spectrogram.
     peak = waveform.abs().amax() if waveform.numel() else 0
     decibels = log_mel(waveform / (peak or 1), sample_rate)
     threshold = decibels.max() - RANGE

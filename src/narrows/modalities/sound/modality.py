@@ -1,4 +1,4 @@
-"""Sound as a modality: how it is opened, read, written and played."""
+"""The sound modality: how sound is opened, read, written and played."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from narrows.training.run import RunFolder
 __all__ = ["MODALITY", "SoundModality", "SoundRecipe"]
 
 COLUMNS = 3
-"""Samples in a row of a page."""
+"""Sounds per row of a page."""
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass
 class SoundRecipe(TrainingRecipe):
-    """What `narrows train` does with sound.
+    """Recipe of `narrows train` for sound.
 
     Args:
-        model: makes the model of the data.
-        estimator: the loss and how its gradient is found.
-        data: what it is trained on.
-        training: how it is trained.
-        on: None; no model of sound has two stages.
+        model: the model.
+        estimator: the loss and how its gradient is estimated.
+        data: the data to train on.
+        training: the settings of training.
+        on: None, since no model of sound has two stages.
         modality: the kind of data.
     """
 
@@ -69,23 +69,23 @@ class SoundModality(Modality):
     def open(
         self, settings: SoundSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
     ) -> SoundData:
-        """Find, split and decode sound; the rate and window of a model are those of its recipe's settings."""
+        """Find, split and decode sound; `spec` is not needed, as the settings give the model's rate and window."""
         return open_sounds(settings, quiet, progress)
 
     def overrides_of_another_source(self, settings: Mapping[str, Any]) -> list[str]:
-        """Hold out no speakers: those of the settings are speakers of the run's own data."""
+        """Return an override that holds out no speakers: `held_out_speakers` names those of the run's own data."""
         return ["--data.held_out_speakers=[]"] if settings.get("held_out_speakers") else []
 
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
-        """Return waveforms, mixed down and resampled to the model's rate."""
+        """Return the waveforms [1, T], mixed down and resampled to the model's rate."""
         return [_read(file, _rate(spec)) for file in files]
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
-        """Write a WAV file of 16 bits."""
+        """Write a 16-bit WAV file."""
         write_sound(path, x[0], _rate(spec))
 
     def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, **options: Any) -> Path:
-        """Write a WAV file of each sound into a folder, and a page there to listen to them."""
+        """Write a WAV file of each sound into a folder, with a page that plays them, and return the page's path."""
         sounds = [(row.name, x) for row in rows for x in row.examples]
         clips = []
         for index, (name, x) in enumerate(sounds):
@@ -104,7 +104,7 @@ class SoundModality(Modality):
         spec: Spec,
         **options: Any,
     ) -> Path:
-        """Write WAV files of the last version into a folder, and a page there to listen to all beside each other."""
+        """Write WAV files of the last version into a folder, with a page that plays all versions side by side."""
         for name, x in zip(names, list(versions.values())[-1], strict=True):
             self.write(out / f"{name}{self.suffix}", x, spec)
         first, *others = versions
@@ -115,34 +115,34 @@ class SoundModality(Modality):
         return _page(out / "index.html", title, rows, spec)
 
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
-        """Return players of the sounds of each row."""
+        """Return players of the sounds, row by row."""
         clips = [[Clip(row.name or str(index + 1), x[0]) for index, x in enumerate(row.examples)] for row in rows]
         return Sounds(caption, clips, _rate(spec))
 
     def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
-        """Return players of the versions of each sound beside each other."""
+        """Return players of the versions of each sound, side by side."""
         columns = [[Clip(name, x[0]) for x in sounds] for name, sounds in versions.items()]
         return Sounds(caption, [list(row) for row in zip(*columns, strict=True)], _rate(spec))
 
     def describe(self, data: Data, spec: Spec) -> str:
-        """Return the number of training clips, how long they last, and by how many speakers."""
+        """Return the number of training clips, their total length, the sample rate and the number of speakers."""
         minutes, rate = data.train.lengths.sum() / _rate(spec) / 60, _rate(spec)
         speakers = f"{len(spec.classes)} speaker{'s' * (len(spec.classes) > 1)}"
         return f"{len(data.train):,} training clips, {minutes:,.0f} minutes at {rate:,} Hz, {speakers}"
 
     def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
-        """Return how many bits and codes a second of sound has."""
+        """Return the bits and codes per second of sound."""
         if not model.discrete:
             return {}
         codes = _rate(model.spec) / model.hop * model.codes.codebooks
         return {"a second": f"{figures['bits_per_second']:.0f} bits, {codes:.0f} codes"}
 
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
-        """Yield clips with their reconstructions and a control, and the same words in other voices."""
+        """Yield sections with reconstructions of clips beside a control, and with converted voices."""
         return spoken(model, examples, progress)
 
     def sections(self, run: RunFolder, model: Autoencoder) -> Iterator[Section]:
-        """Yield what `narrows evaluate --phonemes` found."""
+        """Yield a section with the results of `narrows evaluate --phonemes`."""
         return phonemes_section(run)
 
     def evaluate(
@@ -157,7 +157,7 @@ class SoundModality(Modality):
         reconstruct: int | None = None,
         **options: Any,
     ) -> dict[str, float]:
-        """Return how well codes tell phonemes, and how far reconstructions are in their spectra."""
+        """Return how well the codes predict phonemes, and how close the spectra of reconstructions are."""
         return evaluate_sound(run, model, data, examples, source, progress, phonemes, reconstruct)
 
 
@@ -167,7 +167,7 @@ def _rate(spec: Spec) -> int:
 
 
 def _read(file: Path, sample_rate: int) -> Tensor:
-    """The sound of a file, float32 [1, T], as the model takes it; what is done to it, and what is odd, is logged."""
+    """Return the sound of a file as the model reads it, float32 [1, T]; log conversions and anything unusual."""
     sound = read_sound(file, sample_rate)
     notes = {
         f"resampled from {sound.rate:,} Hz to the model's {sample_rate:,} Hz": sound.rate != sample_rate,
@@ -182,7 +182,7 @@ def _read(file: Path, sample_rate: int) -> Tensor:
 
 
 def _safe(name: str) -> str:
-    """A name as part of a file's name, which must not lead out of its folder."""
+    """Return a name made safe for use in a file name, so that it cannot lead out of the folder."""
     return re.sub(r"[^\w.-]", "_", name)
 
 

@@ -1,7 +1,7 @@
-"""Which phoneme sounds when: the phoneme tracks of sound files, and the phoneme of every code's stretch of samples.
+"""Phoneme tracks of sound files: which phoneme is spoken when, and the phoneme of each code's samples.
 
-A track is rows of `start_s` (seconds) and `phoneme`: each phoneme lasts till the next starts, and before the first it
-is silent. Names are taken as they are, with their stress marks and digits.
+A track has rows of `start_s` (seconds) and `phoneme`. Each phoneme lasts until the next one starts; the time before
+the first is silence. Names are used unchanged, including stress marks and digits.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from narrows.data.walk import walk
 __all__ = ["SILENCE", "PhonemeTrack", "PhonemeTracks", "read_phonemes"]
 
 SILENCE = "_"
-"""The name of silence, the first of all phonemes."""
+"""The name of silence, which is phoneme 0."""
 
 logger = logging.getLogger(__name__)
 
@@ -35,20 +35,20 @@ class PhonemeTrack:
     """The phonemes of a clip.
 
     Args:
-        starts: seconds from the beginning of the clip, never falling, float64 [n].
-        phonemes: positions in `PhonemeTracks.phonemes`, int64 [n].
+        starts: start times in seconds from the beginning of the clip, never decreasing, float64 [n].
+        phonemes: indices into `PhonemeTracks.phonemes`, int64 [n].
     """
 
     starts: np.ndarray
     phonemes: np.ndarray
 
     def at(self, times: np.ndarray | Tensor) -> np.ndarray:
-        """The phoneme at each of `times`, seconds [*]: int64 [*]; of phonemes that start together, the last."""
+        """Return the phoneme at each of `times` (seconds, [*]), int64 [*]; the last of several that start together."""
         places = np.searchsorted(self.starts, np.asarray(times), side="right")
         return np.concatenate([[0], self.phonemes])[places]
 
     def frames(self, count: int, hop: int, sample_rate: int) -> np.ndarray:
-        """The phoneme at the centre of each of `count` frames of `hop` samples, `sample_rate` a second: [count]."""
+        """Return the phoneme at the centre of each of `count` frames of `hop` samples at `sample_rate` Hz, [count]."""
         return self.at((np.arange(count) + 0.5) * hop / sample_rate)
 
 
@@ -58,8 +58,8 @@ class PhonemeTracks:
 
     Args:
         phonemes: the names of phonemes 0, 1, ...: silence, then all that occur in these tracks, sorted.
-        tracks: the track of each clip; None for a clip without.
-        missing: the names of the clips without.
+        tracks: the track of each clip; None for a clip without one.
+        missing: the names of the clips without a track.
     """
 
     phonemes: list[str]
@@ -68,21 +68,22 @@ class PhonemeTracks:
 
 
 def read_phonemes(table: str | Path, names: Sequence[str]) -> PhonemeTracks:
-    """Read the phoneme tracks of sound files; one call for all splits, so that they share the numbers of phonemes.
+    """Read the phoneme tracks of sound files; call once for all splits, so that they share phoneme numbers.
 
-    A file has the track whose own path, but for its ending, is the tail of the file's: en/000.tsv is that of
-    /speech/en/000.flac and not of /speech/fr/000.flac. Of several such tracks the one of the longest path counts.
+    A track belongs to the sound file whose path ends in the track's path, ignoring both extensions: en/000.tsv belongs
+    to /speech/en/000.flac and not to /speech/fr/000.flac. If several tracks match, the one with the longest path is
+    used.
 
     Args:
-        table: a folder that mirrors the sound's, with a table of the columns `start_s` and `phoneme` by the name of
-            every sound file; or one table with a column `file` besides, relative to the sound's folder. Tables are
-            .tsv, in which a quote is a character like any other, or .csv. What else is in the folder is left alone.
+        table: a folder that mirrors the sound folder, with a table per sound file of the columns `start_s` and
+            `phoneme`; or a single table with an additional column `file`, relative to the sound folder. Tables are .csv
+            or .tsv; in .tsv, quotes are ordinary characters. Other files in the folder are ignored.
         names: the sound files, as in `Clips.names`.
 
     Raises:
-        DataError: if a table cannot be read, lacks a column or a value, or has a start that is no time or falls; if a
-            file has two tracks, or a track two files; or if no file has a track. Where only some have none, a warning
-            is logged.
+        DataError: if a table cannot be read, lacks a column or a value, or has a start that is not a time or decreases;
+            if a file has two tracks, or a track two files; or if no file has a track. If only some files have none, a
+            warning is logged instead.
     """
     table = Path(table).expanduser()
     if table.is_dir():
@@ -94,7 +95,7 @@ def read_phonemes(table: str | Path, names: Sequence[str]) -> PhonemeTracks:
     missing = [name for name in names if name not in found]
     if names and not found:
         raise DataError(
-            f"{table} has a phoneme track of none of the {len(names)} sound files, such as {names[0]}: give the folder "
+            f"{table} has phoneme tracks for none of the {len(names)} sound files, such as {names[0]}: give a folder "
             "that mirrors theirs (en/000.tsv for en/000.flac), or a table whose column `file` is relative to theirs"
         )
     if missing:
@@ -116,7 +117,7 @@ def _track(rows: Rows, numbers: Mapping[str, int]) -> PhonemeTrack:
 
 
 def _matched(table: Path, names: Sequence[str], files: Iterable[str]) -> dict[str, str]:
-    """The one of the tracks `files` that belongs to each name that has one."""
+    """Return the track among `files` of each name that has one."""
     by_stem: dict[Stem, list[str]] = {}
     for file in files:
         by_stem.setdefault(_stem(PurePosixPath(file)), []).append(file)
@@ -130,8 +131,8 @@ def _matched(table: Path, names: Sequence[str], files: Iterable[str]) -> dict[st
         for file in longest:
             if (owner := owners.setdefault(file, name)) != name:
                 raise DataError(
-                    f"{table}: {file} is the phoneme track of both {owner} and {name}: lay the tracks out in the "
-                    "folders of the sound"
+                    f"{table}: {file} is the phoneme track of both {owner} and {name}: arrange the tracks in the same "
+                    "folders as the sound"
                 )
             found[name] = file
     return found
@@ -142,7 +143,7 @@ def _stem(path: PurePath) -> Stem:
 
 
 def _read(path: Path, by_file: bool) -> dict[str, Rows]:
-    """The tracks of a table by their `file`, or the only one, by no name."""
+    """Return the tracks of a table by `file`, or its only track under the name ""."""
     tracks: dict[str, Rows] = {}
     for place, row in _rows(path, ["file"] * by_file + ["start_s", "phoneme"]):
         file = PurePosixPath(row["file"].replace("\\", "/")).as_posix() if by_file else ""
@@ -155,16 +156,16 @@ def _read(path: Path, by_file: bool) -> dict[str, Rows]:
         if not earliest <= start < math.inf:
             raise DataError(
                 f"{place}: start_s is {row['start_s']!r} after {earliest:g}: starts are numbers of seconds, 0 or more, "
-                "that never fall"
+                "that never decrease"
             )
         track.append((start, row["phoneme"]))
     if not tracks:
-        raise DataError(f"{path} has no phoneme: give it rows, or take it away if the clip has no track")
+        raise DataError(f"{path} has no phonemes: add rows, or delete the file if its clip has no track")
     return tracks
 
 
 def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a table that has these columns and a value in each, with the place of each for messages."""
+    """Yield the rows of a table with its file and line for messages; require these columns and a value in each."""
     listed = f"the columns {', '.join(f'`{column}`' for column in columns)}"
     tabs = path.suffix.lower() == ".tsv"
     try:
@@ -172,13 +173,13 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, s
             rows = csv.DictReader(
                 lines,
                 delimiter="\t" if tabs else ",",
-                # Fields between tabs need no quotes, and X-SAMPA has a quote for stress.
+                # Fields between tabs need no quotes, and X-SAMPA uses a quote for stress.
                 quoting=csv.QUOTE_NONE if tabs else csv.QUOTE_MINIMAL,
                 strict=True,
             )
             if not set(columns) <= set(rows.fieldnames or ()):
                 known = ", ".join(rows.fieldnames or ())
-                raise DataError(f"{path}, line 1: a table of phonemes has {listed}, and this one {known or 'none'}")
+                raise DataError(f"{path}, line 1: a table of phonemes needs {listed}; this one has {known or 'none'}")
             for row in rows:
                 place = f"{path}, line {rows.line_num}"
                 if not all(row[column] for column in columns):
@@ -186,6 +187,6 @@ def _rows(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, s
                 yield place, row
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"{path} cannot be read ({error}); phonemes are a folder of .tsv or .csv tables like the sound's folder, "
-            "or one such table"
+            f"{path} cannot be read ({error}); give a folder of .tsv or .csv tables that mirrors the sound folder, or "
+            "one such table"
         ) from error

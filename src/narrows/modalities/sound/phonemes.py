@@ -1,7 +1,7 @@
-"""What the codes of a model say about phonemes (van den Oord et al. 2017, section 4.3).
+"""How well the codes of a model predict phonemes (van den Oord et al. 2017, section 4.3).
 
-The phoneme that a code stands for is always learned from the run's own training clips. Clips of any other source are
-measured by the table that this left in the run folder, `phonemes.json`.
+The phoneme of each code is always learned from the run's own training clips, and the map is saved in the run folder as
+`phonemes.json`. Clips of any other source are measured with that map.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ __all__ = ["Phonemes", "learn_phonemes", "measure_foreign_phonemes", "phonemes_f
 
 TRAINING = "training clips"
 UNSEEN = {"validation": "validation clips", "test": "unseen clips", "unheard": "unseen voices"}
-"""The splits on which a map of the training clips is tried, and what they are called."""
+"""The splits on which the map of the training clips is measured, with their names in tables."""
 
 FOREIGN = "clips of another source"
 
 
 @dataclass
 class Phonemes:
-    """A map of codes to phonemes, and how it does.
+    """A map from codes to phonemes, with its figures.
 
     Attributes:
-        table: where the phonemes of the clips come from.
-        model: the fingerprint of the model whose codes these are.
-        training: `clips` and `frames` that the map was learned from.
-        figures: those of `PhonemeMap.measure`, and `clips`, how many have phonemes, for each split that has any.
-        voices: the accuracy on the clips of each voice, for each split.
+        table: the table or folder that the phonemes of the clips come from.
+        model: the fingerprint of the model.
+        training: the numbers of `clips` and `frames` that the map was learned from.
+        figures: for each split, those of `PhonemeMap.measure` and `clips`, the number of clips with phonemes.
+        voices: for each split, the accuracy on the clips of each voice.
         phonemes: the names of the phonemes.
-        counts: of training frames, [K][P].
+        counts: `PhonemeMap.counts` of the training frames, [K][P].
     """
 
     table: str
@@ -58,19 +58,19 @@ class Phonemes:
 
     @property
     def named_figures(self) -> dict[str, float]:
-        """Every figure by its name and what it was measured on, such as "accuracy, unseen clips"."""
+        """All figures by name and the clips they were measured on, such as "accuracy, unseen clips"."""
         parts: dict[str, Mapping[str, float]] = {**self.figures, TRAINING: self.training}
         return {f"{name}, {part}": value for part, row in parts.items() for name, value in row.items()}
 
     def write(self, path: Path) -> None:
-        """Write it as JSON."""
+        """Write the map and its figures as JSON."""
         with whole_file(path) as aside:
             aside.write_text(json.dumps(asdict(self)))
 
 
 @dataclass(frozen=True)
 class _Frames:
-    """The frames of clips that have phonemes: their codes, phonemes and voices, int64 [n] each, of `clips` clips."""
+    """The codes, phonemes and voices of the frames of the `clips` clips that have phonemes, int64 [n] each."""
 
     codes: np.ndarray
     phonemes: np.ndarray
@@ -79,33 +79,35 @@ class _Frames:
 
 
 def phonemes_file(run: RunFolder) -> Path:
-    """Return where the map that `learn_phonemes` makes is kept."""
+    """Return the path of the file that keeps the map of `learn_phonemes`."""
     return run.outputs / "phonemes.json"
 
 
 def learn_phonemes(
     model: Autoencoder, folder: str, data: SoundData, table: Path, progress: Progress = hidden
 ) -> Phonemes:
-    """Learn which phoneme each code stands for from the run's own training clips, and measure it on the others.
+    """Learn the phoneme of each code from the run's own training clips, and measure the map on the other splits.
 
-    A frame is a code whose middle lies within its clip.
+    A frame is a code whose centre lies within its clip.
 
     Args:
-        model: whose codes.
+        model: the model.
         folder: the run folder that it was loaded from.
         data: the run's own data.
         table: the phonemes of the clips; see `read_phonemes`.
         progress: shows how far the work is.
 
     Raises:
-        NarrowsError: if the model has not one code at a position, or no training clip has phonemes.
+        NarrowsError: if the model does not have one code per position, or no training clip has phonemes.
     """
     _require_one_code(model, table)
     parts: dict[str, Clips] = {TRAINING: data.train, **{name: getattr(data, split) for split, name in UNSEEN.items()}}
     names, frames = _frames(model, {name: part for name, part in parts.items() if len(part)}, table, progress)
     training = frames.pop(TRAINING)
     if not training.clips:
-        raise NarrowsError(f"--phonemes {table}: no training clip has phonemes there, of which the map is learned")
+        raise NarrowsError(
+            f"--phonemes {table}: it has no phonemes for the training clips, from which the map is learned"
+        )
     mapped = PhonemeMap.learn(training.codes, training.phonemes, model.codes.codebook_size, len(names))
     tried = {name: part for name, part in frames.items() if part.clips}
     return Phonemes(
@@ -122,15 +124,15 @@ def learn_phonemes(
 def measure_foreign_phonemes(
     model: Autoencoder, folder: str, clips: Clips, table: Path, progress: Progress = hidden
 ) -> Phonemes:
-    """Measure clips of another source by the map that was learned from the run's own training clips.
+    """Measure clips of another source with the map learned from the run's own training clips.
 
-    Phonemes are the same if they have the same name; one that the training clips do not have is never told right, and
-    the share of such frames is the figure `unknown`.
+    Phonemes are matched by name. Frames with a phoneme that the training clips do not have count as errors; their share
+    is the figure `unknown`.
 
     Args:
-        model: whose codes.
+        model: the model.
         folder: the run folder that it was loaded from.
-        clips: what to measure.
+        clips: the clips to measure.
         table: the phonemes of these clips; see `read_phonemes`.
         progress: shows how far the work is.
 
@@ -138,14 +140,14 @@ def measure_foreign_phonemes(
         the run's own map, with the figures of these clips alone.
 
     Raises:
-        NarrowsError: if the run has no map, or one of an earlier model; or as `learn_phonemes`.
+        NarrowsError: if the run has no map, or that of an earlier model; or as for `learn_phonemes`.
     """
     _require_one_code(model, table)
     own = _read_own(folder)
     names, frames = _frames(model, {FOREIGN: clips}, table, progress)
     part = frames[FOREIGN]
     if not part.clips:
-        raise NarrowsError(f"--phonemes {table}: none of the {len(clips)} clips has phonemes there")
+        raise NarrowsError(f"--phonemes {table}: it has no phonemes for any of the {len(clips)} clips")
     known = {name: number for number, name in enumerate(own.phonemes)}
     unknown = [name for name in names if name not in known]
     places = {**known, **{name: len(known) + number for number, name in enumerate(unknown)}}
@@ -162,38 +164,40 @@ def measure_foreign_phonemes(
 
 
 def _read_own(folder: str) -> Phonemes:
-    """The map that `learn_phonemes` left in a run folder.
+    """Return the map that `learn_phonemes` saved in a run folder.
 
     Raises:
-        NarrowsError: if there is none, or it is of an earlier version or an earlier model.
+        NarrowsError: if there is none, or it is from an earlier version or an earlier model.
     """
     path = phonemes_file(RunFolder(folder))
     way_out = f"run `narrows evaluate {folder} --phonemes TABLE` on the run's own data first"
     if not path.exists():
         raise NarrowsError(
-            f"{folder} has no {path.name}: which phoneme a code stands for is learned from the run's own training "
-            f"clips; {way_out}"
+            f"{folder} has no {path.name}: the phoneme of each code is learned from the run's own training clips; "
+            f"{way_out}"
         )
     try:
         own = Phonemes(**read_json(path))
         if np.array(own.counts, np.int64).shape[1:] != (len(own.phonemes),):
-            raise ValueError("its counts are not of its phonemes")
+            raise ValueError("its counts do not match its phonemes")
     except (ValueError, TypeError) as error:
-        raise NarrowsError(f"{path} is damaged, or of an earlier version ({error}); {way_out}") from error
+        raise NarrowsError(f"{path} is damaged, or from an earlier version ({error}); {way_out}") from error
     if own.model != fingerprint(folder):
-        raise NarrowsError(f"{path} is of an earlier model, whose codes mean something else; {way_out}")
+        raise NarrowsError(f"{path} is from an earlier model with other codes; {way_out}")
     return own
 
 
 def _require_one_code(model: Autoencoder, table: Path) -> None:
     if not model.discrete or model.codes.codebooks > 1:
-        raise NarrowsError(f"--phonemes {table}: phonemes are told by one code at a time, and this model has not one")
+        raise NarrowsError(
+            f"--phonemes {table}: phonemes are predicted from one code per position, which this model does not have"
+        )
 
 
 def _frames(
     model: Autoencoder, parts: Mapping[str, Clips], table: Path, progress: Progress
 ) -> tuple[list[str], dict[str, _Frames]]:
-    """The names of the phonemes, and the frames of each of `parts`."""
+    """Return the names of the phonemes, and the frames of each of `parts`."""
     tracks = read_phonemes(table, [name for part in parts.values() for name in part.names])
     track = iter(tracks.tracks)
     device = next(model.parameters()).device

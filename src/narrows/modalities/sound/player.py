@@ -1,7 +1,7 @@
-"""Sounds that the page plays and draws: each with its waveform and its log-mel spectrogram, side by side.
+"""Sounds on a page: players, each with a drawing of the waveform and of the log-mel spectrogram, side by side.
 
-A waveform is drawn as its envelope, the lowest and highest sample of every column; a spectrogram in 32 colours of
-magma, which grow evenly lighter to the eye. For speech, the two weigh about a seventh of the sound itself.
+A waveform is drawn as its envelope, the lowest and highest sample of each column; a spectrogram in 32 colours of the
+perceptually uniform colour map magma. For speech, the two take about a seventh of the bytes of the sound itself.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from narrows.report.page import Block
 __all__ = ["Clip", "Sounds"]
 
 COLUMNS = 400
-"""The most columns of a drawing: more than the pixels of one that has others beside it, and 4 s of spectrogram."""
+"""The most columns of a drawing: more than its pixels in a row of several, and 4 s of spectrogram frames."""
 CEILING = -10.0
-"""In dB: bands from here on have the lightest colour; hardly any of speech or music is louder."""
+"""In dB; louder bands have the lightest colour. Speech and music are hardly ever louder."""
 COLOURS = 32
 
 
@@ -38,11 +38,11 @@ class Clip:
     """One sound.
 
     Args:
-        name: what stands above it.
-        waveform: float [T] in [-1, 1]; values beyond are clipped, as by any device.
+        name: the text above the player.
+        waveform: float [T] in [-1, 1]; values outside are clipped.
 
     Raises:
-        ValueError: if the waveform has another shape, is not of floats, or holds values that are not finite.
+        ValueError: if the waveform has another shape, is not floats, or has values that are not finite.
     """
 
     name: str
@@ -52,10 +52,10 @@ class Clip:
         values = torch.as_tensor(self.waveform)
         if values.ndim != 1 or not len(values) or not values.is_floating_point():
             raise ValueError(
-                f"A clip takes a waveform, float [T] in [-1, 1]; {self.name!r} is {values.dtype} {list(values.shape)}."
+                f"A clip needs a waveform, float [T] in [-1, 1]; {self.name!r} is {values.dtype} {list(values.shape)}."
             )
         if not values.isfinite().all():
-            raise ValueError(f"The clip {self.name!r} holds values that are not finite, so it cannot be played.")
+            raise ValueError(f"The clip {self.name!r} has values that are not finite, so it cannot be played.")
 
     @property
     def samples(self) -> Tensor:
@@ -67,16 +67,16 @@ class Clip:
 class Sounds(Block):
     """Clips to play, with their drawings.
 
-    The drawings of a row have one scale of time and one of amplitude, in which its longest and its loudest clip fill
-    theirs; the colours of spectrograms are the same decibels everywhere.
+    All drawings of a row share one time scale and one amplitude scale, set by the row's longest and loudest clips. The
+    colour scale of spectrograms, in dB, is the same everywhere.
 
     Args:
-        caption: what they are.
-        rows: the clips that stand beside each other, such as an original, its reconstruction and its conversion.
-        sample_rate: samples a second, of every clip.
+        caption: the caption.
+        rows: clips shown side by side, such as an original, its reconstruction and its conversion.
+        sample_rate: of every clip, in Hz.
 
     Raises:
-        ValueError: if there is no row, a row has no clip, or the rate is below 1000.
+        ValueError: if there are no rows, a row has no clips, or the rate is below 1000 Hz.
     """
 
     caption: str
@@ -93,12 +93,12 @@ class Sounds(Block):
 
     @property
     def columns(self) -> int:
-        """The most clips of a row: all rows share their columns."""
+        """The number of clips in the longest row, which all rows share as columns."""
         return max(map(len, self.rows))
 
     @property
     def cells(self) -> list[list[_Cell]]:
-        """The clips as they are shown."""
+        """The clips as the template shows them."""
         return [self._row(row) for row in self.rows]
 
     def _row(self, row: Sequence[Clip]) -> list[_Cell]:
@@ -120,7 +120,7 @@ class Sounds(Block):
 
 
 class _Cell(NamedTuple):
-    """A clip as the template takes it; `share` is that of its row's longest, `width` the columns of its outline."""
+    """A clip for the template; `share` is its length over that of its row's longest clip, `width` its columns."""
 
     name: str
     seconds: float
@@ -132,7 +132,7 @@ class _Cell(NamedTuple):
 
 
 def _wav(samples: np.ndarray, sample_rate: int) -> str:
-    """The samples [T] as a base64 WAV file of 16 bits."""
+    """Return samples [T] as a base64 16-bit WAV file."""
     buffer = io.BytesIO()
     with wave.open(buffer, "wb") as file:
         file.setnchannels(1)
@@ -143,9 +143,9 @@ def _wav(samples: np.ndarray, sample_rate: int) -> str:
 
 
 def _outline(samples: np.ndarray) -> str:
-    """The envelope of samples [T] as an SVG path in whole steps: there along the highest, back along the lowest.
+    """Return the envelope of samples [T] as an SVG path in whole steps: out along the highest, back along the lowest.
 
-    Column c stands at x = c, full scale at y = -100 above and 100 below.
+    Column c is at x = c; positive full scale is at y = -100, negative at y = 100.
     """
     starts = np.linspace(0, len(samples), min(COLUMNS, len(samples)), endpoint=False).astype(int)
     highest, lowest = np.maximum.reduceat(samples, starts), np.minimum.reduceat(samples, starts)
@@ -156,7 +156,7 @@ def _outline(samples: np.ndarray) -> str:
 
 
 def _png(decibels: Tensor) -> str:
-    """A spectrogram [frames, bands] as a base64 PNG, its low bands at the bottom."""
+    """Return a spectrogram [frames, bands] as a base64 PNG, with the low bands at the bottom."""
     columns = adaptive_avg_pool1d(decibels.T[None], min(COLUMNS, len(decibels)))[0]
     levels = ((columns.flip(0) - FLOOR) / (CEILING - FLOOR)).clamp(0, 1) * (COLOURS - 1)
     image = Image.fromarray(levels.round().to(torch.uint8).numpy())

@@ -1,4 +1,4 @@
-"""What the report of a run of sound shows besides: other voices, a control, and the phonemes that codes stand for."""
+"""Report sections for sound: reconstructions beside a control, converted voices, and the phonemes of codes."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from narrows.training.run import RunFolder
 __all__ = ["phonemes_section", "spoken"]
 
 SHOWN, CONVERTED, VOICES = 6, 3, 3
-"""Clips reconstructed, clips converted, and the voices each is converted to."""
+"""Numbers of clips reconstructed, clips converted, and voices that each is converted to."""
 
 
 def spoken(model: Autoencoder, clips: Examples, progress: Progress) -> Iterator[Section]:
-    """Yield clips with their reconstructions, and the same words in other voices."""
+    """Yield a section with reconstructions of clips, and one with the clips converted to other voices."""
     assert isinstance(clips, Clips)
     shown = [index for index in range(len(clips)) if clips.labels[index] >= 0][:SHOWN]
     if not shown:
@@ -40,7 +40,7 @@ def spoken(model: Autoencoder, clips: Examples, progress: Progress) -> Iterator[
     own = [int(clips.labels[index]) for index in shown]
     device = next(model.parameters()).device
     codes = model.encode_all([clips[index].to(device) for index in shown])
-    # Those who follow each speaker, round and round.
+    # The speakers after each one, wrapping around.
     others = [
         [(speaker + step) % len(model.classes) for step in range(1, min(VOICES + 1, len(model.classes)))]
         for speaker in own[:CONVERTED]
@@ -62,30 +62,30 @@ def spoken(model: Autoencoder, clips: Examples, progress: Progress) -> Iterator[
         ]
     ).mean(0)
     text = (
-        "Clips of the validation split, never trained on; what is decoded from their codes; and from their codes in a "
-        "random order of time. The log-mel distance to the clip, over these alone, is "
-        f"{distances[0]:.1f} dB, and {distances[1]:.1f} dB of the codes in random order."
+        "Clips of the validation split, not used in training; their codes, decoded; and as a control, their codes in "
+        "random order in time, decoded. The mean log-mel distance to these clips is "
+        f"{distances[0]:.1f} dB, and {distances[1]:.1f} dB with the codes in random order."
     )
-    yield Section("Reconstructions", text, [Sounds("Each clip, twice decoded.", rows, rate)])
+    yield Section("Reconstructions", text, [Sounds("Each clip and its two decodings.", rows, rate)])
     if len(model.classes) > 1:
         converted = [
             [Clip(f"{model.classes[speaker]}: the clip", original)]
             + [Clip(f"as {model.classes[other]}", next(made)[: len(original)]) for other in voices]
             for speaker, original, voices in zip(own, originals, others, strict=False)
         ]
-        text = "The codes of a clip, decoded for another speaker: the words stay, the voice is to change."
+        text = "The codes of a clip, decoded as other speakers: the voice should change, the words should not."
         yield Section("Voices converted", text, [Sounds("`narrows convert-voice`", converted, rate)])
 
 
 def phonemes_section(run: RunFolder) -> Iterator[Section]:
-    """Yield what `narrows evaluate --phonemes` found on the run's own data, if that was of the model as it is now."""
+    """Yield the results of `narrows evaluate --phonemes` on the run's own data, or a note if they are outdated."""
     path = phonemes_file(run)
     if not path.exists():
         return
     found = read_json(path)
     if found.get("model") != fingerprint(run.path):
         text = (
-            "They were measured of an earlier model or by an earlier version: run `narrows evaluate --phonemes` again."
+            "These were measured on an earlier model or by an earlier version: run `narrows evaluate --phonemes` again."
         )
         yield Section("Codes as phonemes", text)
         return
@@ -106,10 +106,10 @@ def _phonemes_section(found: Mapping[str, Any]) -> Section:
         [name, unit_of(name, UNITS), *(figures.get(name) for figures in splits.values())] for name in names
     ]
     text = (
-        f"Each code stands for its most frequent phoneme of the training clips: {found['training']['frames']:,} frames "
-        f"of {found['training']['clips']:,} clips. Accuracy is the share of frames of other clips whose code stands "
-        "for their phoneme; beside it, what codes that know nothing would reach: always the most frequent phoneme, or "
-        "the same codes in random order. So is the mutual information: what is left of it in random order is bias."
+        f"Each code predicts its most frequent phoneme in the training clips: {found['training']['frames']:,} frames "
+        f"of {found['training']['clips']:,} clips. Accuracy is the share of frames of other clips whose code predicts "
+        "their phoneme. Two baselines use no information: always the most frequent phoneme, and the same codes in "
+        "random order. The mutual information is also given for random order, where what remains of it is bias."
     )
     voices = list(dict.fromkeys(voice for own in found["voices"].values() for voice in own))
     by_voice: list[list[Cell]] = [[voice, *(found["voices"][split].get(voice) for split in splits)] for voice in voices]

@@ -1,7 +1,7 @@
-"""Where sound comes from, and who speaks: a folder of files as people lay them out, or a set of the hub.
+"""Find sound files or rows and their speakers, in a folder with a usual layout or a data set of the hub.
 
 LibriSpeech (Panayotov et al., 2015) is SUBSET/SPEAKER/CHAPTER/SPEAKER-CHAPTER-NUMBER.flac; VCTK (Yamagishi et al.,
-2019) is wav48/SPEAKER/SPEAKER_NUMBER, from version 0.92 on once for each of two microphones.
+2019) is wav48/SPEAKER/SPEAKER_NUMBER, and from version 0.92 on has a file for each of two microphones.
 """
 
 from __future__ import annotations
@@ -37,10 +37,10 @@ class Recording(NamedTuple):
     """A clip before it is decoded.
 
     Args:
-        name: of the clip in messages.
-        speaker: who speaks.
-        identity: what decides its split: the path of its file below the source, or its bytes.
-        content: gives its file or its bytes.
+        name: the name of the clip in messages.
+        speaker: the name of the speaker.
+        identity: bytes that decide its split: the path of its file relative to the source, or a hash of its content.
+        content: returns its file or its bytes.
     """
 
     name: str
@@ -50,19 +50,19 @@ class Recording(NamedTuple):
 
     @property
     def mark(self) -> bytes:
-        """What tells it from another version of it: its identity, and of a file the size."""
+        """Bytes that change with the clip: its identity and, for a file, the size."""
         content = self.content()
         return self.identity + (b"\t%d" % content.stat().st_size if isinstance(content, Path) else b"")
 
 
 @dataclass
 class FoundSound:
-    """What a source holds.
+    """The contents of a source.
 
     Args:
-        splits: the recordings of each split it has, in an order that is the same on every machine.
-        foreign: (file, reason) of what cannot be used.
-        notes: what the user should know of it, a sentence each.
+        splits: the recordings of each split, in an order that is the same on every machine.
+        foreign: (file, reason) for each file that cannot be used.
+        notes: remarks for the user.
     """
 
     splits: dict[str, list[Recording]]
@@ -71,33 +71,33 @@ class FoundSound:
 
 
 def find_sound(settings: SoundSettings) -> FoundSound:
-    """The recordings that `settings` describe, by split.
+    """Find the recordings that `settings` describe, by split.
 
     Raises:
-        DataError: if there are none, or their speakers cannot be told.
+        DataError: if there are none, or their speakers cannot be found.
     """
     path = Path(settings.source).expanduser()
     if settings.source.startswith("hf:"):
         return _find_hub(settings)
     if not path.exists():
-        raise DataError(f"data.source {settings.source} is not there; it is a folder, a file, or hf:NAME for a hub set")
+        raise DataError(f"data.source {settings.source} does not exist; give a folder, a file, or hf:NAME for the hub")
     root, files = (path, walk(path)) if path.is_dir() else (path.parent, [path.name])
     sounds = [file for file in files if file.lower().endswith(EXTENSIONS)]
     if not sounds and any(file.endswith(".parquet") for file in files):
         return _find_hub(settings)
     if not sounds:
-        raise DataError(f"{path} holds no sound: data.source takes a folder of sound files ({' '.join(EXTENSIONS)})")
+        raise DataError(f"{path} has no sound: data.source needs a folder of sound files ({' '.join(EXTENSIONS)})")
     found = FoundSound({})
     others = Counter(Path(file).suffix or Path(file).name for file in set(files) - set(sounds))
     if others:
         listed = ", ".join(f"{count} {ending}" for ending, count in sorted(others.items()))
-        found.notes.append(f"files that are no sound by their names, passed over: {listed}")
+        found.notes.append(f"files without a sound extension, skipped: {listed}")
     _sort(root, _one_microphone(sounds, found), settings, found)
     return found
 
 
 def _one_microphone(files: list[str], found: FoundSound) -> list[str]:
-    """VCTK without the second microphone of what the first has too: the same words in two splits would leak."""
+    """Drop VCTK's second microphone where the first has the same take, which could otherwise be in two splits."""
     known = set(files)
     twice = {
         file
@@ -105,12 +105,12 @@ def _one_microphone(files: list[str], found: FoundSound) -> list[str]:
         if VCTK.fullmatch(file) and "_mic2." in file and file.replace("_mic2.", "_mic1.") in known
     }
     if twice:
-        found.notes.append(f"files of a second microphone (_mic2), passed over: {len(twice)}")
+        found.notes.append(f"files of a second microphone (_mic2), skipped: {len(twice)}")
     return [file for file in files if file not in twice]
 
 
 def _sort(root: Path, files: list[str], settings: SoundSettings, found: FoundSound) -> None:
-    """Sort sound files into splits, and tell their speakers."""
+    """Sort sound files into splits and find their speakers."""
     split_folders = has_splits(filter(None, map(_split_folder, files)))
     table = None if settings.speaker == "folder" else _read_table(root, settings.speaker)
     for file in files:
@@ -121,23 +121,23 @@ def _sort(root: Path, files: list[str], settings: SoundSettings, found: FoundSou
         elif speaker is None:
             found.foreign.append((str(root / file), f"not in the table of speakers {settings.speaker}"))
         else:
-            # Either microphone's recording of the same words.
+            # Both microphones' files of one take have the same identity.
             identity = file.replace("_mic2.", "_mic1.") if VCTK.fullmatch(file) else file
             recording = Recording(str(root / file), speaker, os.fsencode(identity), partial(root.joinpath, file))
             found.splits.setdefault(split, []).append(recording)
     missing = [root / file for file in table or () if not (root / file).exists()]
-    found.foreign += [(str(path), f"in the table {settings.speaker}, but not there") for path in missing]
-    if len(found.splits) == 1:  # a source of one split is all for training, whatever that is called
+    found.foreign += [(str(path), f"listed in the table {settings.speaker}, but does not exist") for path in missing]
+    if len(found.splits) == 1:  # a single split is used for training, whatever its name
         found.splits = {"train": next(iter(found.splits.values()))}
     if not found.splits:
         raise DataError(
-            f"no sound of {root} to train on is in the table {settings.speaker}: its column `file` is relative to the "
-            f"source, such as {files[0]}"
+            f"none of the sound to train on in {root} is in the table {settings.speaker}: its column `file` must be "
+            f"relative to the source, such as {files[0]}"
         )
 
 
 def _split_folder(file: str) -> str | None:
-    """The folder of a file that may name its split: the first; in LibriSpeech the subset, such as `train-clean-100`."""
+    """Return the folder that may name a file's split: the first, or in LibriSpeech the subset (`train-clean-100`)."""
     libri = LIBRISPEECH.fullmatch(file)
     if libri and libri["subset"]:
         return libri["subset"]
@@ -145,7 +145,7 @@ def _split_folder(file: str) -> str | None:
 
 
 def _speaker_of(file: str, root: Path, has_splits: bool) -> str:
-    """The speaker whom LibriSpeech or VCTK name, or else the first folder; outside any, that is the source itself."""
+    """Return the speaker by the layout of LibriSpeech or VCTK, else the first folder, else the name of the source."""
     if known := LIBRISPEECH.fullmatch(file) or VCTK.fullmatch(file):
         return known["speaker"]
     folders = file.split("/")[has_splits:-1]
@@ -153,7 +153,7 @@ def _speaker_of(file: str, root: Path, has_splits: bool) -> str:
 
 
 def _read_table(root: Path, name: str) -> dict[str, str]:
-    """The speakers of files, by their paths below the source."""
+    """Return the speaker of each file, by its path relative to the source."""
     path = Path(name).expanduser()
     path = path if path.exists() else root / name
     speakers: dict[str, str] = {}
@@ -165,17 +165,17 @@ def _read_table(root: Path, name: str) -> dict[str, str]:
             for row in rows:
                 file, speaker = PurePosixPath((row["file"] or "").replace("\\", "/")).as_posix(), row["speaker"]
                 if not speaker or speakers.setdefault(file, speaker) != speaker:
-                    raise DataError(f"{path}, line {rows.line_num}: {file} has no speaker, or two")
+                    raise DataError(f"{path}, line {rows.line_num}: {file} has no speaker, or two different ones")
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(
-            f"data.speaker {name} cannot be read ({error}); it is `folder`, or a .csv or .tsv file with the columns "
+            f"data.speaker {name} cannot be read ({error}); give `folder`, or a .csv or .tsv file with the columns "
             "`file` and `speaker`"
         ) from error
     return speakers
 
 
 def _find_hub(settings: SoundSettings) -> FoundSound:
-    import datasets  # it takes a second to import, which folders need not wait for
+    import datasets  # takes a second to import, and folders do not need it
 
     if settings.speaker != "folder":
         raise DataError(
@@ -189,7 +189,7 @@ def _find_hub(settings: SoundSettings) -> FoundSound:
     if audio is None:
         sounds = [column for column, feature in features.items() if isinstance(feature, datasets.Audio)]
         if len(sounds) != 1:
-            raise DataError(f"which column holds the sound cannot be told: set data.audio_column; {listed}")
+            raise DataError(f"there is not exactly one column of sound: set data.audio_column; {listed}")
         audio = sounds[0]
     if speaker is None:
         speaker = next((column for column in SPEAKER_COLUMNS if column in features), None)
@@ -204,7 +204,7 @@ def _find_hub(settings: SoundSettings) -> FoundSound:
         recordings = found.splits.setdefault(split, [])
         for row, value in enumerate([name] * len(part) if speaker is None else part[speaker][:]):
             if value is None:
-                found.foreign.append((f"{name} {split} row {row}", "it names no speaker"))
+                found.foreign.append((f"{name} {split} row {row}", "it has no speaker"))
             else:
                 speaks = name if speaker is None else name_of(value)
                 identity = hashlib.sha256(bytes_of(cells[row].as_py())).digest()
@@ -219,5 +219,5 @@ def _content(cells: Any, row: int) -> Path | bytes:
     if content is not None:
         return content
     if path is None:
-        raise DataError("the row holds no sound")
+        raise DataError("the row has no sound")
     return Path(path)

@@ -1,4 +1,4 @@
-"""The units of the figures that only sound has, by name."""
+"""Units of the figures that exist for sound only, by name."""
 
 from __future__ import annotations
 
