@@ -2,6 +2,7 @@
 
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.export import CodesOf, DataOf
+from narrows.models.latent import LatentVariableModel
 from narrows.models.two_stage import TwoStage, TwoStagePosterior
 
-__all__ = ["Autoencoder", "CodesOf", "DataOf", "TwoStage", "TwoStagePosterior"]
+__all__ = ["Autoencoder", "CodesOf", "DataOf", "LatentVariableModel", "TwoStage", "TwoStagePosterior"]

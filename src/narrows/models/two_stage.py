@@ -16,7 +16,8 @@ from narrows.bottlenecks import Draw, HierarchicalPosterior, Hierarchy, Posterio
 from narrows.data import Spec
 from narrows.errors import NarrowsError
 from narrows.likelihoods import Likelihood, Observation
-from narrows.models.autoencoder import Autoencoder, DecoderFactory, Progress, lines
+from narrows.models.autoencoder import Autoencoder, Progress, lines
+from narrows.models.latent import DecoderFactory
 from narrows.priors import Prior
 from narrows.sampling import Sampling
 

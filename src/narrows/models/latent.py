@@ -1,0 +1,342 @@
+"""A latent variable model: encoder -> bottleneck -> decoder -> likelihood, and what training needs of it.
+
+x -> features -> q(z|x) -> z -> p(x|z). Examples of any length, padding, a class given to the decoder, and a decoder that
+describes data position by position are independent of each other.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from narrows.bottlenecks import Bottleneck, DiscreteBottleneck, Draw, Posterior
+from narrows.data import Batch, Spec
+from narrows.errors import NarrowsError
+from narrows.estimators import Evidence
+from narrows.likelihoods import DiscreteLikelihood, Likelihood, Observation
+from narrows.networks import AutoregressiveDecoder
+from narrows.priors import CodeSpec, Prior
+
+__all__ = ["DecoderFactory", "LatentVariableModel"]
+
+
+class DecoderFactory(Protocol):
+    """Makes the decoder from `latents` channels to the `outputs` channels that the likelihood reads.
+
+    A decoder that is given the class of each example takes `classes`, their number, too, and its `forward` takes them,
+    int64 [B], after the latents; one that makes several positions of each latent takes `hop`, their number.
+    """
+
+    def __call__(self, latents: int, outputs: int, /, *, classes: int, hop: int) -> nn.Module:
+        """Make the decoder."""
+
+
+class LatentVariableModel(nn.Module):
+    """p(x|z), q(z|x) and p(z) over data x [B, C, *size].
+
+    Of data of any length, the first axis of `size` is the one that varies: it is padded with zeros to a multiple of the
+    encoder's `hop`, the positions of a latent, and masks and latents keep to the positions that count.
+
+    Args:
+        spec: the data that it models; (C, *size) alone stands for data in [0, 1] of that shape, without classes.
+        encoder: makes the network from C channels to the features that the bottleneck reads.
+        bottleneck: features -> q(z|x).
+        decoder: makes the network from z to the channels that the likelihood reads.
+        likelihood: makes the observation model of C channels.
+
+    Attributes:
+        shape: (C, *size) of one example; of data of any length, of a training window.
+        grid: the latents' positions, for example (8, 8).
+        prior: p(codes | condition) fitted to this model's codes, or None: the bottleneck's fixed prior is used.
+        classes: the names of the classes, [] if there are none.
+
+    Raises:
+        NarrowsError: if encoder and decoder do not keep the size of x, or an autoregressive decoder meets a likelihood
+            without discrete levels or examples of a fixed size.
+    """
+
+    def __init__(
+        self,
+        spec: Spec | tuple[int, ...],
+        encoder: Callable[[int, int], nn.Module],
+        bottleneck: Bottleneck,
+        decoder: DecoderFactory,
+        likelihood: Callable[[int], Likelihood],
+    ) -> None:
+        super().__init__()
+        self._spec = spec if isinstance(spec, Spec) else Spec(tuple(spec))
+        self.shape = self._spec.shape
+        self.classes = list(self._spec.classes)
+        self.bottleneck = bottleneck
+        self.likelihood = likelihood(self.shape[0])
+        self.encoder = encoder(self.shape[0], bottleneck.features)
+        given = {"classes": len(self.classes), "hop": self.hop}
+        taken = _settings_of(decoder) & set(given)
+        settings: dict[str, Any] = {name: given[name] for name in sorted(taken)}
+        self.decoder = decoder(bottleneck.channels, self.likelihood.features, **settings)
+        self.conditional = "classes" in taken
+        if isinstance(self.decoder, AutoregressiveDecoder) and not isinstance(self.likelihood, DiscreteLikelihood):
+            raise NarrowsError(
+                f"a {type(self.decoder).__name__} draws discrete levels, and {type(self.likelihood).__name__} has "
+                "none: set model.likelihood=MuLawCategorical"
+            )
+        if self.autoregressive and not self.variable:
+            raise NarrowsError(
+                f"a {type(self.decoder).__name__} draws examples of any length, and these have the fixed size "
+                f"{self.shape[1:]}: train it on data of any length, or use a decoder of all positions at once"
+            )
+        self.prior: Prior | None = None
+        # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens, uncopied.
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.grid = self._window_grid() if self.variable else self._traced_grid()
+
+    def _window_grid(self) -> tuple[int, ...]:
+        latents, rest = divmod(self.shape[1], self.hop)
+        if rest:
+            raise NarrowsError(
+                f"data.window is {self.shape[1]}, which is not a multiple of the {self.hop} positions that the "
+                f"encoder makes a code of: set it to {(latents + 1) * self.hop}"
+            )
+        return (latents,)
+
+    def _traced_grid(self) -> tuple[int, ...]:
+        with torch.no_grad():
+            try:
+                features = self.encoder(torch.zeros(1, *self.shape))
+            except RuntimeError as error:
+                raise NarrowsError(
+                    f"this encoder cannot read examples of size {self.shape[1:]} ({error}): use fewer downsamplings, "
+                    "or set data.size"
+                ) from error
+            grid = tuple(features.shape[2:])
+            decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
+        if decoded != self.shape[1:]:
+            raise NarrowsError(
+                f"this encoder and decoder turn examples of size {self.shape[1:]} into {decoded}: set data.size to a "
+                "size they keep (a multiple of 2^n for n downsamplings), or as many upsamplings as downsamplings"
+            )
+        return grid
+
+    @property
+    def spec(self) -> Spec:
+        """The data that it models."""
+        return replace(self._spec, classes=tuple(self.classes))
+
+    @property
+    def variable(self) -> bool:
+        """Whether examples may have any length."""
+        return self._spec.variable
+
+    @property
+    def hop(self) -> int:
+        """The positions of the first axis that a latent stands for; 1 where the size of examples is fixed.
+
+        Raises:
+            NarrowsError: if examples may have any length, and the encoder does not say how many.
+        """
+        if not self.variable:
+            return 1
+        hop = getattr(self.encoder, "hop", None)
+        if not isinstance(hop, int):
+            raise NarrowsError(
+                f"{type(self.encoder).__name__} does not encode examples of any length: use StridedEncoder or "
+                "SpectrogramEncoder"
+            )
+        return hop
+
+    @property
+    def autoregressive(self) -> bool:
+        """Whether the decoder draws data position by position, rather than describing all positions at once."""
+        return isinstance(self.decoder, AutoregressiveDecoder)
+
+    @property
+    def dimensions(self) -> int:
+        """d, the dimensions of one example; of data of any length, of a training window."""
+        return torch.Size(self.shape).numel()
+
+    @property
+    def discrete(self) -> bool:
+        """Whether the latents are integer codes."""
+        return isinstance(self.bottleneck, DiscreteBottleneck)
+
+    @property
+    def lacks_prior(self) -> bool:
+        """Whether samples would be of codes drawn uniformly, since no prior has been fitted to them yet."""
+        return self.discrete and self.prior is None
+
+    @property
+    def sampled_prior(self) -> Prior | None:
+        """The learned prior that samples begin with; None where they are drawn from the fixed one."""
+        return self.prior
+
+    @property
+    def sampled_length(self) -> int:
+        """The positions of the first axis of an example that `sample` draws."""
+        return self.hop * (self.grid if self.prior is None else self.prior.grid)[0] if self.variable else self.shape[1]
+
+    @property
+    def codes(self) -> CodeSpec:
+        """What a prior over this model's codes needs to know of them.
+
+        Raises:
+            NarrowsError: if the latents are continuous.
+        """
+        return self.codes_of(self.grid)
+
+    def codes_of(self, grid: tuple[int, ...]) -> CodeSpec:
+        """Return the same of codes on another grid, such as windows of another length.
+
+        Raises:
+            NarrowsError: if the latents are continuous.
+        """
+        if not isinstance(self.bottleneck, DiscreteBottleneck):
+            raise NarrowsError(
+                f"{type(self.bottleneck).__name__} latents are continuous and have no codes for a prior to learn: "
+                "train a recipe with a discrete bottleneck, such as VectorQuantizer"
+            )
+        return CodeSpec(grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
+
+    def takes(self, spec: CodeSpec) -> bool:
+        """Return whether a prior over codes of that specification is one over this model's codes."""
+        return spec == self.codes_of((spec.grid[0], *self.grid[1:]) if self.variable else self.grid)
+
+    def check_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        """Return the classes of `batch` examples as the decoder is given them; None for one that is given none.
+
+        Raises:
+            NarrowsError: if they are missing, of another shape, or unknown.
+        """
+        given = self._one_each(condition, batch)
+        if given is not None and given.numel() and not -1 <= int(given.min()) <= int(given.max()) < len(self.classes):
+            raise NarrowsError(
+                f"classes are numbers below {len(self.classes)}, or -1 for one unknown, not {given.tolist()}"
+            )
+        return given
+
+    def _one_each(self, condition: Tensor | None, batch: int) -> Tensor | None:
+        """As `check_condition`, without a look at the numbers, for which a device would have to wait."""
+        if not self.conditional:
+            return None
+        device = next(self.parameters()).device
+        if condition is None:
+            if len(self.classes) > 1:
+                raise NarrowsError(f"say which of the {len(self.classes)} classes to decode: {', '.join(self.classes)}")
+            return torch.zeros(batch, dtype=torch.long, device=device)
+        if condition.shape != (batch,):
+            raise NarrowsError(
+                f"classes must have the shape [{batch}], one for each example, not {list(condition.shape)}"
+            )
+        return condition.long().to(device)
+
+    def posterior(self, x: Tensor, mask: Tensor | None = None) -> Posterior:
+        """Return q(z|x) of x [B, C, *size], of which the positions where `mask` is True count."""
+        batch = self.filled(Batch(x, mask))
+        features = self.features(batch.x, batch.mask)
+        return self.bottleneck(features, self.latent_mask(batch.mask, tuple(features.shape[2:])))
+
+    def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Return the encoder's output [B, features, *grid] for x [B, C, *size], which it reads scaled to [-1, 1]."""
+        batch = self.filled(Batch(x, mask))
+        given = {} if batch.mask is None else {"mask": batch.mask}
+        return self.encoder(self._scaled(batch.x), **given)
+
+    def _scaled(self, x: Tensor) -> Tensor:
+        low, high = self._spec.bounds
+        return x if (low, high) == (-1, 1) else (2 / (high - low)) * x - (low + high) / (high - low)
+
+    def observe(self, z: Tensor, x: Tensor | None = None, condition: Tensor | None = None) -> Observation:
+        """Return p(x|z) for latents z [B, channels, *grid].
+
+        Args:
+            z: the latents.
+            x: the data, of which an autoregressive decoder reads at each position those before.
+            condition: the class of each example, int64 [B]; may be left out where there is one.
+
+        Raises:
+            NarrowsError: if an autoregressive decoder is not given the data, or classes are missing or unknown.
+        """
+        # Not len(z), which would fix the batch where the decoder is exported.
+        return self._observe(z, x, self.check_condition(condition, z.shape[0]))
+
+    def _observe(
+        self, z: Tensor, x: Tensor | None, condition: Tensor | None, mask: Tensor | None = None
+    ) -> Observation:
+        given = (condition,) if self.conditional else ()
+        if not isinstance(self.decoder, AutoregressiveDecoder):
+            counted = {} if mask is None else {"mask": mask}
+            return self.likelihood(self.decoder(z, *given, **counted))
+        if x is None:
+            raise NarrowsError(
+                f"a {type(self.decoder).__name__} describes each position given those before it: pass the data to "
+                "observe(), or draw data with decode() or sample()"
+            )
+        return self.likelihood(self.decoder(z, self._levels.to_levels(x), *given))
+
+    @property
+    def _levels(self) -> DiscreteLikelihood:
+        assert isinstance(self.likelihood, DiscreteLikelihood)
+        return self.likelihood
+
+    def evidence(self, batch: Batch, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
+        """Return q(z|x) of a batch, and the log-probabilities of the S latents of each example that `draw` draws.
+
+        The decoder runs once, on all S B latents. Of classes, only the shape is checked: for their numbers a device
+        would have to wait.
+
+        Raises:
+            NarrowsError: if classes are missing or of another shape.
+        """
+        batch = self.filled(batch)
+        posterior = self.posterior(batch.x, batch.mask)
+        z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
+        observation, described = self.described(batch, z)
+        log_likelihood = observation.log_prob(described.x, described.mask).view(log_q.shape)
+        evidence = Evidence(
+            log_likelihood, log_q, log_p, rate, batch.x, observation, statistics, layer_rates, batch.mask
+        )
+        return posterior, evidence
+
+    def latent_mask(self, mask: Tensor | None, grid: tuple[int, ...]) -> Tensor | None:
+        """Return which latents of a grid count, bool [B, *grid]: those of which any position of the mask does."""
+        if mask is None:
+            return None
+        for axis, size in enumerate(grid, start=1):
+            mask = mask.unflatten(axis, (size, -1)).any(axis + 1)
+        return mask
+
+    def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
+        """Return p(x|z) of S latents of each example, z [S, B, channels, *grid], and the data [S B, ...] described."""
+        condition = self._one_each(batch.condition, len(batch.x))
+        repeated = self.filled(batch)._replace(condition=condition).repeated(len(z))
+        z = z.flatten(0, 1)
+        mask = self.latent_mask(repeated.mask, tuple(z.shape[2:]))
+        if mask is not None:
+            z = z.where(mask.unsqueeze(1), 0)
+        return self._observe(z, repeated.x, repeated.condition, mask), repeated
+
+    def filled(self, batch: Batch) -> Batch:
+        """Return the batch with its first axis padded with zeros, which do not count, to a multiple of hop."""
+        missing = -batch.x.shape[2] % self.hop
+        if not missing:
+            return batch
+        after = [0, 0] * (batch.x.ndim - 3) + [0, missing]
+        mask = (
+            batch.x.new_ones((len(batch.x), *batch.x.shape[2:]), dtype=torch.bool) if batch.mask is None else batch.mask
+        )
+        return batch._replace(x=F.pad(batch.x, after), mask=F.pad(mask, after))
+
+
+def _settings_of(factory: Any) -> set[str]:
+    """The names of what a factory takes, be it a class, a function, or a partial of either.
+
+    The parser of recipes makes a partial of a function of its own, with the class among the arguments.
+    """
+    parts = (factory, getattr(factory, "func", None), *getattr(factory, "args", ()))
+    made = next((part for part in parts if inspect.isclass(part)), factory)
+    return set(inspect.signature(made).parameters)
