@@ -1,7 +1,7 @@
 """A latent variable model: encoder -> bottleneck -> decoder -> likelihood, and what training needs of it.
 
-x -> features -> q(z|x) -> z -> p(x|z). Examples of any length, padding, a class given to the decoder, and a decoder that
-describes data position by position are independent of each other.
+x -> features -> q(z|x) -> z -> p(x|z). Examples of any length, padding, a class given to the decoder, and decoders that
+describe data position by position are independent of each other.
 """
 
 from __future__ import annotations
