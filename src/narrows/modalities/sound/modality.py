@@ -17,6 +17,7 @@ from narrows.data import Data, DataError, Examples, Spec
 from narrows.modalities.sound.dataset import CLIPPED, SoundData, open_sounds
 from narrows.modalities.sound.evaluate import evaluate_sound
 from narrows.modalities.sound.files import decode_sound, write_sound
+from narrows.modalities.sound.mel import mel_filters
 from narrows.modalities.sound.player import Clip, Sounds
 from narrows.modalities.sound.report import phonemes_section, spoken
 from narrows.modalities.sound.settings import SoundSettings
@@ -70,6 +71,7 @@ class SoundModality(Modality):
         self, settings: SoundSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
     ) -> SoundData:
         """Find, split and decode sound; the rate and window of a model are those of its recipe's settings."""
+        mel_filters()  # a report shows spectrograms: a missing package is told before the work that it reports
         return open_sounds(settings, quiet, progress)
 
     def overrides_of_another_source(self, settings: Mapping[str, Any]) -> list[str]:
