@@ -284,9 +284,7 @@ def test_what_follows_the_real_samples_cannot_change_their_log_likelihood(decode
     drawn = spoken.posterior(x).draw()
     other = x.where(mask.unsqueeze(1), x.flip(2))
     assert not torch.equal(x, other)
-    found = [
-        spoken.evidence(Batch(given, mask, SPOKEN), lambda _: drawn)[1].log_likelihood for given in (x, other)
-    ]
+    found = [spoken.evidence(Batch(given, mask, SPOKEN), lambda _: drawn)[1].log_likelihood for given in (x, other)]
     assert torch.equal(*found)
 
 

@@ -149,8 +149,12 @@ def test_every_section_of_sound(tmp_path, count, speakers):
     [
         ({"split": "test", "images": 90, "samples": 64}, "test, 90"),
         ({"split": "test", "source": None, "images": 100, "of": 5000, "samples": 64}, "test, 100 of 5,000"),
-        ({"split": "validation", "source": None, "images": 90, "of": 90, "samples": 1}, "validation, all 90"),
-        ({"split": "all", "source": "OTHER", "images": 5, "of": 9, "samples": 1}, "all, 5 of 9, OTHER"),
+        ({"split": "unheard", "clips": 7}, "unheard, 7"),
+        (
+            {"format": 2, "split": "validation", "source": None, "examples": 90, "of": 90, "samples": 1},
+            "validation, all 90",
+        ),
+        ({"format": 2, "split": "all", "source": "OTHER", "examples": 5, "of": 9, "samples": 1}, "all, 5 of 9, OTHER"),
     ],
 )
 def test_the_count_behind_the_figures_of_evaluate_is_told(tmp_path, kept, head):

@@ -7,8 +7,8 @@ import pytest
 from narrows.errors import NarrowsError
 from narrows.modalities.images.pictures import COLUMN, LABELS
 from narrows.modalities.sound.phoneme_picture import CELL, LANE, ROW, code_phoneme_map
-from narrows.modalities.sound.report import phonemes_section
 from narrows.modalities.sound.phonemes import phonemes_file
+from narrows.modalities.sound.report import phonemes_section
 from narrows.training.run import RunFolder
 
 NAMES = ["_", "a", "b", "c"]
