@@ -33,7 +33,7 @@ def counted(split: str, count: int, total: int | None) -> str:
 
 
 def evaluated_on(evaluated: Mapping[str, Any]) -> str:
-    """The split that an `evaluation.json` is of, with how much of it, and of which source where that is not the run's."""
+    """The split that an `evaluation.json` is of, with how much of it, and its source where that is not the run's."""
     of = counted(evaluated["split"], evaluated["examples"], evaluated.get("of"))
     source = evaluated.get("source")
     return of if source is None else f"{of}, {source}"
