@@ -41,6 +41,7 @@ from narrows.pretrained import load
 from narrows.progress import progress
 from narrows.report import Page, Section, Table, write_page
 from narrows.report.tables import write_csv
+from narrows.sampling import Sampling
 from narrows.training.run import RunFolder
 
 AT_ONCE = 256
@@ -90,6 +91,11 @@ class Real:
     names: list[str]
 
 
+def rate_of(model: Autoencoder) -> int:
+    """The samples a second of a model of sound."""
+    return int(model.spec.rate or 0)
+
+
 def read(parts: Sequence[Clips], content: str, model: Autoencoder) -> tuple[list[Real], list[str]]:
     """Splits with their labels, and all words.
 
@@ -100,7 +106,7 @@ def read(parts: Sequence[Clips], content: str, model: Autoencoder) -> tuple[list
     words = sorted({word for part in told for word in part})
     splits = []
     for part, said in zip(parts, told, strict=True):
-        voices = speakers_of(model, part).tolist()
+        voices = part.numbered(model.classes).labels.tolist()
         if len(voices) < 2 or min(voices) < 0:
             raise NarrowsError(
                 "voice conversion is judged on training and test clips, two or more, of the speakers that the model "
@@ -147,17 +153,17 @@ def drawn(
     total = sum(-(-lengths[sound.clip] // model.hop) * model.hop for sound in sounds)
     made: list[Sound] = []
     samples = 0
-    with progress("speak", -(-total // int(model.spec.rate)), "s of sound") as meter:
+    with progress("speak", -(-total // rate_of(model)), "s of sound") as meter:
 
         def advance(done: int, _: int) -> None:
-            seconds = -(-(samples + done * len(batch)) // int(model.spec.rate))
+            seconds = -(-(samples + done * len(batch)) // rate_of(model))
             if seconds > meter.done:  # not at every sample: a bar takes as long to draw as one does
                 meter.to(seconds)
 
         for batch in batches:
             codes = torch.stack([sound.codes for sound in batch])
             targets = torch.tensor([sound.target for sound in batch])
-            waveforms = model.decode(codes, targets, temperature, generator, advance).squeeze(1).cpu()
+            waveforms = model.decode(codes, targets, Sampling(temperature, seed=generator), advance).squeeze(1).cpu()
             samples += waveforms.numel()
             cut = [waveform[: lengths[sound.clip]] for sound, waveform in zip(batch, waveforms, strict=True)]
             made += [replace(sound, waveform=waveform) for sound, waveform in zip(batch, cut, strict=True)]
@@ -213,7 +219,7 @@ def table(
     by_kind = {kind: [s for s in sounds if s.kind == kind] for kind in (RECONSTRUCTION, CONVERSION, SHUFFLED)}
 
     def apart(made: Sequence[Sound]) -> dict[str, float | None]:
-        return distance([(sound.waveform, test.waveforms[sound.clip]) for sound in made], int(model.spec.rate))
+        return distance([(sound.waveform, test.waveforms[sound.clip]) for sound in made], rate_of(model))
 
     reconstructions, conversions, shuffled = by_kind.values()
     rows = [judged(REAL, real, test)]
@@ -225,7 +231,7 @@ def table(
     rows.append(judged(SHUFFLED, shuffled, test) | apart(shuffled))
     others = [_other(sound.clip, len(test.waveforms), generator) for sound in reconstructions]
     pairs = [(test.waveforms[a], test.waveforms[s.clip]) for a, s in zip(others, reconstructions, strict=True)]
-    rows.append({"sounds": "another clip", "count": len(pairs)} | distance(pairs, int(model.spec.rate)))
+    rows.append({"sounds": "another clip", "count": len(pairs)} | distance(pairs, rate_of(model)))
     return [*rows, chance(conversions, test)]
 
 
@@ -266,7 +272,7 @@ def examples(
         caption = (
             f"{words[test.words[clip]]}, said by {model.classes[test.voices[clip]]} ({Path(test.names[clip]).name})"
         )
-        blocks.append(Sounds(caption, [own, shown(CONVERSION, clip)], int(model.spec.rate)))
+        blocks.append(Sounds(caption, [own, shown(CONVERSION, clip)], rate_of(model)))
     return blocks
 
 
@@ -316,14 +322,14 @@ def main() -> None:
     settings = options()
     torch.set_num_threads(settings.threads)
     model = load(settings.run, settings.device)
-    data = open_run_data(RunFolder(settings.run), settings.data)
-    if not isinstance(model, Autoencoder) or not isinstance(data, SoundData) or len(model.classes) < 2:
+    data = open_run_data(RunFolder(settings.run), model, settings.data)
+    if not isinstance(data, SoundData) or not model.conditional or len(model.classes) < 2:
         raise NarrowsError(f"{settings.run} is no model of sound in several voices, so none can be converted")
     (train, test), words = read([data.train, data.test], settings.content, model)
     generator = torch.Generator().manual_seed(settings.seed)
     chosen = torch.randperm(len(test.names), generator=generator)[: settings.limit].tolist()
-    of_words = Listener.train(train.waveforms, train.words, int(model.spec.rate))
-    of_voices = Listener.train(train.waveforms, train.voices, int(model.spec.rate))
+    of_words = Listener.train(train.waveforms, train.words, rate_of(model))
+    of_voices = Listener.train(train.waveforms, train.voices, rate_of(model))
 
     wanted = list(requested(model, test, chosen, generator))
     lengths = [len(waveform) for waveform in test.waveforms]

@@ -108,12 +108,19 @@ def _second_codes(content: Content) -> Content:
     return {**content, "codes": filled, "sizes": content["samples"][:, np.newaxis]}
 
 
-FORMATS = {"model": 2, "prior": 2, "codes": 2}
-"""The present format of each kind of file: config.json of a model and of a prior, and codes.npz."""
+def _second_evaluation(content: Content) -> Content:
+    """Format 1 counted the examples by what they are called, and had no total and no source but the run's own."""
+    unit = next(unit for unit in ("examples", "images", "clips") if unit in content)
+    return {"examples": content[unit], "unit": unit, **content}
+
+
+FORMATS = {"model": 2, "prior": 2, "codes": 2, "evaluation": 2}
+"""The present format of each kind of file: config.json of a model and of a prior, codes.npz, and evaluation.json."""
 
 _MIGRATIONS: dict[str, dict[int, Callable[[Content], Content]]] = {
     "model": {1: _second_model},
     "prior": {1: _second_prior},
     "codes": {1: _second_codes},
+    "evaluation": {1: _second_evaluation},
 }
 """Of each kind of file, the step from a format to the next."""

@@ -9,11 +9,11 @@ import torch
 import yaml
 
 from narrows.config import PriorRecipe, resolve
+from narrows.data import Spec
 from narrows.modalities.images.images import ImageData, Images
 from narrows.modalities.recipes import resolve_training
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.dataset import SoundData
-from narrows.modalities.sound.report import report_sound_run
 from narrows.pretrained import copy_model, load, save_autoencoder, save_prior
 from narrows.report.run import report_run
 from narrows.training.run import RunFolder
@@ -65,8 +65,7 @@ def image_run(path, kind: str, channels: int, classes: list[str]) -> RunFolder:
     torch.manual_seed(0)
     run = RunFolder(path)
     resolved = resolve_training(settings_of(kind))
-    model = resolved.build().model((channels, 8, 8))
-    model.classes = classes
+    model = resolved.build().model(Spec((channels, 8, 8), "images", tuple(classes)))
     if kind == "two stages":
         first = image_run(path / "of first", "hierarchy", channels, classes)
         copy_model(first.path, run.first)
@@ -85,7 +84,13 @@ def image_run(path, kind: str, channels: int, classes: list[str]) -> RunFolder:
 def images(count: int, channels: int, classes: list[str]) -> Images:
     generator = np.random.default_rng(0)
     labels = np.arange(count) % len(classes) if classes else None
-    return Images(generator.integers(0, 256, (count, channels, 8, 8), dtype=np.uint8), labels)
+    return Images(generator.integers(0, 256, (count, channels, 8, 8), dtype=np.uint8), labels, classes)
+
+
+def image_data(held_out: int, channels: int, classes: list[str]) -> ImageData:
+    spec = Spec((channels, 8, 8), "images", tuple(classes))
+    parts = [images(count, channels, classes) for count in (9, held_out, held_out)]
+    return ImageData(*parts, spec, [], {}, "")
 
 
 def titles(run: RunFolder) -> list[str]:
@@ -97,13 +102,11 @@ def titles(run: RunFolder) -> list[str]:
 @pytest.mark.parametrize(("channels", "classes"), [(1, []), (3, ["only"]), (1, ["a", "b"])])
 def test_every_section_of_images(tmp_path, kind, count, channels, classes):
     run = image_run(tmp_path, kind, channels, classes)
-    held_out = images(count, channels, classes)
-    data = ImageData(images(9, channels, classes), held_out, held_out, classes, (channels, 8, 8), [], {}, "")
-    report_run(run, data)
+    report_run(run, image_data(count, channels, classes))
     first, prior = kind == "two stages", kind == "vq"
     measured = ["Reconstructions"] if count else ["Validation"]
     measured += ["Samples"]
-    measured += ["Between two images"] * (count > 1)
+    measured += ["Between two examples"] * (count > 1)
     measured += ["Bits per dimension"] * (count > 0)
     measured += ["Rate by layer"] * (count > 0 and kind in ("hierarchy", "two stages"))
     measured += ["From coarse to fine"] * (count > 0 and kind == "hierarchy")
@@ -122,8 +125,7 @@ def test_every_section_of_sound(tmp_path, count, speakers):
     names = ["al", "bo"][:speakers]
     run = RunFolder(tmp_path)
     resolved = resolve_training(yaml.safe_load(SOUND))
-    model = resolved.build().model(SoundSpec(2000, 64, tuple(names)))
-    model.classes = names
+    model = resolved.build().model(Spec((1, 64), "sound", tuple(names), (-1.0, 1.0), True, 2000))
     save_autoencoder(run.model, model, resolved.yaml)
     run.write_recipe(resolved.yaml)
     run.log(ROW)
@@ -135,8 +137,9 @@ def test_every_section_of_sound(tmp_path, count, speakers):
         speakers_of = np.arange(count) % speakers
         return Clips(samples, offsets, [f"{i}.wav" for i in range(count)], speakers_of, names, 64)
 
-    data = SoundData(clips(4), clips(count), clips(count), clips(0), names, 2000, [], [], [], {}, "")
-    report_sound_run(run, data)
+    splits = {"train": clips(4), "validation": clips(count), "test": clips(count), "unheard": clips(0)}
+    others = {"skipped": [], "digest": {}, "summary": "", "speakers": names, "silent": [], "clipped": []}
+    report_run(run, SoundData(**splits, spec=model.spec, **others))
     measured = ["Reconstructions", *["Voices converted"] * (speakers > 1), "Bits per dimension", "Codebook use"]
     assert titles(run) == [*(measured if count else ["Validation"]), *ALWAYS]
 
@@ -146,16 +149,19 @@ def test_every_section_of_sound(tmp_path, count, speakers):
     [
         ({"split": "test", "images": 90, "samples": 64}, "test, 90"),
         ({"split": "test", "source": None, "images": 100, "of": 5000, "samples": 64}, "test, 100 of 5,000"),
-        ({"split": "validation", "source": None, "images": 90, "of": 90, "samples": 1}, "validation, all 90"),
-        ({"split": "all", "source": "OTHER", "images": 5, "of": 9, "samples": 1}, "all, 5 of 9, OTHER"),
+        ({"split": "unheard", "clips": 7}, "unheard, 7"),
+        (
+            {"format": 2, "split": "validation", "source": None, "examples": 90, "of": 90, "samples": 1},
+            "validation, all 90",
+        ),
+        ({"format": 2, "split": "all", "source": "OTHER", "examples": 5, "of": 9, "samples": 1}, "all, 5 of 9, OTHER"),
     ],
 )
 def test_the_count_behind_the_figures_of_evaluate_is_told(tmp_path, kept, head):
 
     run = image_run(tmp_path, "vae", 1, [])
-    data = ImageData(images(9, 1, []), images(2, 1, []), images(2, 1, []), [], (1, 8, 8), [], {}, "")
     run.evaluation.write_text(json.dumps({**kept, "figures": {"psnr": 12.5, "bits_per_dim": 4.0}, "layer_rates": {}}))
-    report_run(run, data)
+    report_run(run, image_data(2, 1, []))
     page = run.report.read_text()
     assert f">{head}</th>" in page
     assert ">bits/dim</td>" in page

@@ -18,6 +18,7 @@ from narrows.commands.source import open_run, open_run_data, placed, what_change
 from narrows.data import Data, Examples
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure
+from narrows.migrations import FORMATS
 from narrows.modalities import find_modality
 from narrows.models import Autoencoder
 from narrows.pretrained import load
@@ -121,6 +122,7 @@ def evaluate(
         path,
     )
     content = {
+        "format": FORMATS["evaluation"],
         "split": split,
         "source": source,
         "unit": modality.unit,

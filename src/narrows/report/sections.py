@@ -9,6 +9,7 @@ from narrows.errors import NarrowsError
 from narrows.evaluation import Measurement
 from narrows.evaluation.units import unit_of
 from narrows.files import read_json, read_text
+from narrows.migrations import migrate
 from narrows.models import Autoencoder
 from narrows.report.figures import bits_bar, codebook_use, learning_curves
 from narrows.report.metrics import read_metrics
@@ -32,11 +33,7 @@ def counted(split: str, count: int, total: int | None) -> str:
 
 
 def evaluated_on(evaluated: Mapping[str, Any]) -> str:
-    """Return the split that an `evaluation.json` is of, how much was measured, and the source if not the run's own.
-
-    Raises:
-        KeyError: if it lacks a key, as the files of earlier versions do.
-    """
+    """Return the split that an `evaluation.json` is of, how much was measured, and the source if not the run's own."""
     of = counted(evaluated["split"], evaluated["examples"], evaluated.get("of"))
     source = evaluated.get("source")
     return of if source is None else f"{of}, {source}"
@@ -74,11 +71,14 @@ def bits(
         bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
     columns, tested = ["figure", "unit", measured_on], {}
     if run.evaluation.exists():
-        evaluated = read_json(run.evaluation)
+        content = read_json(run.evaluation)
         try:
+            evaluated = migrate("evaluation", content, str(run.evaluation))
             columns.append(evaluated_on(evaluated))
             tested = dict(evaluated["figures"])
         except (KeyError, StopIteration, TypeError, ValueError) as error:
+            if isinstance(error, NarrowsError):
+                raise
             raise NarrowsError(
                 f"{run.evaluation} is damaged ({error!r}): delete it and run `narrows evaluate` again"
             ) from error

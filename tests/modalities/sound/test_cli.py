@@ -291,8 +291,8 @@ def test_what_would_do_nothing_is_refused(place: Path, tmp_path: Path, capsys: p
     convert = ["convert-voice", run, clip, "--to", "bo", "--out", str(tmp_path / "out.wav")]
     assert main([*convert, "--decoder-temperature", "0"]) == 1
     assert "temperature must be above 0" in capsys.readouterr().err
-    assert main(["evaluate", run, "--samples", "4"]) == 1
-    assert "--samples 4: sound is measured by the ELBO alone" in capsys.readouterr().err
+    assert main(["sample", run, "--full"]) == 1
+    assert "--full: a WaveNetDecoder always draws data in full" in capsys.readouterr().err
     for window, message in (
         ("500", "the longest example of a split has"),
         ("0", "window is 0: it must be at least 1 code"),
@@ -320,7 +320,9 @@ def test_continuous_latents(place: Path, tmp_path: Path) -> None:
     run, clips = tmp_path / "run", [str(place / "speech" / "al" / f"{take}.wav") for take in (1, 3)]
     arguments = ["train", str(place / "tiny.yaml"), "--variant", "vae", "--data", str(place / "speech")]
     assert main([*arguments, "--out", str(run), "--training.steps=3"]) == 0
-    assert main(["evaluate", str(run), "--reconstruct", "2"]) == 0
+    assert main(["evaluate", str(run), "--reconstruct", "2", "--samples", "4"]) == 0
+    figures = json.loads((run / "evaluation.json").read_text())["figures"]
+    assert figures["importance_weighted_bits_per_dim"] < figures["bits_per_dim"]
     assert main(["encode", str(run), *clips, "--out", str(tmp_path / "codes.npz")]) == 0
     assert main(["decode", str(run), str(tmp_path / "codes.npz"), "--speaker", "bo", "--out", str(tmp_path)]) == 0
     for clip in clips:
@@ -366,19 +368,39 @@ def test_bad_settings_leave_nothing(
     assert not (tmp_path / "run").exists()
 
 
+def test_interpolate(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The first is the reconstruction of the shorter clip, filled up with silence."""
+    run, ends = str(place / "run"), [str(place / "speech" / "al" / f"{take}.wav") for take in (1, 3)]
+    assert main(["interpolate", run, *ends]) == 1
+    assert "say what to decode as, with --class NAME" in capsys.readouterr().err
+    out = tmp_path / "between"
+    assert main(["interpolate", run, *ends, "--speaker", "al", "--steps", "3", "--out", str(out)]) == 0
+    made = sorted(out.glob("*.wav"))
+    assert [soundfile.info(file).frames for file in made] == [soundfile.info(ends[1]).frames] * 3
+    assert (out / "index.html").read_text().count("<audio") == 3
+    sound, whole = soundfile.read(ends[0], dtype="int16")[0], np.zeros(soundfile.info(ends[1]).frames, np.int16)
+    whole[: len(sound)] = sound
+    soundfile.write(tmp_path / "whole.wav", whole, RATE, subtype="PCM_16")
+    again = ["reconstruct", run, str(tmp_path / "whole.wav"), "--speaker", "al", "--out", str(tmp_path / "again")]
+    assert main(again) == 0
+    assert made[0].read_bytes() == (tmp_path / "again" / "whole.wav").read_bytes()
+
+
 def test_what_is_of_images_is_refused(
-    place: Path, tiny: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    place: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = str(place / "run")
+    run, images = str(place / "run"), str(trained)
     clip = str(place / "speech" / "al" / "3.wav")
-    assert main(["interpolate", run, clip, clip]) == 1
-    assert "is a model of sound" in capsys.readouterr().err
-    assert main(["prior", run, "--recipe", "pixelcnn"]) == 1
-    assert main(["curve", str(place / "tiny.yaml"), "--out", str(tmp_path / "curve")]) == 1
-    assert "is a recipe of sound" in capsys.readouterr().err
-    assert main(["compare", "light", "--recipe", str(place / "tiny.yaml"), "--out", str(tmp_path / "compare")]) == 1
-    assert "is a recipe of sound" in capsys.readouterr().err
-    assert main(["train", str(tiny), "--out", str(tmp_path / "images")]) == 0
-    assert main(["convert-voice", str(tmp_path / "images"), clip, "--to", "al", "--out", "x.wav"]) == 1
+    shutil.copytree(place / "run" / "model", tmp_path / "run" / "model")
+    shutil.copy(place / "run" / "recipe.yaml", tmp_path / "run")
+    assert main(["prior", str(tmp_path / "run"), "--recipe", "pixelcnn"]) == 1
+    assert "a PixelCNN models codes on a grid (rows, columns), got (8,): use WaveNetPrior" in capsys.readouterr().err
+    data = ["--data", str(place / "speech")]
+    assert main(["curve", str(place / "tiny.yaml"), *data, "--out", str(tmp_path / "curve")]) == 1
+    assert "a curve needs a recipe with the estimator DistortionTarget" in capsys.readouterr().err
+    assert main(["sample", run, "--scale", "2"]) == 1
+    assert "is a model of sound, which has no such option" in capsys.readouterr().err
+    assert main(["convert-voice", images, clip, "--to", "al", "--out", str(tmp_path / "x.wav")]) == 1
     assert "is a model of images" in capsys.readouterr().err
-    assert main(["evaluate", str(tmp_path / "images"), "--phonemes", clip]) == 1
+    assert main(["evaluate", images, "--phonemes", clip]) == 1
+    assert "is a model of images, which has no such option" in capsys.readouterr().err
