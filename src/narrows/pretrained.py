@@ -45,6 +45,8 @@ PARTS = ["model/*", "prior/model/*", "first/**/*"]
 """The files of a run folder that make up the model."""
 LOGS = ["recipe.yaml", "*.json", "metrics.jsonl", "prior/recipe.yaml", "prior/metrics.jsonl"]
 """The files that measuring a model and writing its report need besides."""
+CHECKPOINTS = "*checkpoints/*"
+"""The files that are never fetched: in the hub's patterns, the star of `*.json` stands for folders too."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -109,7 +111,7 @@ def fetch(source: str | Path) -> Path:
             "name on the hub can be reached from another working directory"
         )
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[*PARTS, *LOGS]))
+        return Path(snapshot_download(str(source), allow_patterns=[*PARTS, *LOGS], ignore_patterns=CHECKPOINTS))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(
