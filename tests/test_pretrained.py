@@ -84,6 +84,33 @@ def test_a_config_of_anything_else_is_named(trained: Path, tmp_path: Path, conte
         narrows.load(run)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("shape", [1]),
+        ("shape", [1, 8, 0]),
+        ("shape", [1, 8.0, 8]),
+        ("shape", "188"),
+        ("classes", [0, 1]),
+        ("bounds", []),
+        ("bounds", [1, 0]),
+        ("bounds", [0, "1"]),
+        ("bounds", [0, float("nan")]),
+        ("variable", "no"),
+        ("rate", 0),
+        ("rate", "x"),
+    ],
+)
+def test_data_that_cannot_be_are_named(trained: Path, tmp_path: Path, name: str, value: object) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    config = json.loads((run / "model" / "config.json").read_text())
+    config["spec"][name] = value
+    (run / "model" / "config.json").write_text(json.dumps(config))
+    (run / "model" / SUMS).unlink()
+    with pytest.raises(NarrowsError, match=rf"config\.json: {name} is .*, which describes no data"):
+        narrows.load(run)
+
+
 def test_weights_of_another_model_are_refused(trained: Path, tmp_path: Path) -> None:
     run = shutil.copytree(trained, tmp_path / "run")
     config = json.loads((run / "model" / "config.json").read_text())

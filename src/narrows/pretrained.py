@@ -45,6 +45,8 @@ PARTS = ["model/*", "prior/model/*", "first/**/*"]
 """Files of a run folder that make up the model."""
 LOGS = ["recipe.yaml", "*.json", "metrics.jsonl", "prior/recipe.yaml", "prior/metrics.jsonl"]
 """Further files needed to measure a model and write its report."""
+CHECKPOINTS = "*checkpoints/*"
+"""Files that are never fetched: in the hub's patterns, the star of `*.json` matches folders too."""
 
 Module = TypeVar("Module", bound=nn.Module)
 
@@ -109,7 +111,7 @@ def fetch(source: str | Path) -> Path:
             "that name on the hub from another working directory"
         )
     try:
-        return Path(snapshot_download(str(source), allow_patterns=[*PARTS, *LOGS]))
+        return Path(snapshot_download(str(source), allow_patterns=[*PARTS, *LOGS], ignore_patterns=CHECKPOINTS))
     except (HFValidationError, HfHubHTTPError, OSError) as error:
         reason = str(error).splitlines()[0]
         raise ModelError(

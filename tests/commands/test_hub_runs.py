@@ -17,11 +17,12 @@ def fetched(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     """Where the hub's run lies once fetched: only the files that were asked for."""
     snapshot = tmp_path / "cache" / "snapshot"
 
-    def download(name: str, allow_patterns: list[str]) -> str:
+    def download(name: str, allow_patterns: list[str], ignore_patterns: str) -> str:
         assert name == ID
         for file in trained.rglob("*"):
             relative = file.relative_to(trained).as_posix()
-            if file.is_file() and any(fnmatch.fnmatch(relative, pattern) for pattern in allow_patterns):
+            wanted = any(fnmatch.fnmatch(relative, pattern) for pattern in allow_patterns)
+            if file.is_file() and wanted and not fnmatch.fnmatch(relative, ignore_patterns):
                 (snapshot / relative).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, snapshot / relative)
         return str(snapshot)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from torch import Tensor
+
+from narrows.errors import NarrowsError
 
 __all__ = ["Batch", "Spec"]
 
@@ -37,6 +40,9 @@ class Spec:
         bounds: the smallest and the largest value of the data.
         variable: whether examples may have any length along the first axis of `size`.
         rate: positions per second along the first axis, for data in time; None for others.
+
+    Raises:
+        NarrowsError: if a value has the wrong type, as in a file that was edited.
     """
 
     shape: tuple[int, ...]
@@ -45,3 +51,28 @@ class Spec:
     bounds: tuple[float, float] = (0.0, 1.0)
     variable: bool = False
     rate: float | None = None
+
+    def __post_init__(self) -> None:
+        right = {
+            "shape": isinstance(self.shape, tuple) and len(self.shape) > 1 and all(map(_is_size, self.shape)),
+            "modality": isinstance(self.modality, str),
+            "classes": isinstance(self.classes, tuple) and all(isinstance(name, str) for name in self.classes),
+            "bounds": isinstance(self.bounds, tuple) and _is_range(*self.bounds),
+            "variable": isinstance(self.variable, bool),
+            "rate": self.rate is None or (_is_finite(self.rate) and self.rate > 0),
+        }
+        for name, is_right in right.items():
+            if not is_right:
+                raise NarrowsError(f"{name} is {getattr(self, name)!r}, which describes no data: see narrows.data.Spec")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def _is_range(*bounds: object) -> bool:
+    return len(bounds) == 2 and all(map(_is_finite, bounds)) and bounds[0] < bounds[1]  # type: ignore[operator]
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
