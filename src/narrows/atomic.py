@@ -21,7 +21,7 @@ def whole_file(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.is_dir():
-        raise IsADirectoryError(errno.EISDIR, "cannot write a file where there is a folder", str(path))
+        raise IsADirectoryError(errno.EISDIR, "it is a folder, so the file cannot be written", str(path))
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield aside
