@@ -116,7 +116,7 @@ def test_data_that_changed_since_the_training_are_told_by_every_command(
         assert main(command) == 0
         assert "the data differ from the training data: train: " in capsys.readouterr().err
     assert json.loads((run / "data.json").read_text()) == written
-    assert "examples then" in json.loads((run / "evaluation.json").read_text())["data_changed"]
+    assert "examples before" in json.loads((run / "evaluation.json").read_text())["data_changed"]
     (run / "data.json").unlink()
     assert main(["evaluate", str(run)]) == 0
     assert "this run was trained by an older version" in capsys.readouterr().err

@@ -71,7 +71,7 @@ def train_trials(
 
 
 def diverged(folder: Path) -> bool:
-    """Whether the training of a trial diverged, that is, reached values that are not finite."""
+    """Return whether the training of a trial diverged, that is, reached values that are not finite."""
     return _word(folder).exists()
 
 

@@ -20,7 +20,7 @@ EXTENSIONS = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def is_image(file: str) -> bool:
-    """Whether the extension of a file is that of an image."""
+    """Return whether the extension of a file is that of an image."""
     return file.lower().endswith(EXTENSIONS)
 
 

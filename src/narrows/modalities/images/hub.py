@@ -127,7 +127,7 @@ def labels_of(column: list[Any], values: Sequence[Any], name: str) -> np.ndarray
     """Return labels as indices into `values`; None if the split has none, which the hub marks by -1 or None.
 
     Raises:
-        DataError: if only some rows have no label.
+        DataError: if only some rows have a label in `values`.
     """
     positions = {value: index for index, value in enumerate(values)}
     labels = np.array([positions.get(value, -1) for value in column], np.int64)

@@ -25,7 +25,7 @@ __all__ = ["find_idx", "is_idx_images", "read_idx"]
 
 
 def is_idx_images(file: str) -> bool:
-    """Whether a file has IDX images, by its name, such as `train-images-idx3-ubyte.gz`."""
+    """Return whether a file has IDX images, by its name, such as `train-images-idx3-ubyte.gz`."""
     return re.search(r"images[-.]idx3-ubyte(\.gz)?$", file) is not None
 
 

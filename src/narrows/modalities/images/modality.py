@@ -62,7 +62,7 @@ class ImageModality(Modality):
     samples = 64
     has_figures = True
     units: ClassVar[Mapping[str, str]] = {
-        "mse": "mean over pixels of 0 to 1",
+        "mse": "mean over pixels in [0, 1]",
         "psnr": "dB",
         "ssim": "of 1",
         "frechet_samples": "",
@@ -150,7 +150,7 @@ class ImageModality(Modality):
         facts = {"reconstruction": f"{figures['psnr']:.1f} dB PSNR"}
         if model.discrete:
             bits = math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
-            share = f", 1/{8 * model.dimensions / bits:.0f} of its pixels'" if bits else ""
+            share = f", 1/{8 * model.dimensions / bits:.0f} of the bits of its pixels" if bits else ""
             facts["an image"] = f"{bits:.0f} bits{share}"
         return facts
 
