@@ -117,7 +117,15 @@ def _train(options: argparse.Namespace, overrides: list[str]) -> str:
     if options.on:
         overrides = [*overrides, f"--on={placed(options.on)}"]
     out = options.out or Path("runs") / "-".join(filter(None, [Path(recipe.name).stem, options.variant]))
-    run = train(recipe, out, options.variant, options.data, options.resume, overrides, _progress())
+    run = train(
+        recipe,
+        out,
+        variant=options.variant,
+        source=options.data,
+        resume=options.resume,
+        overrides=overrides,
+        progress=_progress(),
+    )
     return f"{run.path}: {run.report}"
 
 
@@ -125,7 +133,13 @@ def _prior(options: argparse.Namespace, overrides: list[str]) -> str:
     from narrows.commands.prior import fit_prior
 
     run = fit_prior(
-        options.folder, options.recipe, options.variant, options.data, options.resume, overrides, _progress()
+        options.folder,
+        recipe=options.recipe,
+        variant=options.variant,
+        source=options.data,
+        resume=options.resume,
+        overrides=overrides,
+        progress=_progress(),
     )
     return f"{run.prior.path}: {run.report}"
 
@@ -138,13 +152,13 @@ def _evaluate(options: argparse.Namespace, overrides: list[str]) -> str:
 
     done = evaluate(
         options.folder,
-        options.data,
-        options.split,
-        options.samples,
-        options.limit,
-        overrides,
-        _own(options),
-        _progress(),
+        source=options.data,
+        split=options.split,
+        samples=options.samples,
+        limit=options.limit,
+        overrides=overrides,
+        options=_own(options),
+        progress=_progress(),
     )
     _say(done.measured_on)
     if done.changed is not None:
@@ -162,29 +176,37 @@ def _compare(options: argparse.Namespace, overrides: list[str]) -> Path:
 
     recipe = find_recipe(options.recipe)
     comparison = Comparison(
-        recipe,
-        options.methods or list(recipe.variants),
-        options.data,
-        options.bits,
-        Budget.parse(options.budget),
-        options.seeds,
-        options.learning_rates,
-        CRITERIA[options.by],
-        options.samples,
-        options.limit,
-        overrides,
+        recipe=recipe,
+        methods=options.methods or list(recipe.variants),
+        source=options.data,
+        bits=options.bits,
+        budget=Budget.parse(options.budget),
+        seeds=options.seeds,
+        learning_rates=options.learning_rates,
+        criterion=CRITERIA[options.by],
+        samples=options.samples,
+        limit=options.limit,
+        overrides=overrides,
     )
     out = options.out or Path("runs") / Path(recipe.name).stem
-    return compare(comparison, out, options.resume, options.jobs, _progress())
+    return compare(comparison, out, resume=options.resume, at_once=options.jobs, progress=_progress())
 
 
 def _curve(options: argparse.Namespace, overrides: list[str]) -> Path:
     from narrows.commands.curve import Sweep, curve
 
     recipe = find_recipe(options.recipe)
-    sweep = Sweep(recipe, options.variant, options.gammas, options.data, options.on, options.limit, overrides)
+    sweep = Sweep(
+        recipe=recipe,
+        variant=options.variant,
+        gammas=options.gammas,
+        source=options.data,
+        on=options.on,
+        limit=options.limit,
+        overrides=overrides,
+    )
     out = options.out or Path("runs") / f"{Path(recipe.name).stem}-curve"
-    return curve(sweep, out, options.resume, options.jobs, _progress())
+    return curve(sweep, out, resume=options.resume, at_once=options.jobs, progress=_progress())
 
 
 def _sample(options: argparse.Namespace, _: list[str]) -> Path:
@@ -193,25 +215,46 @@ def _sample(options: argparse.Namespace, _: list[str]) -> Path:
     from narrows.sampling import Sampling
 
     sampling = Sampling(options.temperature, options.top_k, options.top_p, options.seed)
-    decoding, own = decoding_of(options), _own(options)
-    return sample(options.folder, options.n, options.out, sampling, decoding, options.full, own, _progress())
+    return sample(
+        options.folder,
+        options.n,
+        options.out,
+        sampling=sampling,
+        decoding=decoding_of(options),
+        full=options.full,
+        options=_own(options),
+        progress=_progress(),
+    )
 
 
 def _reconstruct(options: argparse.Namespace, _: list[str]) -> Path:
     from narrows.commands.media import reconstruct
     from narrows.decoding import decoding_of
 
-    decoding, own = decoding_of(options), _own(options)
-    return reconstruct(options.folder, options.files, options.out, decoding, own, _progress())
+    return reconstruct(
+        options.folder,
+        options.files,
+        options.out,
+        decoding=decoding_of(options),
+        options=_own(options),
+        progress=_progress(),
+    )
 
 
 def _interpolate(options: argparse.Namespace, _: list[str]) -> Path:
     from narrows.commands.media import interpolate
     from narrows.decoding import decoding_of
 
-    decoding, own = decoding_of(options), _own(options)
-    ends = options.start, options.end
-    return interpolate(options.folder, *ends, options.steps, options.out, decoding, own, _progress())
+    return interpolate(
+        options.folder,
+        options.start,
+        options.end,
+        options.steps,
+        options.out,
+        decoding=decoding_of(options),
+        options=_own(options),
+        progress=_progress(),
+    )
 
 
 def _encode(options: argparse.Namespace, _: list[str]) -> str:
@@ -225,7 +268,7 @@ def _decode(options: argparse.Namespace, _: list[str]) -> str:
     from narrows.commands.media import decode
     from narrows.decoding import decoding_of
 
-    written = decode(options.folder, options.codes, options.out, decoding_of(options), _progress())
+    written = decode(options.folder, options.codes, options.out, decoding=decoding_of(options), progress=_progress())
     return "\n".join(map(str, written))
 
 
