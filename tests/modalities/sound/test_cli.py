@@ -354,7 +354,7 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
         (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),
         (
             ["--data=SPEECH", "--estimator=DistortionTarget", "--estimator.gamma=1", "--estimator.estimator=Pathwise"],
-            "DistortionTarget holds the squared error of a reconstruction, and a WaveNetDecoder",
+            "DistortionTarget needs the squared error of a reconstruction, and a WaveNetDecoder",
         ),
         (["--data", "SPEECH", "--variant", "light", "--model.decoder.strides=[4,4]"], "set the decoder's strides"),
     ],
