@@ -1,4 +1,4 @@
-"""Pieces of the command line that several commands share; no PyTorch is imported here."""
+"""Command-line arguments shared by several commands; this module does not import PyTorch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["add_decoding", "add_out", "add_run", "positive", "seed"]
 
 
 def positive(text: str) -> int:
-    """Return a whole number of at least 1."""
+    """Parse a whole number of at least 1."""
     value = int(text)
     if value < 1:
         raise argparse.ArgumentTypeError(f"{value} is not at least 1")
@@ -17,7 +17,7 @@ def positive(text: str) -> int:
 
 
 def seed(text: str) -> int:
-    """Return the seed of a random number generator."""
+    """Parse the seed of a random number generator."""
     value = int(text)
     if not 0 <= value < 2**63:
         raise argparse.ArgumentTypeError(f"{value} is not from 0 to 2^63 - 1")
@@ -25,17 +25,17 @@ def seed(text: str) -> int:
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """Add the run that a command is about."""
+    """Add the argument for the run."""
     parser.add_argument("folder", metavar="RUN", help="a run folder, or the id of one on the Hugging Face hub")
 
 
 def add_out(parser: argparse.ArgumentParser, help: str, required: bool = False) -> None:
-    """Add where a command writes to."""
+    """Add the option for the output path."""
     parser.add_argument("-o", "--out", type=Path, metavar="PATH", required=required, help=help)
 
 
 def add_decoding(parser: argparse.ArgumentParser) -> None:
-    """Add how data are drawn by an autoregressive decoder."""
+    """Add the options for drawing from an autoregressive decoder."""
     group = parser.add_argument_group("decoders that draw data position by position, such as a WaveNet")
     group.add_argument(
         "--decoder-temperature",

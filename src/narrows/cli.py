@@ -1,4 +1,4 @@
-"""The `narrows` command: parse, call, print. PyTorch is imported only by the commands that need it."""
+"""The `narrows` command: parses, calls and prints. Only commands that need PyTorch import it."""
 
 from __future__ import annotations
 
@@ -25,14 +25,15 @@ OVERRIDES = "any setting of the recipe can be overridden: --training.steps=1000 
 DATA = "a folder of files, an IDX or Parquet file or a folder of them, hf:NAME, or digits (built in)"
 
 Run = Callable[[argparse.Namespace, list[str]], object]
-"""Runs a command with its options and overrides; what it returns is printed, if anything."""
+"""Runs a command with its options and overrides, and returns what to print, if anything."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command.
 
     Returns:
-        the exit status: 0; 1 after an error, told in a line; 130 after an interruption. (A misspelt command exits: 2.)
+        the exit status: 0; 1 after an error, printed in one line; 130 after an interruption. (A misspelt command exits
+        with 2.)
     """
     options, overrides = _parser().parse_known_args(arguments)
     if overrides and not options.overridable:
@@ -62,7 +63,7 @@ def _call(options: argparse.Namespace, overrides: list[str]) -> object:
 
 @contextmanager
 def _messages() -> Iterator[None]:
-    """Show what the package logs, such as how data were read, on standard error."""
+    """Show the package's log, such as notes on how data were read, on standard error."""
     logger, handler = logging.getLogger("narrows"), logging.StreamHandler()
     level = logger.level
     logger.addHandler(handler)
@@ -81,7 +82,7 @@ def _fail(message: str, status: int) -> int:
 
 
 def _say(message: object) -> None:
-    """Print on standard output; of several processes, the first alone."""
+    """Print on standard output, in the first process only."""
     from rich.console import Console
 
     Console(soft_wrap=True, highlight=False, markup=False, quiet=os.environ.get("RANK", "0") != "0").print(message)
@@ -162,7 +163,7 @@ def _evaluate(options: argparse.Namespace, overrides: list[str]) -> str:
     )
     _say(done.measured_on)
     if done.changed is not None:
-        _say(f"The data are not those of the training: {done.changed}")
+        _say(f"The data are not those used in training: {done.changed}")
     table = Table("figure", "value", "unit", box=None, header_style="bold")
     table.columns[1].justify = "right"
     for name, value in done.figures.items():
@@ -273,14 +274,14 @@ def _decode(options: argparse.Namespace, _: list[str]) -> str:
 
 
 def _own(options: argparse.Namespace) -> dict[str, Any]:
-    """The options that only one kind of data has."""
+    """Return the options that only one kind of data has."""
     return {name: getattr(options, name) for name in options.own}
 
 
 def gammas(text: str) -> list[float]:
     values = [float(part) for part in text.split(",")]
     if not all(0 < value < math.inf for value in values):
-        raise argparse.ArgumentTypeError(f"{text}: every squared error must be above 0 and finite")
+        raise argparse.ArgumentTypeError(f"{text}: every squared error must be positive and finite")
     return values
 
 
@@ -311,29 +312,29 @@ def _parser() -> argparse.ArgumentParser:
         added.add_argument(
             "--trust-code",
             action="store_true",
-            help="let recipes and models name classes that are not narrows' own: they can run any code",
+            help="let recipes and models name classes outside narrows, which can run any code",
         )
     return parser
 
 
 def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
     shown = command("recipes", _recipes, "list the recipes, or print one with all its settings", overridable=True)
-    shown.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this one")
-    shown.add_argument("--variant", help="a variant of the recipe")
+    shown.add_argument("recipe", nargs="?", metavar="RECIPE", help="print this recipe")
+    shown.add_argument("--variant", help="variant of the recipe")
 
     train = command("train", _train, "train a model", overridable=True)
-    train.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
+    train.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     train.add_argument("--data", metavar="SOURCE", help=DATA)
-    train.add_argument("--variant", help="a variant of the recipe, such as cpu: minutes on two cores")
-    add_out(train, "the run folder (runs/RECIPE-VARIANT)")
-    train.add_argument("--on", metavar="RUN", help="the first stage, of a recipe such as hvae-second: a run, or hub id")
-    train.add_argument("--strict", action="store_true", help="stop at the first file of the data that cannot be read")
+    train.add_argument("--variant", help="variant of the recipe, such as cpu (minutes on two cores)")
+    add_out(train, "run folder (runs/RECIPE-VARIANT)")
+    train.add_argument("--on", metavar="RUN", help="run (or hub id) of the first stage, for recipes like hvae-second")
+    train.add_argument("--strict", action="store_true", help="stop at the first data file that cannot be read")
     train.add_argument("--resume", action="store_true", help="continue the run with its own recipe.yaml")
 
     prior = command("prior", _prior, "fit a prior to the codes of a trained model", overridable=True)
     add_run(prior)
-    prior.add_argument("--recipe", help="the name of a recipe, or a YAML file (what suits the kind of data)")
-    prior.add_argument("--variant", help="a variant of the recipe")
+    prior.add_argument("--recipe", help="name of a recipe, or a YAML file (default for the kind of data)")
+    prior.add_argument("--variant", help="variant of the recipe")
     prior.add_argument("--data", metavar="SOURCE", help=f"{DATA} (the run's own)")
     prior.add_argument("--resume", action="store_true", help="continue with the prior's own recipe.yaml")
 
@@ -345,28 +346,28 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
     evaluate.add_argument(
         "--split",
         metavar="NAME",
-        help="train, validation, test or all, or another that the kind of data has (the test split of the run's own "
-        "data, all of a SOURCE)",
+        help="train, validation, test or all, or another split of the kind of data (test for the run's own data, all "
+        "for a SOURCE)",
     )
     evaluate.add_argument(
-        "--samples", type=positive, help="importance samples S of the bound (what suits the kind of data)"
+        "--samples", type=positive, help="importance samples S of the bound (default for the kind of data)"
     )
-    evaluate.add_argument("--limit", type=positive, help="measure a random LIMIT of the examples")
+    evaluate.add_argument("--limit", type=positive, help="measure only a random subset of LIMIT examples")
 
 
 def _add_comparisons(command: Callable[..., argparse.ArgumentParser]) -> None:
     compare = command("compare", _compare, "train several methods on the same data, bits and budget", overridable=True)
     compare.add_argument(
-        "methods", nargs="*", metavar="METHOD", help="variants of the recipe, such as vqvae gumbel daps (all of them)"
+        "methods", nargs="*", metavar="METHOD", help="variants of the recipe, such as vqvae gumbel daps (all)"
     )
     compare.add_argument(
-        "--recipe", default="compare-images", help="what the methods share: a recipe, or a YAML file (compare-images)"
+        "--recipe", default="compare-images", help="recipe or YAML file that the methods share (compare-images)"
     )
     compare.add_argument("--data", metavar="SOURCE", help=DATA)
-    compare.add_argument("--bits", type=positive, metavar="N", help="bits of an example's codes (the recipe's)")
-    compare.add_argument("--seeds", type=positive, default=3, help="of each method, at its learning rate (3)")
+    compare.add_argument("--bits", type=positive, metavar="N", help="bits per example of the codes (the recipe's)")
+    compare.add_argument("--seeds", type=positive, default=3, help="seeds per method, at its best learning rate (3)")
     compare.add_argument(
-        "--budget", default="2500", help="of every training run: steps, or minutes at the method's pace: 10m (2500)"
+        "--budget", default="2500", help="budget of every run: steps, or minutes at the method's speed, e.g. 10m (2500)"
     )
     compare.add_argument(
         "--learning-rates",
@@ -374,35 +375,35 @@ def _add_comparisons(command: Callable[..., argparse.ArgumentParser]) -> None:
         nargs="+",
         default=[5e-4, 1e-3, 2e-3],
         metavar="RATE",
-        help="tried once for each method (5e-4 1e-3 2e-3)",
+        help="learning rates to try for each method (5e-4 1e-3 2e-3)",
     )
     compare.add_argument(
-        "--by", choices=list(CRITERIA), default="bits", help="what chooses it on the validation split (bits)"
+        "--by", choices=list(CRITERIA), default="bits", help="criterion on the validation split to choose it (bits)"
     )
     compare.add_argument("--samples", type=positive, default=16, help="importance samples S of the bound (16)")
-    compare.add_argument("--limit", type=positive, help="test on a random LIMIT of the examples only")
-    compare.add_argument("--jobs", type=positive, default=1, help="training runs at a time, sharing the cores (1)")
-    add_out(compare, "the folder of the comparison (runs/RECIPE)")
-    compare.add_argument("--resume", action="store_true", help="continue what the folder holds; methods may be added")
+    compare.add_argument("--limit", type=positive, help="test only on a random subset of LIMIT examples")
+    compare.add_argument("--jobs", type=positive, default=1, help="number of parallel training runs (1)")
+    add_out(compare, "folder of the comparison (runs/RECIPE)")
+    compare.add_argument("--resume", action="store_true", help="continue the comparison; methods may be added")
 
     curve = command(
-        "curve", _curve, "train a recipe at several distortions, and draw rate against distortion", overridable=True
+        "curve", _curve, "train a recipe at several distortions and plot rate against distortion", overridable=True
     )
-    curve.add_argument("recipe", metavar="RECIPE", help="the name of a recipe, or a YAML file")
+    curve.add_argument("recipe", metavar="RECIPE", help="name of a recipe, or a YAML file")
     curve.add_argument(
         "--gammas",
         type=gammas,
         default=[64.0, 32.0, 8.0, 2.0, 0.5],
         metavar="G,G,...",
-        help="the squared errors to hold, summed over the dimensions of an example (64,32,8,2,0.5)",
+        help="target squared errors, summed over the dimensions of an example (64,32,8,2,0.5)",
     )
     curve.add_argument("--data", metavar="SOURCE", help=DATA)
-    curve.add_argument("--variant", help="a variant of the recipe")
-    curve.add_argument("--on", metavar="RUN", help="the first stage, of a recipe such as hvae-second: a run, or hub id")
-    curve.add_argument("--limit", type=positive, help="test on a random LIMIT of the examples only")
-    curve.add_argument("--jobs", type=positive, default=1, help="training runs at a time, sharing the cores (1)")
-    add_out(curve, "the folder of the curve (runs/RECIPE-curve)")
-    curve.add_argument("--resume", action="store_true", help="continue what the folder holds; gammas may be added")
+    curve.add_argument("--variant", help="variant of the recipe")
+    curve.add_argument("--on", metavar="RUN", help="run (or hub id) of the first stage, for recipes like hvae-second")
+    curve.add_argument("--limit", type=positive, help="test only on a random subset of LIMIT examples")
+    curve.add_argument("--jobs", type=positive, default=1, help="number of parallel training runs (1)")
+    add_out(curve, "folder of the curve (runs/RECIPE-curve)")
+    curve.add_argument("--resume", action="store_true", help="continue the curve; gammas may be added")
 
 
 def _add_media(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -411,49 +412,49 @@ def _add_media(command: Callable[..., argparse.ArgumentParser]) -> None:
             "--class",
             dest="label",
             metavar="CLASS",
-            help=f"the name or number of a class, such as a speaker ({default})",
+            help=f"name or number of a class, such as a speaker ({default})",
         )
 
     sample = command("sample", _sample, "draw new examples from the prior")
     add_run(sample)
-    sample.add_argument("-n", type=positive, default=16, help="how many (16)")
+    sample.add_argument("-n", type=positive, default=16, help="number of examples (16)")
     add_class(sample, "all in turn")
-    sample.add_argument("--temperature", type=float, default=1.0, help="of the codes; below 1 is less varied (1)")
+    sample.add_argument("--temperature", type=float, default=1.0, help="below 1, codes vary less (1)")
     sample.add_argument("--top-k", type=positive, help="only the k most probable values of each code")
     sample.add_argument(
         "--top-p", type=float, help="only the most probable values of each code that together reach this probability"
     )
     sample.add_argument("--seed", type=seed, default=0, help="random seed (0)")
-    sample.add_argument("--full", action="store_true", help="draw the data too, instead of showing their means")
-    add_out(sample, "the file or folder to write (RUN/samples)")
+    sample.add_argument("--full", action="store_true", help="also draw the data, instead of showing their means")
+    add_out(sample, "file or folder to write (RUN/samples)")
     add_decoding(sample)
 
-    reconstruct = command("reconstruct", _reconstruct, "show examples beside what is decoded from their codes")
+    reconstruct = command("reconstruct", _reconstruct, "show examples next to their reconstructions")
     add_run(reconstruct)
     reconstruct.add_argument(
         "files", nargs="*", type=Path, metavar="FILE", help="the examples (some of the run's test split)"
     )
     add_class(reconstruct, "the example's own")
-    add_out(reconstruct, "the file or folder to write (RUN/reconstructions)")
+    add_out(reconstruct, "file or folder to write (RUN/reconstructions)")
     add_decoding(reconstruct)
 
-    interpolate = command("interpolate", _interpolate, "show the way from one example to another in the latent space")
+    interpolate = command("interpolate", _interpolate, "interpolate between two examples in the latent space")
     add_run(interpolate)
-    interpolate.add_argument("start", type=Path, metavar="START", help="the file of the first example")
-    interpolate.add_argument("end", type=Path, metavar="END", help="the file of the last example")
-    interpolate.add_argument("--steps", type=positive, default=9, help="how many examples, the ends included (9)")
+    interpolate.add_argument("start", type=Path, metavar="START", help="file of the first example")
+    interpolate.add_argument("end", type=Path, metavar="END", help="file of the last example")
+    interpolate.add_argument("--steps", type=positive, default=9, help="number of examples, including the ends (9)")
     add_class(interpolate, "the only one")
-    add_out(interpolate, "the file or folder to write (RUN/interpolation)")
+    add_out(interpolate, "file or folder to write (RUN/interpolation)")
     add_decoding(interpolate)
 
     encode = command("encode", _encode, "turn files into codes")
     add_run(encode)
     encode.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the files")
-    add_out(encode, "the file of codes, .npz", required=True)
+    add_out(encode, "file of codes to write, .npz", required=True)
 
     decode = command("decode", _decode, "turn codes back into files")
     add_run(decode)
-    decode.add_argument("codes", type=Path, metavar="CODES", help="a file that `narrows encode` wrote")
+    decode.add_argument("codes", type=Path, metavar="CODES", help="file written by `narrows encode`")
     add_class(decode, "the only one")
-    add_out(decode, "a folder for the files", required=True)
+    add_out(decode, "folder for the files", required=True)
     add_decoding(decode)

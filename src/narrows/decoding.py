@@ -1,4 +1,4 @@
-"""How data are decoded: as which class, and how an autoregressive decoder draws them."""
+"""Options of decoding: the class to decode as, and how an autoregressive decoder draws."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ __all__ = ["Decoding", "class_index", "conditions", "decode_drawn", "decoding_of
 
 @dataclass(frozen=True)
 class Decoding:
-    """How data are decoded.
+    """Options of decoding.
 
     Args:
-        label: the name or number of the class to decode as, for decoders that are given it; None for the examples' own.
-        sampling: how an autoregressive decoder draws; None for the defaults with seed 0. Others refuse it.
+        label: name or number of the class to decode as, for class-conditional decoders; None for each example's own.
+        sampling: how an autoregressive decoder draws; None for the defaults with seed 0. Must be None for others.
     """
 
     label: str | None = None
@@ -32,10 +32,10 @@ class Decoding:
 
 
 def decoding_of(options: argparse.Namespace) -> Decoding:
-    """Return what the options of `narrows.arguments.add_decoding` and `--class` ask for.
+    """Return the options of `narrows.arguments.add_decoding` and `--class` as an object.
 
     Raises:
-        NarrowsError: if one is out of range.
+        NarrowsError: if an option is out of range.
     """
     asked = (
         options.decoder_temperature,
@@ -54,7 +54,7 @@ def sampling_of(model: Autoencoder, decoding: Decoding) -> Sampling:
     """Return how the decoder of a model draws.
 
     Raises:
-        NarrowsError: if it draws nothing, but is told how.
+        NarrowsError: if the decoder is deterministic, but options for drawing are set.
     """
     if decoding.sampling is not None and not model.autoregressive:
         raise NarrowsError(
@@ -71,17 +71,17 @@ def decode_drawn(
     decoding: Decoding | None,
     progress: Progress,
 ) -> list[Tensor]:
-    """Return the data [C, *size] of each of the codes, with a bar where they are drawn position by position.
+    """Return the data [C, *size] of each of the codes, with a progress bar if they are drawn position by position.
 
     Args:
         model: the model.
-        codes: as `Autoencoder.decode_all` takes them.
-        condition: the class of each, int64 [N]; None where the decoder is given none.
+        codes: as for `Autoencoder.decode_all`.
+        condition: the class of each example, int64 [N]; None if the decoder does not use classes.
         decoding: how an autoregressive decoder draws; None for the defaults.
-        progress: shows how far the work is.
+        progress: shows the progress.
 
     Raises:
-        NarrowsError: if the decoder draws nothing, but is told how.
+        NarrowsError: if the decoder is deterministic, but options for drawing are set.
     """
     sampling = sampling_of(model, decoding or Decoding())
     if not model.autoregressive:
@@ -92,19 +92,19 @@ def decode_drawn(
 
 
 def conditions(model: Autoencoder, label: str | None, count: int) -> Tensor | None:
-    """Return the class that each of `count` examples is decoded as, [count]; None where the decoder is given none.
+    """Return the classes to decode `count` examples as, [count]; None if the decoder does not use classes.
 
     Raises:
-        NarrowsError: if a class is named that is unknown or has no effect, or none of several is named.
+        NarrowsError: if the named class is unknown or has no effect, or none is named although there are several.
     """
     if not model.conditional:
         if label is not None:
             raise NarrowsError(
-                f"--class {label}: this model's decoder is not given the class of an example; leave it out"
+                f"--class {label}: this model's decoder does not use classes; leave it out"
             )
         return None
     if label is None and len(model.classes) > 1:
-        raise NarrowsError(f"say what to decode as, with --class NAME; the classes are: {_listed(model)}")
+        raise NarrowsError(f"choose a class to decode as, with --class NAME; the classes are: {_listed(model)}")
     return torch.full((count,), 0 if label is None else class_index(model, label))
 
 
@@ -112,7 +112,7 @@ def class_index(model: Autoencoder, label: str) -> int:
     """Return the index of a class given by name or number.
 
     Raises:
-        NarrowsError: if there is no such class; the message lists those there are.
+        NarrowsError: if there is no such class; the message lists the classes.
     """
     if label in model.classes:
         return model.classes.index(label)
@@ -122,22 +122,22 @@ def class_index(model: Autoencoder, label: str) -> int:
 
 
 def require_prior(folder: str, model: Autoencoder, prior: Prior | None, sampling: Sampling, label: str | None) -> None:
-    """Check that samples can be drawn, and that there is a learned prior to steer.
+    """Check that samples can be drawn, and that options for a learned prior are set only if there is one.
 
     Raises:
-        NarrowsError: if codes have no prior, or an option would have no effect.
+        NarrowsError: if the model has codes but no prior, or an option has no effect.
     """
     if model.lacks_prior:
         raise NarrowsError(
-            f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`; the first of two stages "
-            "needs it before the second is trained"
+            f"{folder} has no prior to draw codes from: fit one with `narrows prior {folder}`; for a two-stage model, "
+            "fit it to the first stage before training the second"
         )
     asked = {"--temperature": sampling.temperature - 1, "--top-k": sampling.top_k, "--top-p": sampling.top_p}
     if not model.conditional:
         asked["--class"] = label  # type: ignore[assignment]
     if prior is None and (useless := [option for option, value in asked.items() if value]):
         raise NarrowsError(
-            f"{useless[0]} steers a learned prior over codes, and the latents of {folder} are continuous; leave it out"
+            f"{useless[0]} applies to a learned prior, but the latents of {folder} are continuous; leave it out"
         )
     if label is not None and not model.classes:
         raise NarrowsError(f"--class {label}: {folder} was trained on data without classes")

@@ -1,7 +1,7 @@
-"""What is written to disk says its format version; older formats are brought up to date by one table of migrations.
+"""Format versions of files on disk, and the migrations of older formats.
 
-Files name classes by their short, registered names, so that moving a class breaks no saved run. This table is the one
-place that knows how kinds of data were told apart before files said their modality.
+Files contain the short, registered names of classes, so that moving a class breaks no saved run. Only this module knows
+how formats without a modality distinguished the kinds of data.
 """
 
 from __future__ import annotations
@@ -16,26 +16,26 @@ __all__ = ["FORMATS", "migrate", "short_names", "up_to_date"]
 Content = dict[str, Any]
 
 RENAMED = {"SoundAutoencoder": "Autoencoder", "ImageStem": "Stem", "ImageHead": "Head"}
-"""Classes that files may know by an earlier name."""
+"""Former names of classes in files."""
 
 
 def migrate(kind: str, content: Mapping[str, Any], origin: str) -> Content:
-    """Return the content of a file as the present version writes it.
+    """Return the content of a file in the current format.
 
     Args:
-        kind: of the file, one of `FORMATS`.
-        content: what the file holds; its `format` is 1 where it does not say.
-        origin: the file, for messages.
+        kind: kind of the file, one of `FORMATS`.
+        content: content of the file; a missing `format` means 1.
+        origin: path of the file, for messages.
 
     Raises:
-        NarrowsError: if the format is newer than this version, or no format at all.
+        NarrowsError: if the format is newer than this version, or is not a version number.
     """
     version = content.get("format", 1)
     if not isinstance(version, int) or isinstance(version, bool) or version < 1:
         raise NarrowsError(f"{origin}: format is {version!r}, which is no version number: the file is damaged")
     if version > FORMATS[kind]:
         raise NarrowsError(
-            f"{origin} has format {version}, of a newer version of narrows than this one, which reads up to "
+            f"{origin} has format {version}, written by a newer version of narrows; this one reads up to format "
             f"{FORMATS[kind]}: update narrows to read the file"
         )
     migrated = dict(content)
@@ -45,15 +45,15 @@ def migrate(kind: str, content: Mapping[str, Any], origin: str) -> Content:
 
 
 def up_to_date(settings: Mapping[str, Any]) -> Content:
-    """Return the settings of a recipe with classes by their present names, and its modality.
+    """Return the settings of a recipe with current class names, and with its modality.
 
-    Recipes carry no format: whatever was valid once still is, under the present names.
+    Recipes have no format: settings that were valid once remain valid, under the current names.
     """
     return {"modality": "images", **_renamed(dict(settings))}
 
 
 def short_names(value: Any) -> Any:
-    """Return settings with narrows' own classes by their short names."""
+    """Return settings in which narrows' own classes have their short names."""
     if isinstance(value, Mapping):
         return {key: _short(inner) if key == "class_path" else short_names(inner) for key, inner in value.items()}
     return [short_names(inner) for inner in value] if isinstance(value, list) else value
@@ -75,7 +75,7 @@ def _rename(path: Any) -> Any:
 
 
 def _second_model(content: Content) -> Content:
-    """Format 1 told sound by its key, and gave images their shape alone."""
+    """Migrate format 1, which identified sound by its key and stored only the shape of images."""
     shape, classes, sound = content["shape"], content.get("classes", []), content.get("sound")
     spec: Content = {"shape": shape, "classes": classes}
     if sound is not None:
@@ -89,7 +89,7 @@ def _second_prior(content: Content) -> Content:
 
 
 def _second_codes(content: Content) -> Content:
-    """Format 1 laid sounds end to end with their positions first; images kept no size, which is that of the model."""
+    """Migrate format 1, which stored sounds end to end with positions first, and no sizes of images (the model's)."""
     import numpy as np
 
     codes = content["codes"]
@@ -109,13 +109,13 @@ def _second_codes(content: Content) -> Content:
 
 
 def _second_evaluation(content: Content) -> Content:
-    """Format 1 counted the examples by what they are called, and had no total and no source but the run's own."""
+    """Migrate format 1, which counted examples under their unit and had no total and no source but the run's own."""
     unit = next(unit for unit in ("examples", "images", "clips") if unit in content)
     return {"examples": content[unit], "unit": unit, **content}
 
 
 FORMATS = {"model": 2, "prior": 2, "codes": 2, "evaluation": 2}
-"""The present format of each kind of file: config.json of a model and of a prior, codes.npz, and evaluation.json."""
+"""Current format of each kind of file: config.json of models and of priors, codes.npz and evaluation.json."""
 
 _MIGRATIONS: dict[str, dict[int, Callable[[Content], Content]]] = {
     "model": {1: _second_model},
@@ -123,4 +123,4 @@ _MIGRATIONS: dict[str, dict[int, Callable[[Content], Content]]] = {
     "codes": {1: _second_codes},
     "evaluation": {1: _second_evaluation},
 }
-"""Of each kind of file, the step from a format to the next."""
+"""For each kind of file, the migration from each format to the next."""

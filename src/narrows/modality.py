@@ -1,7 +1,7 @@
-"""The seam between the core and the kinds of data: what a kind of data offers, and all that the core asks of it.
+"""The interface between the core and the kinds of data.
 
-A kind of data is a folder below `narrows.modalities`, found by the one key `modality` of a recipe and of a model's
-config.json. The core names none; it asks a `Modality` instead.
+A kind of data is a folder in `narrows.modalities`, selected by the key `modality` of a recipe and of a model's
+config.json. The core names no kind of data; it only uses the methods of a `Modality`.
 """
 
 from __future__ import annotations
@@ -28,28 +28,28 @@ __all__ = ["Modality", "Row"]
 
 
 class Row(NamedTuple):
-    """Examples shown beside each other."""
+    """Examples shown next to each other."""
 
     name: str
     examples: Sequence[Tensor]
-    """Each [C, *size]."""
+    """The examples, each [C, *size]."""
 
 
 class Modality(ABC):
     """A kind of data.
 
     Attributes:
-        name: the key of recipes and models.
-        unit: what examples are called, in the plural.
-        dimension: what the dimensions of an example are called, in the plural.
-        suffix: the ending of the files that `write` writes.
-        extensions: the endings of the files that `open` looks for.
-        recipe: the training recipe, with the settings of these data.
-        default_prior: the recipe of the prior that suits the codes of these data.
-        samples: S of the importance-weighted bound, where nothing is said.
-        units: the units of the figures that these data have of their own, by name.
-        options: the options of commands that only these data have, by command.
-        shared_overrides: settings under which several runs share what one of them has decoded.
+        name: name in recipes and models.
+        unit: plural noun for examples.
+        dimension: plural noun for the dimensions of an example.
+        suffix: suffix of the files that `write` writes.
+        extensions: suffixes of the files that `open` looks for.
+        recipe: the training recipe class, with the settings of these data.
+        default_prior: name of the prior recipe that suits the codes of these data.
+        samples: S, the default number of samples of the importance-weighted bound.
+        units: units of the modality's own figures, by name.
+        options: the modality's own command options, by command.
+        shared_overrides: settings that let several runs share data decoded by one of them.
     """
 
     name: ClassVar[str]
@@ -66,29 +66,29 @@ class Modality(ABC):
 
     @abstractmethod
     def open(self, settings: Any, progress: Progress, quiet: bool = False, spec: Spec | None = None) -> Data:
-        """Find, split and decode the data that `settings` describe.
+        """Find, split and decode the data that `settings` describes.
 
         Args:
-            settings: which, and how.
-            progress: shows how far the work is.
-            quiet: announce nothing (the other processes of a run).
-            spec: that of a model, by which examples are read whatever the settings say.
+            settings: the settings of the data.
+            progress: shows the progress.
+            quiet: log nothing (set in all but the first process of a run).
+            spec: specification of a model, which overrides the settings; None to use the settings.
 
         Raises:
-            DataError: if there are none, or not as described.
+            DataError: if no data are found, or they do not match the settings.
         """
 
     def overrides_of_another_source(self, settings: Mapping[str, Any]) -> list[str]:
-        """Return what changes in the settings of a run's data where another source is read by them."""
+        """Return the overrides needed to read another source with the data settings of a run."""
         return []
 
     def fitted(self, spec: Spec) -> str:
-        """Return what is done to other data so that a model of `spec` can read them, in a line; "" if nothing is."""
+        """Describe in one line how other data are converted for a model of `spec`; "" if they are not."""
         return ""
 
     @abstractmethod
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
-        """Return what a model reads of files, each [C, *size]; what had to be done to them is logged.
+        """Read files as model inputs, each [C, *size], and log any conversion.
 
         Raises:
             DataError: naming the first file that cannot be read.
@@ -96,18 +96,18 @@ class Modality(ABC):
 
     @abstractmethod
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
-        """Write an example [C, *size] to a file that a person's own programs open."""
+        """Write an example [C, *size] to a file that common programs can open."""
 
     @abstractmethod
     def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, **options: Any) -> Path:
-        """Write examples to files, to be looked at or listened to, and return the path to open.
+        """Write examples to files for viewing or listening, and return the path to open.
 
         Args:
-            out: the file or, of examples with a file each, the folder; its suffix may be left out.
-            title: what they are.
-            rows: the examples; a row belongs together.
-            spec: of the examples.
-            options: those of `options`.
+            out: the file, or the folder if each example has its own file; the suffix may be left out.
+            title: title of the output.
+            rows: the examples, grouped into rows.
+            spec: specification of the examples.
+            options: the modality's own options, from `options`.
         """
 
     @abstractmethod
@@ -120,30 +120,30 @@ class Modality(ABC):
         spec: Spec,
         **options: Any,
     ) -> Path:
-        """Write several versions of the same examples, such as originals and reconstructions; as `save_rows`.
+        """Write several versions of the same examples, such as originals and reconstructions; see `save_rows`.
 
         Args:
             out: the file or folder.
-            title: what they are.
-            names: of the examples.
-            versions: the examples, by the name of the version; the last is also written as files of its own, where
+            title: title of the output.
+            names: names of the examples.
+            versions: the examples by name of the version; the last version is also written to separate files, if
                 examples have files.
-            spec: of the examples.
-            options: those of `options`.
+            spec: specification of the examples.
+            options: the modality's own options, from `options`.
         """
 
     @abstractmethod
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
-        """Return a block of a report that shows rows of examples."""
+        """Return a report block that shows rows of examples."""
 
     @abstractmethod
     def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
-        """Return a block of a report that shows several versions of the same examples next to each other."""
+        """Return a report block that shows several versions of the same examples next to each other."""
 
     def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
-        """Return figures of reconstructions [B, C, *size] that these data have of their own, [B] each.
+        """Return the modality's own figures of reconstructions [B, C, *size], [B] each.
 
-        Nothing is decoded for them where a modality does not say that it `has_figures`.
+        Only modalities with `has_figures` need this; for others nothing is decoded.
         """
         return {}
 
@@ -151,18 +151,18 @@ class Modality(ABC):
 
     @abstractmethod
     def describe(self, data: Data, spec: Spec) -> str:
-        """Return what a model was trained on in a line, for the head of its report."""
+        """Describe in one line the data a model was trained on, for the head of its report."""
 
     @abstractmethod
     def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
         """Return headline figures of a model by label, for the head of its report."""
 
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section] | None:
-        """Yield the sections of a report on reconstructions; None for the usual one."""
+        """Yield the report sections on reconstructions; None uses the default section."""
         return None
 
     def sections(self, run: RunFolder, model: Autoencoder) -> Iterator[Section]:
-        """Yield further sections of the report of a run."""
+        """Yield additional report sections of a run."""
         yield from ()
 
     def evaluate(
@@ -175,27 +175,28 @@ class Modality(ABC):
         progress: Progress,
         **options: Any,
     ) -> dict[str, float]:
-        """Return the figures that the options of `narrows evaluate` ask for."""
+        """Return the figures that the modality's own options of `narrows evaluate` ask for."""
         return {}
 
     def distances(
         self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
     ) -> tuple[dict[float, dict[str, float]], str]:
-        """Return how far sets of generated examples are from real ones, and what a report should say of that.
+        """Return the distances of generated examples from real ones, and a caption for the report.
 
         Args:
-            data: what the models were trained on.
+            data: the data that the models were trained on.
             real: examples of the test split.
-            made: as many examples by name, such as samples and reconstructions, for each point of a curve.
-            progress: shows how far the work is.
+            made: sets of as many generated examples, such as samples and reconstructions, by name, for each point of a
+                curve.
+            progress: shows the progress.
         """
         return {point: {} for point in made}, ""
 
     def accept(self, command: str, options: Mapping[str, Any], whose: str) -> dict[str, Any]:
-        """Return the options that were set, if these data have them for that command.
+        """Return the options that were set, after checking that these data have them for the command.
 
         Raises:
-            NarrowsError: naming one that they have not.
+            NarrowsError: naming the first option that they do not have.
         """
         chosen = {name: value for name, value in options.items() if value is not None}
         for name, value in chosen.items():

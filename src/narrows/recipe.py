@@ -1,6 +1,6 @@
-"""Recipes as they are found: settings in YAML with variants, shipped with the package or in a file of the user's.
+"""Finding recipes: settings in YAML with variants, from the package or from the user's own file.
 
-This module imports no PyTorch, so that recipes can be listed at once; `narrows.config` checks and builds them.
+This module does not import PyTorch, so that recipes can be listed quickly; `narrows.config` checks and builds them.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ __all__ = ["Recipe", "RecipeError", "find_recipe", "recipes"]
 
 
 class RecipeError(NarrowsError):
-    """A recipe that is not there, or a setting it may not have."""
+    """Error for a missing recipe or an invalid setting."""
 
 
 class Recipe(NamedTuple):
-    """A recipe as found: its name, the parts of its text before they are checked."""
+    """A recipe before its settings are checked: its name and the parts of its text."""
 
     name: str
     about: str
@@ -31,7 +31,7 @@ class Recipe(NamedTuple):
     variants: dict[str, dict[str, Any]]
 
     def variant(self, name: str | None) -> dict[str, Any]:
-        """Return the settings with those of a variant laid over them; None is the recipe itself.
+        """Return the settings with those of a variant merged in; None returns the recipe itself.
 
         Raises:
             RecipeError: if there is no such variant.
@@ -53,7 +53,7 @@ def recipes() -> Iterator[Recipe]:
 
 
 def find_recipe(name: str) -> Recipe:
-    """Return the recipe of that name, or in that YAML file.
+    """Return the recipe with that name, or in that YAML file.
 
     Raises:
         RecipeError: if there is none, or it is not YAML.
@@ -81,9 +81,9 @@ def _read(name: str, file: Traversable | Path) -> Recipe:
 
 
 def _overlay(base: dict[str, Any], top: dict[str, Any]) -> dict[str, Any]:
-    """`base` with the entries of `top` laid over it; where a `class_path` changes, its arguments start afresh.
+    """Return `base` with the entries of `top` merged in; a changed `class_path` discards the arguments in `base`.
 
-    A mapping whose keys are not names is one value, such as the layers of each resolution, and is replaced whole.
+    A mapping whose keys are not names, such as the layers of each resolution, is one value and is replaced as a whole.
     """
     if top.get("class_path", base.get("class_path")) != base.get("class_path"):
         return top

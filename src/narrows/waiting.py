@@ -1,6 +1,6 @@
-"""Numbers of a device that the host asks for: a question makes the host wait until all that was queued is done.
+"""Reading numbers of a device on the host, which otherwise waits until all queued work is done.
 
-A training step asks none, so that the host stays ahead of the device. What lies on a CPU may be read at no cost.
+Training steps avoid such waits, so that the host stays ahead of the device. Values on a CPU can be read at no cost.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from torch import Tensor
 __all__ = ["LateReader", "is_on_host"]
 
 HOST = "cpu"
-"""The type of device whose memory the host reads."""
+"""The type of device whose memory the host can read directly."""
 
 
 def is_on_host(tensor: Tensor) -> bool:
@@ -20,16 +20,16 @@ def is_on_host(tensor: Tensor) -> bool:
 
 
 class LateReader:
-    """Reads the numbers that a device had at the call before, by when they have long been copied.
+    """Reads numbers of a device one call late, when they have long been copied.
 
-    Numbers on a CPU are read at once. A copy of a reader, or one from a file, has read nothing yet.
+    Numbers on a CPU are read at once. A copied or unpickled reader starts empty.
     """
 
     def __init__(self) -> None:
         self._sent: tuple[Tensor, torch.Event] | None = None
 
     def __call__(self, values: Tensor) -> list[float] | None:
-        """Return values [n], or off a CPU those of the call before, None at the first."""
+        """Return `values` [n] if they are on a CPU; otherwise those of the previous call, or None at the first."""
         if is_on_host(values):
             return values.tolist()
         before, copy = self._sent, values.detach().clone().to("cpu", non_blocking=True)

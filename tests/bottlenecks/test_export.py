@@ -123,5 +123,5 @@ def test_codes_of_an_exported_embedding_are_those_of_the_eager_one(quantiser: Di
 
 
 def test_a_quantiser_in_training_is_not_exported() -> None:
-    with pytest.raises(NarrowsError, match="exported in evaluation mode"):
+    with pytest.raises(NarrowsError, match="exported only in eval mode"):
         torch.jit.trace(Codes(VectorQuantizer(dim=4, codebook_size=100)), example())

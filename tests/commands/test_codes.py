@@ -61,7 +61,7 @@ def test_a_changed_value_is_noticed(trained: Path, tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(trained: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "codes.npz", codes=np.zeros((1, 4, 4)), model=np.array("x"), format=np.array(99))
-    with pytest.raises(NarrowsError, match="format 99, of a newer version"):
+    with pytest.raises(NarrowsError, match="format 99, written by a newer version"):
         read_codes(tmp_path / "codes.npz", str(trained))
 
 

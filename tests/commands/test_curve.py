@@ -199,7 +199,7 @@ def test_options_of_a_learned_prior_are_refused_where_there_is_none(
 ) -> None:
     for option in (["--class", "3"], ["--temperature", "0.5"], ["--top-k", "3"], ["--top-p", "0.5"]):
         assert main(["sample", str(first), *option]) == 1
-        assert f"{option[0]} steers a learned prior" in capsys.readouterr().err
+        assert f"{option[0]} applies to a learned prior" in capsys.readouterr().err
 
 
 def test_a_pair_has_the_classes_and_the_prior_of_its_first(recipe: Path, trained: Path, tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def test_a_prior_needs_discrete_codes() -> None:
         (torch.zeros(2, 3, 8, 8), "must have the shape"),
         (torch.zeros(1, 8, 8), "must have the shape"),
         (torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "must be floats in .* not torch.uint8: scale integer levels"),
-        (torch.full((2, 1, 8, 8), 255.0), "runs from 255 to 255"),
+        (torch.full((2, 1, 8, 8), 255.0), "ranges from 255 to 255"),
         (torch.full((2, 1, 8, 8), -0.5), r"must be in \[0, 1\]"),
         (torch.full((2, 1, 8, 8), float("nan")), "look for NaN"),
         (torch.full((2, 1, 8, 8), float("inf")), r"must be in \[0, 1\]"),

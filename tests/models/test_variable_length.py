@@ -234,7 +234,7 @@ def test_an_interpolation_begins_and_ends_with_the_reconstructions(bottleneck: C
     ("x", "message"),
     [
         (torch.zeros(2, 2, 64), r"must have the shape \[B, 1, T\]"),
-        (torch.full((1, 1, 64), 1.5), r"must be in \[-1, 1\], and it runs from 1.5"),
+        (torch.full((1, 1, 64), 1.5), r"must be in \[-1, 1\], but it ranges from 1.5"),
         (torch.full((1, 1, 64), float("nan")), "look for NaN"),
         (torch.zeros(1, 1, 64, dtype=torch.int16), "not torch.int16"),
     ],
@@ -392,12 +392,12 @@ def test_who_speaks_must_be_said_where_there_are_several(decoder: str) -> None:
         with pytest.raises(NarrowsError, match="say which of the 3 classes to decode: al, bo, cy"):
             call(None)
         for wrong in (torch.tensor([0, 1]), torch.tensor([[0], [1], [2]]), torch.tensor(0)):
-            with pytest.raises(NarrowsError, match=r"classes must have the shape \[3\], one for each example, not \["):
+            with pytest.raises(NarrowsError, match=r"classes must have the shape \[3\], one per example, not \["):
                 call(wrong)
         call(SPOKEN)
     for call in calls[:-1]:  # evidence trusts the numbers of its batches, for a device would have to wait
         for wrong in (torch.tensor([0, 3, 1]), torch.tensor([0, -2, 1])):
-            with pytest.raises(NarrowsError, match=r"numbers below 3, or -1 for one unknown, not \[0, (3|-2), 1\]"):
+            with pytest.raises(NarrowsError, match=r"numbers below 3, or -1 if unknown, not \[0, (3|-2), 1\]"):
                 call(wrong)
     one = model(DECODERS[decoder], speakers=("al",))
     alone = one.decode(given, None, Sampling(seed=seeded()))
@@ -414,7 +414,7 @@ def test_what_does_not_fit_is_refused() -> None:
     for likelihood in (DiscretizedLogistic, partial(Categorical, categories=LEVELS)):
         with pytest.raises(NarrowsError, match=r"a WaveNetDecoder draws discrete levels, and .* has none: set model"):
             model(likelihood=likelihood)
-    with pytest.raises(NarrowsError, match=r"fixed size \(8, 8\): train it on data of any length"):
+    with pytest.raises(NarrowsError, match=r"fixed size \(8, 8\): train it on data of variable length"):
         Autoencoder((3, 8, 8), StridedEncoder, quantizer(), WAVENET, MuLawCategorical)
     spoken = model()
     with pytest.raises(NarrowsError, match=r"given those before it: pass the data to observe\(\)"):
@@ -491,7 +491,7 @@ def test_generate_describes_all_samples_at_once_where_the_decoder_does() -> None
 
 def test_an_encoder_of_images_and_weights_that_diverged_are_refused() -> None:
     spec = Spec((1, WINDOW), "sound", ("al",), (-1.0, 1.0), True, 2000)
-    with pytest.raises(NarrowsError, match="ConvEncoder does not encode examples of any length: use StridedEncoder"):
+    with pytest.raises(NarrowsError, match="ConvEncoder cannot encode examples of variable length: use StridedEncoder"):
         Autoencoder(spec, partial(ConvEncoder, width=4), quantizer(), WAVENET, LIKELIHOOD)
     spoken = model()
     with torch.no_grad():

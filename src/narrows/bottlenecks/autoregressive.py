@@ -1,7 +1,7 @@
-"""Autoregressive categorical latents, q(z|x) = prod_n q(z_n|z_<n, x): a transformer reads x and writes code after code.
+"""Autoregressive categorical latents, q(z|x) = prod_n q(z_n|z_<n, x), sampled one by one by a transformer that reads x.
 
-M. Drolet, F. Al-Hafez, A. Bhatt, J. Peters, O. Arenz, "Discrete Variational Autoencoding via Policy Search", the
-encoder as a policy; the prior is uniform.
+M. Drolet, F. Al-Hafez, A. Bhatt, J. Peters, O. Arenz, "Discrete Variational Autoencoding via Policy Search", where the
+encoder is a policy; the prior is uniform.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ __all__ = ["Autoregressive", "AutoregressivePosterior", "pick"]
 
 
 class AutoregressivePosterior(SampledPosterior):
-    """Categorical latents in row order, the M of a position in turn, each given those before it.
+    """Categorical latents in row-major order, M at each position, each conditioned on those before it.
 
-    The rate has no closed form: that of a draw is the mean over its samples of sum_n KL(q(z_n|z_<n, x) || uniform),
-    which is unbiased. The `codes` are greedy, each the most probable after those before it, and written when first
-    asked for. The statistics of a draw are the `entropy` of the conditionals, in nats per latent, and the
+    The rate has no closed form. The rate of a draw is the mean over its samples of sum_n KL(q(z_n|z_<n, x) || uniform),
+    an unbiased estimate. The `codes` are greedy: each is the most probable given those before it. They are computed at
+    first access. The statistics of a draw are the `entropy` of the conditionals, in nats per latent, and the
     `perplexity` and `usage` (share of codes in use) of the codes, averaged over the codebooks.
 
     Args:
-        writer: the network that writes the codes.
-        features: what it reads, [B, W, *grid].
+        writer: the network that generates the codes.
+        features: the input of `writer`, [B, W, *grid].
         embeddings: [M, K, dim].
-        mask: True where a position counts, bool [B, *grid]; None if all do. No code attends to the features of the
-            others, and their own codes are certain: they are 0, whatever else is given.
+        mask: True where a position counts, bool [B, *grid]; None if all do. No code attends to the features of masked
+            positions, and the codes there are always 0.
     """
 
     def __init__(
@@ -71,20 +71,20 @@ class AutoregressivePosterior(SampledPosterior):
         return self._shaped(self.writer.write(self.memory, self.grid, samples, choose))
 
     def log_prob(self, codes: Tensor) -> Tensor:
-        """Log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        """Return log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
         return self._followed(codes)[0]
 
     def draw(self, samples: int = 1) -> Draw:
-        """Sample S sequences of codes of each example, without gradient through the sampling."""
+        """Sample S sequences of codes for each example, without gradient through the sampling."""
         codes = self.sample(samples)
         z = embed_codes(self.embeddings, codes.reshape(-1, *self.grid, self.codebooks))
         log_q, log_probs = self._followed(codes)
         return self._draw(z.unflatten(0, log_q.shape), log_q, log_probs, codes)
 
     def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
-        """Mix the embeddings of one latent after another by the weights `relax` draws, [B, S, K] at a time.
+        """Mix the embeddings of each latent in turn by the weights that `relax` draws, [B, S, K] at a time.
 
-        The next latents read mixtures in the place of codes, on which the log-probabilities and the rate thus depend.
+        Later latents read mixtures instead of codes, so the log-probabilities and the rate depend on the mixtures.
         """
         conditionals: list[Tensor] = []
 
@@ -101,7 +101,7 @@ class AutoregressivePosterior(SampledPosterior):
         return self._draw(z, log_q, log_probs, by_position.argmax(-1))
 
     def _followed(self, codes: Tensor) -> tuple[Tensor, Tensor]:
-        """Log q(codes|x), [S, B], and all log q(.|z_<n, x) on the way, [B, S, N, K]."""
+        """Return log q(codes|x), [S, B], and the conditionals log q(.|z_<n, x) that it sums, [B, S, N, K]."""
         sequences = codes.reshape(*codes.shape[:2], self.latents).transpose(0, 1)
         if self.kept is not None:
             sequences = sequences.where(self.kept.unsqueeze(1), 0)
@@ -109,7 +109,7 @@ class AutoregressivePosterior(SampledPosterior):
         return self._counted(log_probs.gather(-1, sequences.unsqueeze(-1))).sum((2, 3)).T, log_probs
 
     def _keeping(self, choose: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
-        """`choose`, called for one latent after another, with code 0 or all weight on it where one does not count."""
+        """Wrap `choose`, called once per latent, to return code 0 (or all weight on it) at masked positions."""
         if self.kept is None:
             return choose
         by_latent = iter(self.kept.T.unsqueeze(2))
@@ -123,11 +123,11 @@ class AutoregressivePosterior(SampledPosterior):
         return keeping
 
     def _counted(self, terms: Tensor) -> Tensor:
-        """Terms [B, S, N, *], zero for latents that do not count."""
+        """Set terms [B, S, N, *] to zero for latents that do not count."""
         return terms if self.kept is None else terms.where(self.kept[:, None, :, None], 0)
 
     def _draw(self, z: Tensor, log_q: Tensor, log_probs: Tensor, codes: Tensor) -> Draw:
-        """The draw of these, with the rate and the statistics of log q(.|z_<n, x) [B, S, N, K]."""
+        """Return the draw, with its rate and statistics computed from log q(.|z_<n, x) [B, S, N, K]."""
         entropy = -self._counted(log_probs.exp() * log_probs).sum((2, 3)).mean(1)
         sequences = codes.reshape(*log_q.shape, self.latents)
         if self.kept is None:
@@ -142,23 +142,23 @@ class AutoregressivePosterior(SampledPosterior):
         return Draw(z, log_q, -uniform.expand_as(log_q), uniform - entropy, statistics)
 
     def _shaped(self, codes: Tensor) -> Tensor:
-        """Codes [B, S, N] as [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        """Reshape codes [B, S, N] to [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
         shape = self.grid if self.codebooks == 1 else (*self.grid, self.codebooks)
         return codes.transpose(0, 1).reshape(codes.shape[1], codes.shape[0], *shape)
 
 
 class Autoregressive(DiscreteBottleneck):
-    """Categorical latents written by a causal transformer that attends to the encoder's features.
+    """Categorical latents generated by a causal transformer that attends to the encoder's features.
 
-    The log-probabilities, the rate and the latents are computed in float32 under any autocast.
+    The log-probabilities, the rate and the latents are computed in float32, even under autocast.
 
     Args:
-        dim: the length of the embedding of a code that the decoder reads.
-        codebook_size: K, categories of a latent.
-        codebooks: M, latents per position, each with embeddings of its own.
-        width: the channels of the features, and the transformer's.
-        layers: the transformer's blocks.
-        heads: attention heads of a block, which divide the width.
+        dim: length of a code's embedding, as the decoder reads it.
+        codebook_size: K, number of categories of a latent.
+        codebooks: M, latents per position, each with its own embeddings.
+        width: channels of the features and of the transformer.
+        layers: number of transformer blocks.
+        heads: attention heads per block; must divide `width`.
 
     Raises:
         NarrowsError: if a size is below 1, or `heads` does not divide `width`.
@@ -180,7 +180,7 @@ class Autoregressive(DiscreteBottleneck):
         """Return q(z|x) for features [B, `width`, *grid]; see `Bottleneck.forward`.
 
         Raises:
-            NarrowsError: if there are other than `width` channels.
+            NarrowsError: if the number of channels is not `width`.
         """
         if features.ndim < 2 or features.shape[1] != self.features:
             raise NarrowsError(
@@ -190,7 +190,7 @@ class Autoregressive(DiscreteBottleneck):
         return AutoregressivePosterior(self.writer, hide(features, mask), self.embeddings, mask)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+        """Return the latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
 
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
@@ -198,14 +198,14 @@ class Autoregressive(DiscreteBottleneck):
         return embed_codes(self.embeddings, self.check_codes(codes))
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
-        """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
+        """Return the latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
         codes = torch.randint(self.codebook_size, (batch, *grid, self.codebooks), device=self.embeddings.device)
         return embed_codes(self.embeddings, codes)
 
 
 def pick(logits: Tensor, uniform: Tensor) -> Tensor:
-    """The codes [...] at which the cumulative probability of logits [..., K] passes uniform numbers [..., 1]."""
+    """Return the codes [...] at which the cumulative probability of logits [..., K] exceeds `uniform` [..., 1]."""
     cumulative = logits.softmax(-1).cumsum(-1)
-    # Divided by their last, they end in exact ones, so that no category without probability is ever found.
+    # Dividing by the last value makes the sums end in exactly 1, so a category of zero probability is never drawn.
     codes = torch.searchsorted(cumulative / cumulative[..., -1:], uniform, right=True).squeeze(-1)
-    return codes.clamp_max(logits.shape[-1] - 1)  # logits that are not numbers have no place to be found
+    return codes.clamp_max(logits.shape[-1] - 1)  # NaN logits would index past the end

@@ -1,7 +1,7 @@
-"""The discrete VAE's bottleneck: N independent categorical latents, q(z|x) = prod_n q_n(z_n|x), each code embedded.
+"""The bottleneck of the discrete VAE: N independent categorical latents, q(z|x) = prod_n q_n(z_n|x), embedded.
 
-E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax" (2017), section 2, the latents that its
-relaxation and every other estimator of their gradient are for; the prior is uniform.
+E. Jang, S. Gu, B. Poole, "Categorical Reparameterization with Gumbel-Softmax" (2017), section 2. Gumbel-softmax and all
+other gradient estimators of the package work on these latents; the prior is uniform.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ __all__ = ["Categorical", "CategoricalPosterior", "embed_codes"]
 
 
 class CategoricalPosterior(SampledPosterior):
-    """Independent categorical latents, M at each position; `codes` are the most probable.
+    """Independent categorical latents, M at each position; `codes` holds the most probable ones.
 
     The statistics are `entropy`, in nats per latent, and the `perplexity` and `usage` (share of codes in use) of the
     most probable codes, averaged over the codebooks.
@@ -48,7 +48,7 @@ class CategoricalPosterior(SampledPosterior):
         self.statistics = self._statistics(best)
 
     def _statistics(self, best: Tensor) -> dict[str, Tensor]:
-        """The statistics of the most probable codes [B, *grid, M]."""
+        """Return the statistics of the most probable codes [B, *grid, M]."""
         *_, codebooks, size = self.log_probs.shape
         entropy = self.entropy.detach()
         if self.mask is None:
@@ -59,12 +59,12 @@ class CategoricalPosterior(SampledPosterior):
         return {"entropy": per_latent, **usage_statistics(count(best.flatten(0, -2), size))}
 
     def _counted(self, terms: Tensor) -> Tensor:
-        """Terms [..., B, *grid, M, *], zero at positions that do not count."""
+        """Set terms [..., B, *grid, M, *] to zero at positions that do not count."""
         return terms if self.mask is None else terms.where(self.mask[..., None, None], 0)
 
     @property
     def rate(self) -> Tensor:
-        """KL(q(z|x) || uniform) = N log K - H(q) of each example in nats, [B]."""
+        """KL(q(z|x) || uniform) = N log K - H(q) in nats per example, [B]."""
         return -self._log_p - self.entropy
 
     @property
@@ -74,29 +74,29 @@ class CategoricalPosterior(SampledPosterior):
 
     def sample(self, samples: int = 1) -> Tensor:
         """Draw S = `samples` codes of each latent: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
-        # The search in the cumulative sums costs K + S log K a latent, where Gumbel noise would cost S K.
+        # Searching the cumulative sums costs K + S log K per latent; Gumbel noise would cost S K.
         cumulative = self.log_probs.detach().exp().cumsum(-1)
-        # Divided by their last, they end in exact ones, so that no category without probability is ever found.
+        # Dividing by the last value makes the sums end in exactly 1, so a category of zero probability is never drawn.
         cumulative = (cumulative / cumulative[..., -1:]).contiguous()
         uniform = torch.rand(*cumulative.shape[:-1], samples, dtype=cumulative.dtype, device=cumulative.device)
         codes = torch.searchsorted(cumulative, uniform, right=True)
-        codes = codes.clamp_max(cumulative.shape[-1] - 1)  # logits that are not numbers have no place to be found
+        codes = codes.clamp_max(cumulative.shape[-1] - 1)  # NaN logits would index past the end
         return codes.movedim(-1, 0).reshape(samples, *self.codes.shape)
 
     def log_prob(self, codes: Tensor) -> Tensor:
-        """Log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        """Return log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
         index = codes.reshape(len(codes), *self.log_probs.shape[:-1]).movedim(0, -1)
         return self._counted(self.log_probs.gather(-1, index)).flatten(1, -2).sum(1).T
 
     def draw(self, samples: int = 1) -> Draw:
-        """Sample S codes of each example, without gradient through the sampling."""
+        """Sample S codes for each latent, without gradient through the sampling."""
         codes = self.sample(samples)
         z = embed_codes(self.embeddings, codes.reshape(-1, *self.log_probs.shape[1:-1]))
         log_q = self.log_prob(codes)
         return Draw(z.unflatten(0, log_q.shape), log_q, self._log_p.expand_as(log_q), self.rate)
 
     def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
-        """Mix the embeddings of each latent by the weights `relax` draws; it is called once, for all latents."""
+        """Mix the embeddings of each latent by the weights that `relax` draws, in one call for all latents."""
         with torch.autocast(self.log_probs.device.type, enabled=False):
             weights = relax(self.log_probs.expand(samples, *self.log_probs.shape))
             z = torch.einsum("...mk,mkd->...md", weights, self.embeddings).flatten(-2).movedim(-1, 2)
@@ -112,14 +112,14 @@ class CategoricalPosterior(SampledPosterior):
 
 
 class Categorical(DiscreteBottleneck):
-    """Categorical latents: the encoder's features are their logits, the latents the embeddings of their codes.
+    """Categorical latents: the encoder's features are the logits, and the latents are the embeddings of the codes.
 
-    All is computed in float32 under any autocast.
+    Everything is computed in float32, even under autocast.
 
     Args:
-        dim: the length of an embedding.
-        codebook_size: K, categories of a latent.
-        codebooks: M, latents per position, each with embeddings of its own; the features have M * K channels.
+        dim: length of an embedding.
+        codebook_size: K, number of categories of a latent.
+        codebooks: M, latents per position, each with its own embeddings; the features have M * K channels.
 
     Raises:
         NarrowsError: if a size is below 1.
@@ -135,12 +135,12 @@ class Categorical(DiscreteBottleneck):
         self.embeddings = nn.Parameter(torch.randn(codebooks, codebook_size, dim))
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> CategoricalPosterior:
-        """Return q(z|x) for logits [B, M * K, *grid], those of a codebook next to each other.
+        """Return q(z|x) for logits [B, M * K, *grid]; the K channels of a codebook are adjacent.
 
-        For the mask see `Bottleneck.forward`.
+        See `Bottleneck.forward` for the mask.
 
         Raises:
-            NarrowsError: if there are other than M * K channels.
+            NarrowsError: if the number of channels is not M * K.
         """
         if features.ndim < 2 or features.shape[1] != self.features:
             raise NarrowsError(
@@ -151,7 +151,7 @@ class Categorical(DiscreteBottleneck):
         return CategoricalPosterior(logits.float(), self.embeddings.float(), mask)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+        """Return the latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
 
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
@@ -159,12 +159,12 @@ class Categorical(DiscreteBottleneck):
         return embed_codes(self.embeddings.float(), self.check_codes(codes))
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
-        """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
+        """Return the latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
         shape = (batch, *grid, self.codebooks)
         codes = torch.randint(self.codebook_size, shape, device=self.embeddings.device)
         return embed_codes(self.embeddings.float(), codes)
 
 
 def embed_codes(embeddings: Tensor, codes: Tensor) -> Tensor:
-    """The latents [B, M * dim, *grid] of codes [B, *grid, M] in embeddings [M, K, dim]."""
+    """Return the latents [B, M * dim, *grid] of codes [B, *grid, M] with embeddings [M, K, dim]."""
     return lookup(embeddings, codes.flatten(0, -2)).view(*codes.shape[:-1], -1).movedim(-1, 1)

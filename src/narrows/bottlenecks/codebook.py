@@ -1,7 +1,7 @@
-"""Codebooks: the search for the nearest vector, the ways to learn the vectors, and the care that keeps codes in use.
+"""Codebooks: nearest-vector search, ways to learn the vectors, and ways to keep codes in use.
 
 A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Learning", equations 1, 3 and 6-8.
-What a codebook learns from is the global batch, so that several processes keep one and the same codebook.
+Codebooks learn from the global batch, so they stay identical in all processes.
 """
 
 from __future__ import annotations
@@ -33,19 +33,19 @@ __all__ = [
     "nearest",
 ]
 
-# A CPU finds the least of 64 adjacent scores with vector instructions, but the place of the least one score at a time:
-# the minimum of each block first leaves few scores to search for a place.
+# A CPU finds the minimum of 64 adjacent scores with vector instructions, but their argmin one score at a time. Finding
+# the minimum of each block first leaves few scores to search.
 _BLOCK = 64
-# Scores held at once: 64 MiB, and on a CPU no more than 4096 tokens' so that a typical codebook's stay in the cache.
+# Scores held at once: 64 MiB. On a CPU, at most those of 4096 tokens, so that a typical codebook's stay in the cache.
 _SCORES = 2**24
 _CPU_TOKENS = 4096
 
 
 @torch.no_grad()
 def nearest(tokens: Tensor, points: Tensor) -> Tensor:
-    """The code of the nearest point, argmin_k ||z - e_k|| (equation 1); exact ties go to the lowest.
+    """Return the code of the nearest point, argmin_k ||z - e_k|| (equation 1); the lowest code wins an exact tie.
 
-    Compares ||e_k||^2 / 2 - z e_k, which is short of half the squared distance by ||z||^2 / 2, the same for every k.
+    Compares ||e_k||^2 / 2 - z e_k, which is half the squared distance up to ||z||^2 / 2, the same for every k.
 
     Args:
         tokens: vectors z, [n, M, dim].
@@ -76,27 +76,27 @@ def nearest(tokens: Tensor, points: Tensor) -> Tensor:
             block = scores[:n].view(n, blocks, _BLOCK).amin(2).argmin(1)
             within = scores.view(-1, _BLOCK).index_select(0, first_blocks[:n] + block).argmin(1)
             torch.add(within, block, alpha=_BLOCK, out=found)
-    return codes.clamp_max_(size - 1)  # a token that is not finite may have met the padding
+    return codes.clamp_max_(size - 1)  # a token that is not finite may have matched the padding
 
 
 def _nearest_plainly(tokens: Tensor, points: Tensor) -> Tensor:
-    """The same in operations that can be exported, with all scores at once; argmin takes the lowest of equals."""
+    """Do the same in operations that can be exported, with all scores at once; argmin returns the lowest on a tie."""
     halves = points.square().sum(2) / 2
     return torch.baddbmm(halves.unsqueeze(1), tokens.transpose(0, 1), points.transpose(1, 2), alpha=-1).argmin(2).T
 
 
 def is_finite(tokens: Tensor) -> Tensor:
-    """Return which tokens [n, M, dim] are finite, bool [n, M]; one whose sum overflows counts as one that is not."""
+    """Return which tokens [n, M, dim] are finite, bool [n, M]; a token whose sum overflows counts as not finite."""
     return tokens.sum(2).isfinite()
 
 
 def lookup(points: Tensor, codes: Tensor) -> Tensor:
-    """The points [n, M, dim] of codes [n, M] in M codebooks [M, K, dim]."""
+    """Return the points [n, M, dim] of codes [n, M] in M codebooks [M, K, dim]."""
     return F.embedding(_rows(codes, points.shape[1]), points.flatten(0, 1))
 
 
 def _sums(tokens: Tensor, codes: Tensor, size: int) -> Tensor:
-    """The sum of the tokens of each code over the global batch, [M, K, dim]; tokens of code K are left out."""
+    """Return the sum of the tokens of each code over the global batch, [M, K, dim]; tokens of code K are left out."""
     codebooks, dim = tokens.shape[1:]
     sums = tokens.new_zeros(codebooks * (size + 1), dim)
     sums.index_add_(0, _rows(codes, size + 1).flatten(), tokens.flatten(0, 1))
@@ -104,17 +104,17 @@ def _sums(tokens: Tensor, codes: Tensor, size: int) -> Tensor:
 
 
 def _rows(codes: Tensor, size: int) -> Tensor:
-    """Where codes [n, M] are in the M codebooks of `size` vectors laid end to end, [n, M]."""
+    """Return the rows [n, M] of codes [n, M] in the concatenation of M codebooks of `size` vectors."""
     return codes + torch.arange(codes.shape[1], device=codes.device) * size
 
 
 class Codebook(nn.Module):
-    """M codebooks of K vectors that no batch changes: what the ways to learn one build on.
+    """M codebooks of K fixed vectors; base class of the codebooks that learn.
 
     Args:
         codebooks: M.
         codebook_size: K.
-        dim: the length of a vector.
+        dim: length of a vector.
 
     Attributes:
         vectors: [M, K, dim], uniform over [-1/K, 1/K) as in the code released with the paper.
@@ -141,10 +141,10 @@ class Codebook(nn.Module):
         return self.vectors.float()
 
     def require_float32(self) -> None:
-        """Check that the vectors can take steps as small as learning takes.
+        """Check that the vectors have the precision that learning needs.
 
         Raises:
-            NarrowsError: if the module was converted to another type than float32.
+            NarrowsError: if the module was converted to a type other than float32.
         """
         if self.vectors.dtype != torch.float32:
             raise NarrowsError(
@@ -152,16 +152,16 @@ class Codebook(nn.Module):
             )
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Tokens [n, M, dim], brought to where the points lie."""
+        """Map tokens [n, M, dim] to the space of the points."""
         return tokens
 
     def losses(self, tokens: Tensor, codes: Tensor, latents: int | Tensor) -> dict[str, Tensor]:
-        """Return what the optimiser has to minimise for the vectors to be learned, by name.
+        """Return the losses from which the optimiser learns the vectors, by name.
 
         Args:
             tokens: [n, M, dim].
-            codes: [n, M]; K stands for a token of which nothing is learned.
-            latents: how many latents the losses are means over.
+            codes: [n, M]; K marks a token that is ignored.
+            latents: number of latents that the losses average over.
         """
         return {}
 
@@ -170,23 +170,23 @@ class Codebook(nn.Module):
         """Learn from a training batch.
 
         Args:
-            tokens: of this process, [n, M, dim].
-            codes: of this process, [n, M]; K stands for a token of which nothing is learned.
-            counts: of the global batch, [M, K].
+            tokens: tokens of this process, [n, M, dim].
+            codes: codes of this process, [n, M]; K marks a token that is ignored.
+            counts: counts of the global batch, [M, K].
         """
         self.steps += 1
         self.idle.add_(1).masked_fill_(counts > 0, 0)
 
     @torch.no_grad()
     def place(self, chosen: Tensor, vectors: Tensor) -> None:
-        """Give the codes `chosen`, bool [M, K], new vectors [M, K, dim], and no memory of what they were before."""
+        """Set the codes `chosen`, bool [M, K], to new vectors [M, K, dim] and reset their history."""
         self.vectors.copy_(torch.where(chosen.unsqueeze(2), vectors, self.vectors))
         self.idle.masked_fill_(chosen, 0)
 
     def place_at_tokens(self, chosen: Tensor, tokens: Tensor) -> None:
-        """Place the codes `chosen` [M, K] at distinct finite tokens of the global batch, as far as these go round."""
+        """Set the codes `chosen` [M, K] to distinct finite tokens of the global batch, until the tokens run out."""
         if is_on_host(chosen) and not chosen.any():
-            return  # the same without the work
+            return  # same result, without the work
         finite, books = is_finite(tokens), len(chosen)
         seeds = self.steps * books + torch.arange(books, device=chosen.device)
         drawn = [global_rows(tokens[:, m], finite[:, m], self.size, seeds[m]) for m in range(books)]
@@ -195,7 +195,7 @@ class Codebook(nn.Module):
         self.place(chosen & found.gather(1, turn), rows.gather(1, turn.unsqueeze(2).expand_as(rows)))
 
     def has_seen(self, batches: int) -> bool:
-        """Return whether so many training batches were seen; a device is asked only until they were."""
+        """Return whether at least `batches` training batches were seen; afterwards the device is not queried again."""
         if self._seen < batches:
             self._seen = int(self.steps)
         return self._seen >= batches
@@ -206,12 +206,12 @@ class Codebook(nn.Module):
 
 
 class LearntCodebook(Codebook):
-    """Vectors that the optimiser moves towards their tokens by the codebook loss ||sg[z] - e||^2 (equation 3).
+    """Codebook whose vectors the optimiser moves towards their tokens by the loss ||sg[z] - e||^2 (equation 3).
 
     Args:
         codebooks: M.
         codebook_size: K.
-        dim: the length of a vector.
+        dim: length of a vector.
     """
 
     def __init__(self, codebooks: int, codebook_size: int, dim: int):
@@ -221,23 +221,23 @@ class LearntCodebook(Codebook):
         self.vectors = nn.Parameter(vectors)
 
     def losses(self, tokens: Tensor, codes: Tensor, latents: int | Tensor) -> dict[str, Tensor]:
-        """The codebook loss, the mean over latents of the squared distance; those of code K are 0."""
+        """Return the codebook loss: the squared distance averaged over latents; tokens of code K contribute 0."""
         counted = (codes < self.size).unsqueeze(2)
         found = lookup(self.points, codes.clamp_max(self.size - 1))
-        # The difference must be 0, and not only its square: the gradient of NaN times 0 is NaN.
+        # The difference itself must be 0, not only its square: the gradient of NaN times 0 is NaN.
         targets = torch.where(counted, tokens.detach(), found.detach())
         return {"codebook": (found - targets).square().sum() / latents}
 
 
 class EMACodebook(Codebook):
-    """Vectors that are moving averages of their tokens, e = m / N (equations 6-8).
+    """Codebook whose vectors are moving averages of their tokens, e = m / N (equations 6-8).
 
     Args:
         codebooks: M.
         codebook_size: K.
-        dim: the length of a vector.
-        decay: gamma, the share of the past that a step keeps, in [0, 1).
-        smoothing: pseudo-count that Laplace smoothing adds to each N, so that no unused code divides by zero.
+        dim: length of a vector.
+        decay: gamma, the weight of the past in each update, in [0, 1).
+        smoothing: pseudo-count that Laplace smoothing adds to each N, so that an unused code does not divide by zero.
     """
 
     counts: Tensor
@@ -255,7 +255,7 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def observe(self, tokens: Tensor, codes: Tensor, counts: Tensor) -> None:
-        """Move the averages by one step."""
+        """Update the moving averages."""
         super().observe(tokens, codes, counts)
         self.counts.lerp_(counts, 1 - self.decay)
         self.sums.lerp_(_sums(tokens, codes, self.size), 1 - self.decay)
@@ -265,20 +265,20 @@ class EMACodebook(Codebook):
 
     @torch.no_grad()
     def place(self, chosen: Tensor, vectors: Tensor) -> None:
-        """Count each new vector as one token seen."""
+        """Set the vectors, and count each as one token seen."""
         super().place(chosen, vectors)
         self.counts.masked_fill_(chosen, 1)
         self.sums.copy_(torch.where(chosen.unsqueeze(2), vectors, self.sums))
 
 
 class CosineCodebook(EMACodebook):
-    """Compares directions only: tokens and averages are scaled to the unit sphere, as in ViT-VQGAN (Yu et al. 2022).
+    """Codebook that compares directions only, with tokens and averages on the unit sphere, as in ViT-VQGAN (Yu 2022).
 
     Args:
         codebooks: M.
         codebook_size: K.
-        dim: the length of a vector.
-        decay: gamma, the share of the past that a step keeps, in [0, 1).
+        dim: length of a vector.
+        decay: gamma, the weight of the past in each update, in [0, 1).
         smoothing: pseudo-count that Laplace smoothing adds to each N.
     """
 
@@ -288,30 +288,30 @@ class CosineCodebook(EMACodebook):
         return F.normalize(super().points, dim=2)
 
     def project(self, tokens: Tensor) -> Tensor:
-        """Tokens on the unit sphere, [n, M, dim]."""
+        """Normalise tokens to the unit sphere, [n, M, dim]."""
         return F.normalize(tokens, dim=2)
 
 
 class CodebookCare(ABC):
-    """Places codes by hand where learning alone would leave them unused; called before each training batch is coded."""
+    """Replaces codes that learning alone would leave unused; called before each training batch is quantised."""
 
     @abstractmethod
     def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
-        """Look at this process's tokens [n, M, dim] and place codes of `codebook`.
+        """Replace codes of `codebook`, given this process's tokens [n, M, dim].
 
-        Tokens that are not finite do not count; those that a mask leaves out are NaN.
+        Tokens that are not finite are ignored; masked tokens are NaN.
         """
 
 
 class KMeansStart(CodebookCare):
-    """Starts the codebook by k-means on the first training batches.
+    """Initialises the codebook by k-means on the first training batches.
 
-    Codes that no batch has used yet start at distinct tokens of the batch; a code beyond the number of tokens waits for
-    the next batch, or keeps its initial vector.
+    Codes that no batch has used yet start at distinct tokens of the batch. If there are fewer tokens than such codes,
+    the remaining codes wait for the next batch or keep their initial vectors.
 
     Args:
-        batches: how many of the first batches; more than one if a batch has fewer tokens than there are codes.
-        iterations: k-means steps on each of them.
+        batches: number of batches to use; set it above 1 if a batch has fewer tokens than there are codes.
+        iterations: k-means iterations per batch.
     """
 
     def __init__(self, batches: int = 1, iterations: int = 10):
@@ -333,10 +333,10 @@ class KMeansStart(CodebookCare):
 
 
 class RestartUnused(CodebookCare):
-    """Moves codes that have gone unused for a while to random tokens of the batch.
+    """Moves codes that have been unused for a while to random tokens of the batch.
 
     Args:
-        after: the number of training batches without use after which a code is moved.
+        after: number of training batches without use after which a code is moved.
     """
 
     def __init__(self, after: int = 100):
@@ -345,5 +345,5 @@ class RestartUnused(CodebookCare):
         self.after = after
 
     def __call__(self, codebook: Codebook, tokens: Tensor) -> None:
-        """Move the codes idle for `after` batches."""
+        """Move the codes that were idle for `after` batches."""
         codebook.place_at_tokens(codebook.idle >= self.after, tokens)

@@ -1,4 +1,4 @@
-"""The VAE's bottleneck: q(z|x) = N(mu, diag sigma^2), z = mu + sigma eps, against p(z) = N(0, I).
+"""The bottleneck of the VAE: q(z|x) = N(mu, diag sigma^2), z = mu + sigma eps, against p(z) = N(0, I).
 
 Kingma & Welling 2014, Auto-Encoding Variational Bayes; KL in closed form, appendix B.
 """
@@ -25,10 +25,10 @@ def _sum(terms: Tensor, start: int) -> Tensor:
 
 
 class GaussianPosterior(Posterior):
-    """N(mean, exp(log_variance)) in every dimension, from tensors [B, C, *grid].
+    """N(mean, exp(log_variance)), independent in every dimension, from tensors [B, C, *grid].
 
-    The statistic `active_units` counts the dimensions whose KL, averaged over the batch, exceeds 0.01 nats; with a mask
-    it is averaged over the examples in which the dimension's position counts.
+    The statistic `active_units` counts the dimensions whose KL, averaged over the batch, exceeds 0.01 nats. If masked,
+    the average is over the examples in which the dimension's position counts.
 
     Args:
         mean: [B, C, *grid].
@@ -47,12 +47,12 @@ class GaussianPosterior(Posterior):
         self.statistics = {"active_units": (average > ACTIVE_NATS).sum(dtype=torch.float32)}
 
     def _counted(self, terms: Tensor) -> Tensor:
-        """Terms [..., B, C, *grid], zero at positions that do not count."""
+        """Set terms [..., B, C, *grid] to zero at positions that do not count."""
         return terms if self.mask is None else terms.where(self.mask, 0)
 
     @property
     def rate(self) -> Tensor:
-        """KL(q(z|x) || N(0, I)) of each example in nats, [B]: sum of (mu^2 + sigma^2 - 1 - log sigma^2) / 2."""
+        """KL(q(z|x) || N(0, I)) in nats per example, [B]: sum of (mu^2 + sigma^2 - 1 - log sigma^2) / 2."""
         return _sum(self.kl, 1)
 
     @property
@@ -61,24 +61,24 @@ class GaussianPosterior(Posterior):
         return self.mean
 
     def draw(self, samples: int = 1) -> Draw:
-        """Draw z = mu + sigma eps, S of each example; z, log q and log p carry the pathwise gradient."""
+        """Draw z = mu + sigma eps, S for each example; z, log q and log p carry the pathwise gradient."""
         noise = torch.randn(samples, *self.mean.shape, dtype=self.mean.dtype, device=self.mean.device)
         z = self.mean + (self.log_variance / 2).exp() * noise
         constant = math.log(2 * math.pi)
-        # (z - mu) / sigma is the noise itself: exact, where recomputing it from z would lose digits.
+        # (z - mu) / sigma is the noise itself; recomputing it from z would lose digits.
         log_q = -_sum(self._counted(noise**2 + self.log_variance + constant), 2) / 2
         log_p = -_sum(self._counted(z**2 + constant), 2) / 2
         return Draw(z, log_q, log_p, self.rate)
 
 
 class Gaussian(Bottleneck):
-    """Diagonal Gaussian latents: the encoder's features are the means and raw log-variances r of C channels.
+    """Diagonal Gaussian latents: the encoder's features are C means and C raw log-variances r.
 
-    log sigma^2 = r / (1 + |r| / 20): the identity near zero, always within (-20, 20), its slope never zero, so that
-    no unit gets stuck as behind a hard clamp. Runs in float32 whatever the autocast.
+    log sigma^2 = r / (1 + |r| / 20) is the identity near zero and stays within (-20, 20). Its slope is never zero: no
+    unit gets stuck, as can happen with a hard clamp. Everything is computed in float32, even under autocast.
 
     Args:
-        channels: C, the channels of the latents.
+        channels: C, number of channels of the latents.
     """
 
     device_holder: Tensor
@@ -87,14 +87,14 @@ class Gaussian(Bottleneck):
         super().__init__()
         self.channels = channels
         self.features = 2 * channels
-        # Without parameters of its own the module could not tell `sample_prior` on which device it lives.
+        # The module has no parameters, so `sample_prior` needs this buffer to find the device.
         self.register_buffer("device_holder", torch.empty(0), persistent=False)
 
     def forward(self, features: Tensor, mask: Tensor | None = None) -> GaussianPosterior:
         """Return q(z|x) for encoder features [B, 2C, *grid]; see `Bottleneck.forward`.
 
         Raises:
-            NarrowsError: if there are other than 2C channels.
+            NarrowsError: if the number of channels is not 2C.
         """
         if features.shape[1] != self.features:
             raise NarrowsError(

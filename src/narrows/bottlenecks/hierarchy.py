@@ -1,4 +1,4 @@
-"""The very deep VAE's latents: q(z|x) = prod_l q(z_l|z_<l, x) against p(z) = prod_l p(z_l|z_<l), from coarse to fine.
+"""The latents of the very deep VAE: q(z|x) = prod_l q(z_l|z_<l, x) against p(z) = prod_l p(z_l|z_<l), coarse to fine.
 
 R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021), with posterior and
 prior merged by precision: C. K. Sønderby et al., "Ladder Variational Autoencoders" (2016).
@@ -29,16 +29,16 @@ SVHN_LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 
 
 class HierarchicalPosterior(Posterior):
-    """Gaussian latents of L layers, each given those before it.
+    """Gaussian latents of L layers, each conditioned on those before it.
 
     The rate of a draw is the mean over its samples of the sum over layers of KL(q(z_l|z_<l, x) || p(z_l|z_<l)), each in
-    closed form; that is unbiased. The statistics of a draw are `rate_at_RxR`, the rate of all layers at each resolution
-    R in nats per example, averaged over the batch. A layer without rate has collapsed.
+    closed form; this estimate is unbiased. The statistics of a draw are `rate_at_RxR`, the rate of all layers at each
+    resolution R, in nats per example averaged over the batch. A layer whose rate is zero has collapsed.
 
     Args:
         hierarchy: the bottleneck.
-        activations: the bottom-up network's by resolution R, [B, width, R, R].
-        context: what the latents are given besides, as for `Hierarchy.forward`.
+        activations: activations of the bottom-up network by resolution R, [B, width, R, R].
+        context: additional conditions of the latents, as for `Hierarchy.forward`.
     """
 
     def __init__(
@@ -55,11 +55,11 @@ class HierarchicalPosterior(Posterior):
         return self.partial(max(self.hierarchy.layers))
 
     def partial(self, resolution: int, temperature: float = 0.0) -> Tensor:
-        """The last feature map given only what the latents up to `resolution` know of x, [B, width, R, R].
+        """Return the last feature map if only the latents up to `resolution` depend on x, [B, width, R, R].
 
         Args:
-            resolution: latents of this resolution and coarser are at their posterior's mean, the finer from the prior.
-            temperature: multiplies the prior's standard deviations: 0 is its means, 1 a sample of it.
+            resolution: latents of this resolution and coarser are at the posterior's mean, finer ones follow the prior.
+            temperature: factor on the prior's standard deviations: 0 gives its means, 1 a sample.
         """
 
         def step(block: StochasticBlock, x: Tensor) -> Tensor:
@@ -70,7 +70,7 @@ class HierarchicalPosterior(Posterior):
         return self.hierarchy.top_down(self.batch, step, self.context)
 
     def draw(self, samples: int = 1) -> Draw:
-        """Draw S sets of latents of each example in one top-down pass; z, log q, log p and rate carry the gradient."""
+        """Draw S sets of latents per example in one top-down pass; z, log q, log p and rate carry the gradient."""
         activations, context = _repeated(self.activations, samples), _repeated(self.context, samples)
         layers: list[Tensor] = []
 
@@ -82,13 +82,13 @@ class HierarchicalPosterior(Posterior):
         return self._drawn(self.hierarchy.top_down(samples * self.batch, step, context), layers, samples)
 
     def follow(self, latents: Sequence[Tensor]) -> Draw:
-        """Return the draw of given latents, as if they had been drawn: z, log q, log p and rate carry the gradient.
+        """Return the draw that consists of the given latents; z, log q, log p and rate carry the gradient.
 
         Args:
-            latents: those of each layer, from the first to the last, [S, B, latents, R, R].
+            latents: latents of each layer, from first to last, [S, B, latents, R, R].
 
         Raises:
-            NarrowsError: if there are not as many as layers, or one has another shape.
+            NarrowsError: if the number of tensors is not the number of layers, or a shape differs.
         """
         shapes = [tuple(z.shape[1:]) for z in latents]
         wanted = self.hierarchy.latent_shapes(self.batch)
@@ -106,18 +106,18 @@ class HierarchicalPosterior(Posterior):
         return self._drawn(self.hierarchy.top_down(samples * self.batch, step, context), layers, samples)
 
     def begin(self) -> TopDown:
-        """Return the state of the latents of x before the first, to be given them layer by layer."""
+        """Return the state before the first latent of x; the latents are then given to it layer by layer."""
         return self.hierarchy.begin(self.batch, self.activations, self.context)
 
     def _drawn(self, z: Tensor, layers: list[Tensor], samples: int) -> Draw:
-        """The draw of the last feature map [S * B, ...] and the terms of each layer, [3, S * B]."""
+        """Return the draw with the last feature map [S * B, ...], from the terms of each layer, [3, S * B]."""
         shape = (samples, self.batch)
         kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, shape)  # each [L, S, B]
         statistics, layer_rates = self._by_layer(kl.detach().mean(1))
         return Draw(z.unflatten(0, shape), log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0), statistics, layer_rates)
 
     def _by_layer(self, rates: Tensor) -> tuple[dict[str, Tensor], dict[tuple[str, int], Tensor]]:
-        """The statistics and the layer rates of a draw, of its rates [L, B]."""
+        """Return the statistics and the layer rates of a draw with rates [L, B]."""
         statistics: dict[str, Tensor] = {}
         layer_rates: dict[tuple[str, int], Tensor] = {}
         by_resolution = rates.split(list(self.hierarchy.layers.values()))
@@ -129,21 +129,21 @@ class HierarchicalPosterior(Posterior):
 
 
 class Hierarchy(Bottleneck):
-    """Gaussian latents at several resolutions, between `Stem` and `Head`: the very deep VAE.
+    """The bottleneck of the very deep VAE: Gaussian latents at several resolutions, between `Stem` and `Head`.
 
-    A bottom-up network reads the features once; top-down, every layer draws a latent given all before it and adds it to
-    a feature map, the last of which is the z that the decoder reads. The Gaussians are in float32 under any autocast.
+    A bottom-up network reads the features once. Top-down, a layer draws a latent given all before it and adds it to a
+    feature map; the last one is the z that the decoder reads. The Gaussians are in float32, even under autocast.
 
     Args:
         width: channels of the features, of every feature map and of z.
-        latents: channels of the latent of a layer.
+        latents: channels of each layer's latent.
         middle: channels inside a block.
-        layers: resolution -> the number of stochastic layers there; the finest is the images' size, and each resolution
-            divides the next.
-        encoder_blocks: resolution -> residual blocks of the bottom-up network; None is half as many as there are
-            layers, rounded up.
-        checkpointing: compute every block again in the backward pass rather than store its activations: less memory
-            for more time, the same gradients.
+        layers: number of stochastic layers at each resolution; the finest is the size of the images, and each
+            resolution divides the next.
+        encoder_blocks: number of residual blocks of the bottom-up network at each resolution; None means half the
+            number of layers, rounded up.
+        checkpointing: recompute every block in the backward pass instead of storing its activations: less memory for
+            more time, with the same gradients.
 
     Raises:
         NarrowsError: if a size is below 1, a resolution does not divide the next, or the two mappings have different
@@ -186,27 +186,27 @@ class Hierarchy(Bottleneck):
         )
 
     def reader(self) -> BottomUp:
-        """A new bottom-up network of this hierarchy's sizes."""
+        """Return a new bottom-up network of this hierarchy's sizes."""
         return BottomUp(self.features, self.middle, self.encoder_blocks)
 
     def forward(
         self, features: Tensor, mask: Tensor | None = None, context: Mapping[int, Tensor] = NOTHING
     ) -> HierarchicalPosterior:
-        """Return q(z|x) for features [B, `width`, R, R], R the finest resolution of `layers`.
+        """Return q(z|x) for features [B, `width`, R, R], where R is the finest resolution of `layers`.
 
         Args:
-            features: what the posterior knows of x.
-            mask: None; the grids have one size, that of the images, and every position of them counts.
-            context: what prior and posterior are given besides the latents, by resolution r: [B, width, r, r], added to
-                the feature map where the top-down pass comes to that resolution.
+            features: features of x that the posterior depends on.
+            mask: must be None, because the grids have one size, that of the images, and every position counts.
+            context: conditions of prior and posterior by resolution r, [B, width, r, r], added to the feature
+                map when the top-down pass reaches that resolution.
 
         Raises:
-            NarrowsError: if the features have other channels, `layers` does not fit their size, or there is a mask.
+            NarrowsError: if the features have other channels, their size does not match `layers`, or a mask is given.
         """
         if mask is not None:
             raise NarrowsError(
-                "the grids of a Hierarchy have one size, and all their positions count: train it on examples of that "
-                "size, or take another bottleneck for examples that a mask fills up"
+                "a Hierarchy does not support masks, because its grids have one size and all positions count: train it "
+                "on examples of that size, or choose another bottleneck"
             )
         if features.ndim != 4 or features.shape[1] != self.features:
             raise NarrowsError(
@@ -219,7 +219,7 @@ class Hierarchy(Bottleneck):
     def top_down(
         self, batch: int, step: Callable[[StochasticBlock, Tensor], Tensor], context: Mapping[int, Tensor] = NOTHING
     ) -> Tensor:
-        """The last feature map [`batch`, width, R, R], each block having changed the one before by `step(block, x)`."""
+        """Return the last feature map [`batch`, width, R, R], after updating it with `step(block, x)` in each block."""
         x = self.empty(batch)
         for resolution, stage in zip(self.layers, self.stages, strict=True):
             x = self.enter(resolution, x, context)
@@ -230,11 +230,11 @@ class Hierarchy(Bottleneck):
     def begin(
         self, batch: int, activations: Mapping[int, Tensor] | None = None, context: Mapping[int, Tensor] = NOTHING
     ) -> TopDown:
-        """Return the state of the latents of `batch` examples before the first, to be given them layer by layer.
+        """Return the state before the first latent of `batch` examples; the latents are then given layer by layer.
 
         Args:
             batch: N.
-            activations: the bottom-up network's of x by resolution; None where only the prior is asked for.
+            activations: activations of the bottom-up network for x, by resolution; None if only the prior is needed.
             context: as for `forward`.
         """
         return TopDown(self, batch, activations, context)
@@ -244,20 +244,20 @@ class Hierarchy(Bottleneck):
         return torch.zeros(batch, self.channels, 1, 1, device=next(self.parameters()).device)
 
     def enter(self, resolution: int, x: Tensor, context: Mapping[int, Tensor]) -> Tensor:
-        """Return the feature map x of the resolution before at that resolution, with the context there added."""
+        """Upsample the feature map x of the previous resolution to this one, and add the context given for it."""
         x = self.upsamplings[list(self.layers).index(resolution)](x)
         return x + context[resolution] if resolution in context else x
 
     def latent_shapes(self, batch: int) -> list[tuple[int, ...]]:
-        """Return the shape of the latents of every layer, [`batch`, latents, R, R]."""
+        """Return the shape of each layer's latents, [`batch`, latents, R, R]."""
         blocks = (block for stage in self.stages for block in stage)
         return [(batch, block.latents, block.resolution, block.resolution) for block in blocks]
 
     def sample_prior(self, batch: int, grid: tuple[int, ...], context: Mapping[int, Tensor] = NOTHING) -> Tensor:
-        """The last feature map of latents drawn from the prior, given a context if any: [`batch`, width, *grid].
+        """Return the last feature map with latents drawn from the prior, given any context: [`batch`, width, *grid].
 
         Raises:
-            NarrowsError: if `layers` does not fit the grid.
+            NarrowsError: if the grid does not match `layers`.
         """
         self._check_grid(grid)
         return self.top_down(batch, lambda block, x: block.generate(x, block.noise(x)), context)
@@ -270,17 +270,17 @@ class Hierarchy(Bottleneck):
             raise NarrowsError(f"the finest resolution of layers is {finest}, but the features are {size}: {advice}")
 
 
-# The noise is drawn outside the blocks, so that no random state need be kept to compute one again.
+# The noise is drawn outside the blocks, so recomputing a block needs no saved random state.
 _checkpointed = partial(checkpoint, use_reentrant=False, preserve_rng_state=False)
 
 
 def _repeated(maps: Mapping[int, Tensor], samples: int) -> dict[int, Tensor]:
-    """Feature maps [B, ...] S times over: [S * B, ...]."""
+    """Repeat feature maps [B, ...] S times: [S * B, ...]."""
     return {resolution: x.expand(samples, *x.shape).flatten(0, 1) for resolution, x in maps.items()}
 
 
 def _checked(name: str, blocks: Mapping[int, int]) -> dict[int, int]:
-    """The blocks of each resolution from coarse to fine, if each divides the next and has any."""
+    """Return the blocks of each resolution from coarse to fine; refuse empty ones and sizes that do not divide."""
     resolutions = sorted(blocks)
     if not resolutions or resolutions[0] < 1 or min(blocks.values()) < 1:
         raise NarrowsError(f"{name} is {blocks}: it must give at least 1 block at each of one or more resolutions")
@@ -291,7 +291,7 @@ def _checked(name: str, blocks: Mapping[int, int]) -> dict[int, int]:
 
 
 def _fitting(size: int) -> str:
-    """Layers that fit images of this size: halved down to about 4, while that leaves whole numbers, and 1."""
+    """Suggest `layers` for images of this size: 1, and the size halved down to about 4 while it stays whole."""
     resolutions = {1, size}
     while size % 2 == 0 and size > 4:
         size //= 2

@@ -1,4 +1,4 @@
-"""What every bottleneck produces: q(z|x) of a batch, and the fixed prior p(z) its rate is measured against."""
+"""The output of every bottleneck: q(z|x) of a batch, and the fixed prior p(z) that its rate is measured against."""
 
 from __future__ import annotations
 
@@ -29,25 +29,25 @@ __all__ = [
 
 
 NOTHING: Mapping[Any, Tensor] = MappingProxyType({})
-"""No tensors by any name."""
+"""Empty mapping of names to tensors."""
 
 
 class Draw(NamedTuple):
     """S latents of each of B examples, with their log-probabilities in nats."""
 
     z: Tensor
-    """What the decoder reads, [S, B, C, *grid]."""
+    """Input of the decoder, [S, B, C, *grid]."""
     log_q: Tensor
     """log q(z|x), [S, B]."""
     log_p: Tensor
     """log p(z) under the fixed prior, [S, B]."""
     rate: Tensor
-    """KL(q(z|x) || p(z)) in nats, [B]: exact where it has a closed form, else estimated from the latents drawn."""
+    """KL(q(z|x) || p(z)) in nats, [B]: exact if it has a closed form, otherwise estimated from the drawn latents."""
     statistics: Mapping[str, Tensor] = NOTHING
-    """Figures of these latents worth logging, by name: scalars without gradient."""
+    """Figures of these latents for the log, by name: scalars without gradient."""
     layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
-    """The parts that the rate is the sum of, from the first latents to the last, by their group and their number in it:
-    nats of each example, [B], without gradient; {} if it has no parts."""
+    """Terms whose sum is the rate, from the first latents to the last, by (group, number within the group): nats per
+    example, [B], without gradient; {} if the rate has no terms."""
 
 
 class Posterior(ABC):
@@ -55,8 +55,8 @@ class Posterior(ABC):
 
     Attributes:
         codes: integer codes [B, *grid], or [B, *grid, M] with M codes per position; None if the latents are continuous.
-        losses: the bottleneck's own training losses by name, scalars with their weights applied.
-        statistics: figures worth logging that are known before any draw, by name: scalars without gradient.
+        losses: the bottleneck's own training losses by name, scalars that include their weights.
+        statistics: figures for the log that are known before any draw, by name: scalars without gradient.
     """
 
     codes: Tensor | None = None
@@ -66,11 +66,11 @@ class Posterior(ABC):
     @property
     @abstractmethod
     def mode(self) -> Tensor:
-        """The most probable latent, [B, C, *grid]: what a reconstruction is decoded from."""
+        """The most probable latent, [B, C, *grid], from which a reconstruction is decoded."""
 
     @abstractmethod
     def draw(self, samples: int = 1) -> Draw:
-        """Draw `samples` latents (S) of each example; gradients flow through z wherever the pathwise one exists."""
+        """Draw `samples` latents (S) per example; z carries the pathwise gradient if there is one."""
 
 
 class _Quantised(NamedTuple):
@@ -80,28 +80,28 @@ class _Quantised(NamedTuple):
 
 
 class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
-    """A posterior with all its mass on one code per latent: the tuple (z, codes, loss), and what it is made of.
+    """A posterior with all its mass on one code per latent: the tuple (z, codes, loss), with further attributes.
 
-    It is a pytree, and a named tuple to whoever does not know it, so that parallel wrappers and hooks see its tensors.
+    It is registered as a pytree and is also a named tuple, so that parallel wrappers and hooks see its tensors.
 
     Attributes:
         z: the latents, [B, C, *grid], with the straight-through gradient to the features.
         codes: [B, *grid], or [B, *grid, M] with M > 1 codebooks.
-        loss: the total of the losses, a scalar.
+        loss: the sum of the losses, a scalar.
         losses: "commitment", and "codebook" if the codebook is learnt by its loss.
-        statistics: "perplexity" and "usage" (share of codes in use) of the batch, averaged over the codebooks; of the
-            global batch while the codebook learns, else of this process's own; "nonfinite", how many of its tokens are
-            NaN or infinite.
+        statistics: "perplexity" and "usage" (share of codes in use) of the batch, averaged over the codebooks. They are
+            those of the global batch while the codebook learns, otherwise of this process; "nonfinite" is the number of
+            its tokens that are NaN or infinite.
         codebook_size: K.
         mask: True where a position counts, bool [B, *grid]; None if all do.
 
     Args:
         z: the latents.
         codes: their codes.
-        loss: the total of the losses; None sums them.
-        losses: by name; None where only their total is known.
+        loss: the sum of the losses; None computes it.
+        losses: by name; None if only their sum is known.
         statistics: by name.
-        codebook_size: K; 0 where it is not known, as in a copy that a wrapper made of the tuple alone.
+        codebook_size: K; 0 if unknown, as in a copy that a wrapper made of the tuple alone.
         mask: the positions that count.
     """
 
@@ -115,7 +115,7 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
         codebook_size: int = 0,
         mask: Tensor | None = None,
     ) -> CodePosterior:
-        """Make the tuple; the rest are its attributes."""
+        """Create the tuple and set the other arguments as attributes."""
         if loss is None:
             loss = sum((losses or {}).values(), start=torch.zeros((), device=z.device))
         posterior = super().__new__(cls, z, codes, loss)
@@ -128,17 +128,17 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
     codebook_size: int
     mask: Tensor | None
 
-    # DataParallel looks for a named tuple's fields; PyTorch's pytree would take a tuple of them for the whole of it.
+    # DataParallel looks for a named tuple's fields; with a tuple here, PyTorch's pytree would keep nothing else.
     _fields: ClassVar[list[str]] = ["z", "codes", "loss"]  # type: ignore[assignment,misc]
 
     @classmethod
     def _make(cls, parts: Iterable[Tensor]) -> CodePosterior:  # type: ignore[override]
-        """Return the posterior of a tuple (z, codes, loss) alone."""
+        """Return the posterior of a bare tuple (z, codes, loss)."""
         z, codes, loss = parts
         return cls(z, codes, loss)
 
     def _replace(self, **changes: Any) -> CodePosterior:
-        """Return a copy with other elements of the tuple."""
+        """Return a copy with some elements of the tuple replaced."""
         return CodePosterior(
             **{**self._asdict(), **changes},
             losses=self.losses,
@@ -149,10 +149,10 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
 
     @property
     def rate(self) -> Tensor:
-        """N log K of each example in nats under the uniform prior, [B], for its N latents that count."""
+        """N log K in nats per example under the uniform prior, [B], for the N latents that count."""
         batch, *latents = self.codes.shape
         if not self.codebook_size:
-            raise NarrowsError("a copy of the tuple (z, codes, loss) alone does not know its codebook_size: no rate")
+            raise NarrowsError("codebook_size is unknown in a copy of the bare tuple (z, codes, loss): it has no rate")
         if self.mask is not None:
             codebooks = self.codes.shape[self.mask.ndim :].numel()
             return count_positions(self.mask).float() * (codebooks * log(self.codebook_size))
@@ -164,13 +164,13 @@ class CodePosterior(_Quantised, Posterior):  # type: ignore[misc]
         return self.z
 
     def draw(self, samples: int = 1) -> Draw:
-        """The one latent `samples` times over: log q = 0, log p = -N log K."""
+        """Return the one latent, repeated `samples` times: log q = 0, log p = -N log K."""
         log_p = -self.rate.expand(samples, -1)
         return Draw(self.z.expand(samples, *self.z.shape), torch.zeros_like(log_p), log_p, self.rate)
 
 
 def require_floats(features: Tensor) -> None:
-    """Refuse features of another type, in which latents would be rounded.
+    """Check that features are floating point; another type would round the latents.
 
     Raises:
         NarrowsError: if they are not floating point.
@@ -196,26 +196,26 @@ register_pytree_node(CodePosterior, _flattened, _unflattened, serialized_type_na
 class SampledPosterior(Posterior):
     """q(z|x) over categorical latents that are sampled, factorised or autoregressive.
 
-    A draw's z is the embedding of sampled codes, with a gradient to the embeddings alone: it is log q that carries the
-    encoder's. An estimator makes a gradient of that, or has the codes relaxed.
+    The z of a draw is the embedding of sampled codes, whose gradient reaches only the embeddings; log q carries the
+    encoder's gradient. An estimator derives a gradient from log q, or draws relaxed codes.
     """
 
     @abstractmethod
     def log_prob(self, codes: Tensor) -> Tensor:
-        """Log q(codes|x) in nats, [S, B], of S codes of each example, shaped [S, *`codes`.shape]."""
+        """Return log q(codes|x) in nats, [S, B], of S codes per example, with shape [S, *`codes`.shape]."""
 
     @abstractmethod
     def relaxed(self, relax: Callable[[Tensor], Tensor], samples: int = 1) -> Draw:
-        """Draw `samples` (S) mixtures of embeddings, with the gradient of the mixture's weights to the encoder.
+        """Draw `samples` (S) mixtures of embeddings; the encoder's gradient flows through the mixture weights.
 
         Args:
-            relax: draws weights [..., K] over the K categories from their logits [..., K]; called for all latents at
-                once or for one after another.
+            relax: draws weights [..., K] over the K categories from their logits [..., K]; called once for all latents,
+                or for one after another.
             samples: S.
 
         Returns:
-            z, the weights times the embeddings; log_q, the weights times the log-probabilities, which is log q(z|x)
-            where the weights are those of one category; log_p; rate.
+            z, the weights times the embeddings; log_q, the weights times the log-probabilities, equal to log q(z|x) if
+            all weight is on one category; log_p; rate.
         """
 
 
@@ -230,13 +230,13 @@ class Bottleneck(nn.Module, ABC):
         """Return q(z|x) for encoder features [B, `features`, *grid].
 
         Args:
-            features: the features.
-            mask: True where a position counts, bool [B, *grid]; None if all do. What the others hold, padding of any
-                value, reaches no rate, log-probability, loss, statistic, gradient or codebook. Their latents and codes
-                are returned, and mean nothing.
+            features: encoder features.
+            mask: True where a position counts, bool [B, *grid]; None if all do. Masked values, such as padding, affect
+                no rate, log-probability, loss, statistic, gradient or codebook. The latents and codes there are
+                returned but have no meaning.
 
         Raises:
-            NarrowsError: if the features have other channels, or the mask is not boolean or of another shape.
+            NarrowsError: if the features have other channels, or the mask is not boolean or has another shape.
         """
 
     @abstractmethod
@@ -252,17 +252,17 @@ class DiscreteBottleneck(Bottleneck):
 
     @abstractmethod
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+        """Return the latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
 
         Raises:
             NarrowsError: as `check_codes` does.
         """
 
     def check_codes(self, codes: Tensor) -> Tensor:
-        """Return codes [B, *grid], or [B, *grid, M] where M > 1, of any integer type, as int64 [B, *grid, M].
+        """Return integer codes [B, *grid], or [B, *grid, M] where M > 1, as int64 [B, *grid, M].
 
         Raises:
-            NarrowsError: if they are not integers, the last dimension is not M, or a code is outside [0, K).
+            NarrowsError: if the codes are not integers, the last dimension is not M, or a code is outside [0, K).
         """
         if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
             raise NarrowsError(f"codes must be integers, not {codes.dtype}")

@@ -1,8 +1,8 @@
-"""Activation checkpointing runs a forward pass twice: the second must use the codebook of the first, and not change it.
+"""Activation checkpointing runs a forward pass twice; the second must use the first's codebook and not change it.
 
-`torch.utils.checkpoint` drops the activations of a forward pass and, during the backward pass, runs it again for them.
-By then the codebook has learned from the first, and other forward passes may lie between. So the points that a pass
-under checkpointing quantised with are kept until the pass that repeats it, which is recognised by its tokens.
+`torch.utils.checkpoint` drops the activations of a forward pass and runs it again during the backward pass. By then the
+codebook has learned from the first pass, and other forward passes may have happened. Therefore the points that a
+checkpointed pass quantised with are kept until the pass is repeated, which is recognised by its tokens.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from narrows.waiting import is_on_host
 __all__ = ["PointsInUse", "is_recomputation"]
 
 KEPT = 16
-"""The most passes that may wait for their recomputation. Older ones are forgotten: a pass without gradients may never
-be run again, and each holds a copy of the points."""
+"""The largest number of passes kept for recomputation. Older ones are dropped, because a pass without gradients may
+never run again, and each holds a copy of the points."""
 
 
 class _Pass(NamedTuple):
     moments: Tensor
     points: Tensor
     waits: Tensor
-    """Whether it was not run again yet, bool []."""
+    """Whether the pass has not been run again yet, bool []."""
 
 
 class PointsInUse:
-    """The points [M, K, dim] of the forward passes that may be run again, the newest last."""
+    """The points [M, K, dim] of the forward passes that may be run again, newest last."""
 
     def __init__(self) -> None:
         self._passes: deque[_Pass] = deque(maxlen=KEPT)
 
     def remember(self, tokens: Tensor, points: Tensor) -> None:
-        """Keep the points that a pass quantises `tokens` with, if it is one that is run again."""
+        """Keep the points that a pass quantises `tokens` with, if the pass may be run again."""
         if _is_checkpointed():
             moments = _moments(tokens)
             self._passes.append(_Pass(moments, points.clone(), moments.new_ones((), dtype=torch.bool)))
 
     def recall(self, tokens: Tensor, points: Tensor) -> Tensor:
-        """Return the points of the newest pass with these tokens, and forget it; `points` if there is none."""
+        """Return the points of the newest pass with these tokens and drop it; `points` if there is none."""
         moments = _moments(tokens)
         if not is_on_host(moments):
             return self._choose(moments, points)
@@ -54,7 +54,7 @@ class PointsInUse:
         return points
 
     def _choose(self, moments: Tensor, points: Tensor) -> Tensor:
-        """The same without asking the device which pass it is: one that was run again is kept, and never chosen."""
+        """Do the same without a device synchronisation: a pass that was run again is kept, but never chosen again."""
         missing = torch.ones_like(moments[0], dtype=torch.bool)
         for found in reversed(self._passes):
             if found.moments.device == moments.device:
@@ -66,19 +66,19 @@ class PointsInUse:
 
 
 def is_recomputation() -> bool:
-    """Return whether a forward pass is called by a backward pass."""
+    """Return whether the current forward pass is called by a backward pass."""
     return not torch.compiler.is_compiling() and torch._C._current_graph_task_id() != -1
 
 
 def _is_checkpointed() -> bool:
-    """Whether the activations of this pass are not simply kept: by hooks on saved tensors, or without any gradient."""
+    """Return whether this pass may be run again: saved-tensor hooks are active, or gradients are off."""
     if torch.compiler.is_compiling() or torch.is_inference_mode_enabled():
         return False
     return not torch.is_grad_enabled() or torch._C._autograd._top_saved_tensors_default_hooks(True) is not None
 
 
 def _moments(tokens: Tensor) -> Tensor:
-    """What tells tokens [n, M, dim] from others: their number and sums in double precision; NaN is like any number."""
+    """Return a fingerprint of tokens [n, M, dim]: their number and sums in double precision; any two NaN are equal."""
     flat = tokens.flatten().double()
     ramp = torch.arange(len(flat), device=flat.device, dtype=flat.dtype)
     sums = torch.stack([flat.sum(), flat.square().sum(), flat.dot(ramp)]).nan_to_num()

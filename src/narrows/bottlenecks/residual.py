@@ -1,4 +1,4 @@
-"""Residual quantisation: a stack of codebooks, each of which codes what the ones before it left over.
+"""Residual quantisation: a stack of codebooks, each of which quantises the residual of those before it.
 
 N. Zeghidour et al., "SoundStream: An End-to-End Neural Audio Codec", section III-C, algorithm 1; D. Lee et al.,
 "Autoregressive Image Generation using Residual Quantization", equations 4-7.
@@ -25,17 +25,17 @@ class ResidualQuantizer(DiscreteBottleneck):
 
         quantized, codes, loss = ResidualQuantizer.of(dim=64, codebook_size=512, depth=4)(features)
 
-    Gradients of z pass to the features as they are, once and not once a stage; the commitment loss of every stage,
-    b ||r_m - sg[e_m]||^2, reaches them too. A loss is the sum of the stages', a statistic their mean. The codebooks
-    learn as those of a `VectorQuantizer` do. All is computed in float32 under any autocast.
+    The gradient of z passes straight through to the features, once in total and not once per stage; the commitment loss
+    of every stage, b ||r_m - sg[e_m]||^2, reaches them too. Losses are summed over the stages, statistics are averaged.
+    The codebooks learn as in `VectorQuantizer`. Everything is computed in float32, even under autocast.
 
     Args:
-        quantizer: makes the quantiser of a stage, with one codebook; residuals have lengths, which a `CosineCodebook`
-            does not see.
-        depth: M, the stages; every position has a code from each.
+        quantizer: makes the quantiser of a stage, with one codebook. Do not use `CosineCodebook`, which ignores the
+            lengths of the residuals.
+        depth: M, number of stages; every position has one code per stage.
 
     Raises:
-        NarrowsError: if `depth` is below 1, or a stage would have several codebooks.
+        NarrowsError: if `depth` is below 1, or a stage has several codebooks.
     """
 
     def __init__(self, quantizer: Callable[[], VectorQuantizer], depth: int):
@@ -51,11 +51,11 @@ class ResidualQuantizer(DiscreteBottleneck):
 
     @classmethod
     def of(cls, dim: int, codebook_size: int, depth: int, **settings: Any) -> ResidualQuantizer:
-        """Return a stack of `depth` equal quantisers; other settings are those of `VectorQuantizer`."""
+        """Return a stack of `depth` identical quantisers; `settings` are those of `VectorQuantizer`."""
         return cls(partial(VectorQuantizer, dim, codebook_size, **settings), depth)
 
     def freeze(self) -> None:
-        """Stop all codebooks from learning for good, in training mode too."""
+        """Permanently stop all codebooks from learning, even in training mode."""
         for stage in self.stages:
             stage.freeze()
 
@@ -70,11 +70,11 @@ class ResidualQuantizer(DiscreteBottleneck):
         posteriors: list[CodePosterior] = []
         for stage in self.stages:
             posteriors.append(stage(residual, mask))
-            # Detached, or the straight-through gradient of z cancels that of the residual, and no later commitment
-            # loss would reach the features.
+            # Detached: otherwise the straight-through gradient of z cancels that of the residual, and no later
+            # commitment loss reaches the features.
             residual = residual - posteriors[-1].z.detach()
         first, *rest = posteriors
-        # The first stage alone passes the gradient of z on: M stages would pass it M times.
+        # Only the first stage passes on the gradient of z; with M stages it would be passed M times.
         z = sum((posterior.z.detach() for posterior in rest), start=first.z)
         codes = torch.stack([posterior.codes for posterior in posteriors], -1)
         losses = [posterior.losses for posterior in posteriors]
@@ -89,7 +89,7 @@ class ResidualQuantizer(DiscreteBottleneck):
         )
 
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, `channels`, *grid] of codes [B, *grid, M], or [B, *grid] where M = 1.
+        """Return the latents z [B, `channels`, *grid] of codes [B, *grid, M], or [B, *grid] where M = 1.
 
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
@@ -99,7 +99,7 @@ class ResidualQuantizer(DiscreteBottleneck):
         return sum((part.float() for part in rest), start=first.float()).to(first.dtype)
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
-        """The latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
+        """Return the latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
         shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
         return self.embed(torch.randint(self.codebook_size, shape, device=self.stages[0].codebook.vectors.device))
 

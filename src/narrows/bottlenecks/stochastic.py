@@ -1,4 +1,4 @@
-"""One layer of the very deep VAE: a prior and a posterior that read the feature map, and a latent added to it.
+"""One layer of the very deep VAE: a prior and a posterior computed from the feature map, and a latent added to it.
 
 R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021), section 3.
 """
@@ -14,24 +14,24 @@ from narrows.networks.hierarchy import Branch, ResidualBranch, convolution
 __all__ = ["StochasticBlock"]
 
 FIRST_LOG_VARIANCE = 4.0
-"""The evidence's, before training: its precision is small beside the prior's, and so is the rate."""
+"""Initial log-variance of the evidence: its precision, and so the rate, is small compared with the prior's."""
 
 
 class StochasticBlock(nn.Module):
-    """One layer of the top-down pass: a latent z_l at resolution R, its prior, its posterior, and what it adds.
+    """One layer of the top-down pass: a latent z_l at resolution R with its prior and posterior, added to the features.
 
     Args:
         width: channels of the feature map.
         latents: channels of z_l.
-        middle: channels inside its networks.
+        middle: channels inside the layer's networks.
         resolution: R.
-        gain: 1 / sqrt(L) among L layers: the first scale of what a layer adds to the feature map.
+        gain: 1 / sqrt(L) for L layers: the initial scale of what a layer adds to the feature map.
     """
 
     def __init__(self, width: int, latents: int, middle: int, resolution: int, gain: float) -> None:
         super().__init__()
         self.latents, self.resolution = latents, resolution
-        # Without weights at first in its last convolution: every prior starts as N(0, I), and every posterior near it.
+        # The last convolution starts at zero, so every prior starts as N(0, I) and every posterior near it.
         self.prior = Branch(width, middle, 2 * latents + width, resolution, gain=0)
         self.inference = Branch(2 * width, middle, 2 * latents, resolution)
         nn.init.constant_(self.inference.layers[-1].bias[latents:], FIRST_LOG_VARIANCE)  # type: ignore[index]
@@ -39,12 +39,12 @@ class StochasticBlock(nn.Module):
         self.residual = ResidualBranch(width, middle, resolution, gain)
 
     def forward(self, x: Tensor, activations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a latent of the posterior to the feature map.
+        """Draw a latent from the posterior and add it to the feature map.
 
         Args:
-            x: the feature map, of all latents before, [N, width, R, R].
-            activations: the bottom-up network's at this resolution, [N, width, R, R].
-            noise: z_l in standard deviations from the posterior's mean, [N, latents, R, R] or broadcast to it.
+            x: feature map of all previous latents, [N, width, R, R].
+            activations: activations of the bottom-up network at this resolution, [N, width, R, R].
+            noise: z_l in standard deviations from the posterior's mean, [N, latents, R, R] or broadcastable to it.
 
         Returns:
             The next feature map, and KL(q(z_l|z_<l, x) || p(z_l|z_<l)), log q and log p of z_l in nats, [3, N].
@@ -55,31 +55,31 @@ class StochasticBlock(nn.Module):
         return self.add(x, z), terms
 
     def follow(self, x: Tensor, activations: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-        """Add a given latent z [N, latents, R, R] to the feature map; returns what `forward` does of a drawn one."""
+        """Add a given latent z [N, latents, R, R] to the feature map; returns the same as `forward`."""
         prior, posterior, x = self.distributions(x, activations)
         terms = torch.stack([posterior.kl(prior), posterior.log_prob(z), prior.log_prob(z)])
         return self.add(x, z), terms
 
     def generate(self, x: Tensor, noise: Tensor) -> Tensor:
-        """Add a latent of the prior, at `noise` standard deviations from its mean, to the feature map x."""
+        """Add a latent from the prior, `noise` standard deviations from its mean, to the feature map x."""
         prior, x = self.prior_at(x)
         return self.add(x, prior.at(noise))
 
     def noise(self, x: Tensor) -> Tensor:
-        """Standard normal numbers, one of each latent of the feature map x, [N, latents, R, R]."""
+        """Draw standard normal noise for the latent of the feature map x, [N, latents, R, R]."""
         return torch.randn(len(x), self.latents, *x.shape[2:], device=x.device)
 
     def prior_at(self, x: Tensor) -> tuple[DiagonalGaussian, Tensor]:
-        """Return p(z_l|z_<l) for the feature map x of z_<l, and the feature map that z_l is to be added to."""
+        """Return p(z_l|z_<l) for the feature map x of z_<l, and the feature map to add z_l to."""
         parameters, summary = self.prior(x).split([2 * self.latents, x.shape[1]], dim=1)
         return DiagonalGaussian.read(parameters), x + summary
 
     def distributions(self, x: Tensor, activations: Tensor) -> tuple[DiagonalGaussian, DiagonalGaussian, Tensor]:
-        """Return p(z_l|z_<l), q(z_l|z_<l, x) and the feature map that z_l is to be added to."""
+        """Return p(z_l|z_<l), q(z_l|z_<l, x) and the feature map to add z_l to."""
         prior, following = self.prior_at(x)
         posterior = prior.merged(prior.evidence(self.inference(torch.cat([x, activations], 1))))
         return prior, posterior, following
 
     def add(self, x: Tensor, z: Tensor) -> Tensor:
-        """Return the next feature map, of x and a latent z [N, latents, R, R]."""
+        """Return the next feature map, given x and a latent z [N, latents, R, R]."""
         return self.residual(x + self.project(z))

@@ -1,6 +1,6 @@
-"""A hierarchy's latents one layer after another: the distributions of each, given those before it.
+"""The latents of a hierarchy layer by layer: the distributions of each, given those before it.
 
-Bits-back coding needs them so: z_1 is decoded, then z_2 given z_1, and so on (J. Townsend, T. Bird, D. Barber,
+Bits-back coding needs this order: z_1 is decoded, then z_2 given z_1, and so on (J. Townsend, T. Bird, D. Barber,
 "Practical Lossless Compression with Latent Variables using Bits Back Coding", 2019).
 """
 
@@ -22,16 +22,16 @@ __all__ = ["LayerDistributions", "TopDown"]
 
 
 class LayerDistributions(NamedTuple):
-    """What is known of the latent z_l of a layer, [N, latents, R, R], given those before it."""
+    """Distributions of the latent z_l of a layer, [N, latents, R, R], given those before it."""
 
     prior: DiagonalGaussian
     """p(z_l|z_<l)."""
     posterior: DiagonalGaussian | None
-    """q(z_l|z_<l, x); None where x is not given."""
+    """q(z_l|z_<l, x); None if x is not given."""
 
 
 class TopDown:
-    """The latents of N examples as far as they are given, from the first layer on.
+    """State of a top-down pass for N examples, which is given the latents layer by layer.
 
         state = hierarchy.begin(n)
         while not state.done:
@@ -42,11 +42,12 @@ class TopDown:
     Args:
         hierarchy: the bottleneck.
         batch: N.
-        activations: the bottom-up network's of x by resolution R, [N, width, R, R]; None where x is not given.
-        context: what the latents are given besides, as for `Hierarchy.forward`.
+        activations: activations of the bottom-up network for x, by resolution R, [N, width, R, R]; None if x is not
+            given.
+        context: additional conditions of the latents, as for `Hierarchy.forward`.
 
     Attributes:
-        index: how many layers have their latent.
+        index: number of layers that have their latent.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class TopDown:
 
     @property
     def features(self) -> Tensor:
-        """The last feature map, of all latents, [N, width, R, R]: what the decoder reads.
+        """The last feature map, [N, width, R, R], which includes all latents and is the decoder's input.
 
         Raises:
             NarrowsError: if a layer has no latent yet.
@@ -85,7 +86,7 @@ class TopDown:
         return self._next()[0]
 
     def take(self, z: Tensor) -> None:
-        """Give the next layer its latent z, [N, latents, R, R].
+        """Set the latent z of the next layer, [N, latents, R, R].
 
         Raises:
             NarrowsError: if every layer has its latent, or z has another shape.
@@ -102,7 +103,7 @@ class TopDown:
             self._block = next(self._steps)
 
     def _next(self) -> tuple[LayerDistributions, Tensor]:
-        """The distributions of the next latent, and the feature map that it is to be added to; computed once."""
+        """Return the distributions of the next latent and the feature map to add it to; computed only once."""
         if self.done:
             raise NarrowsError(f"all {self.layers} layers have their latent: call begin() for new examples")
         if self._found is None:
@@ -116,7 +117,7 @@ class TopDown:
         return self._found
 
     def _walk(self, hierarchy: Hierarchy, context: Mapping[int, Tensor]) -> Iterator[StochasticBlock]:
-        """The blocks in turn, each after the feature map has come to its resolution."""
+        """Yield the blocks in turn, after bringing the feature map to each block's resolution."""
         for resolution, stage in zip(hierarchy.layers, hierarchy.stages, strict=True):
             self._x = hierarchy.enter(resolution, self._x, context)
             yield from stage

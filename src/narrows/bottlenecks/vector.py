@@ -1,4 +1,4 @@
-"""Vector quantisation: each feature vector becomes the nearest of K learnt vectors, and its index the code.
+"""Vector quantisation: each feature vector is replaced by the nearest of K learnt vectors, whose index is the code.
 
 A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Learning", section 3 and appendix A.1.
 """
@@ -35,11 +35,11 @@ __all__ = ["FactorizedQuantizer", "VectorQuantizer"]
 
 
 class _Quantise(torch.autograd.Function):
-    """Points e in place of tokens z, and the sum of ||z - sg[e]||^2, with both gradients in one pass over the tokens.
+    """Replace tokens z by points e and sum ||z - sg[e]||^2, with both gradients in one pass over the tokens.
 
-    With `kept`, bool [n, 1, 1], the sum is over the tokens where that is True.
-    The residual z - e is kept for the backward pass, so that the result may be changed in place. It is an output too,
-    whose gradient is that of z: so the backward pass can be differentiated again.
+    With `kept`, bool [n, 1, 1], the sum is over the tokens where it is True.
+    The residual z - e is saved for the backward pass, so the result may be changed in place. It is also an output, with
+    the same gradient as z, so the backward pass can itself be differentiated.
     """
 
     @staticmethod
@@ -71,30 +71,30 @@ class _Quantise(torch.autograd.Function):
 class VectorQuantizer(DiscreteBottleneck):
     """The bottleneck of the VQ-VAE: z = e_k with k = argmin_j ||z_e - e_j|| (equations 1 and 2).
 
-    It drops into any module, and codes vectors alone [B, C], sequences, images or volumes [B, C, *grid]:
+    It works in any module, and quantises vectors [B, C] as well as sequences, images or volumes [B, C, *grid]:
 
         quantized, codes, loss = VectorQuantizer(dim=64, codebook_size=512)(features)
 
-    Gradients of z pass to the features as they are, and the commitment loss b ||z_e - sg[e]||^2 (equation 3) keeps the
-    features near their vectors. Losses are means over the batch and the N latents of an example. In training mode the
-    codebook learns in the forward pass, with gradients or without, and every process has to take part; in eval mode,
-    or after `freeze()`, no forward pass changes it; a saved state remembers that. All is computed in float32 under any
-    autocast.
+    The gradient of z passes straight through to the features, and the commitment loss b ||z_e - sg[e]||^2 (equation 3)
+    keeps the features near their vectors. Losses are means over the batch and the N latents of an example. In training
+    mode the codebook learns in the forward pass, with or without gradients, and every process must take part. In eval
+    mode, or after `freeze()`, no forward pass changes it; being frozen is part of the saved state. Everything is
+    computed in float32, even under autocast.
 
-    Tokens that are NaN or infinite change no codebook; "nonfinite" among the statistics counts them, and the losses of
-    their batch are not finite. Tokens that a mask leaves out change nothing, and losses are means over the others.
-    A forward pass that activation checkpointing runs again uses the points that the first used, and does not learn; up
-    to 16 passes may wait for that. The backward pass can be differentiated again.
+    Tokens that are NaN or infinite do not change the codebook; the statistic "nonfinite" counts them, and the losses of
+    their batch are not finite. Masked tokens change nothing, and losses are means over the others. If activation
+    checkpointing runs a forward pass again, the second run uses the points of the first and does not learn; up to 16
+    passes can be pending. The backward pass can be differentiated again.
 
     Args:
         dim: length of a codebook vector; the features have `codebooks` * `dim` channels.
         codebook_size: K, vectors in a codebook.
-        codebooks: M, latents per position, each with a codebook of its own.
+        codebooks: M, latents per position, each with its own codebook.
         commitment: b, the weight of the commitment loss.
         codebook: how the vectors are learnt: `EMACodebook`, `LearntCodebook`, `CosineCodebook`, or any function of M, K
-            and dim that makes a `Codebook`.
-        care: what else keeps codes in use. None starts the codebook by k-means and moves codes that went unused for 20
-            batches, without which most of a codebook may never be used; the paper has neither, which is [].
+            and dim that returns a `Codebook`.
+        care: additional ways to keep codes in use. None starts the codebook by k-means and moves codes that were unused
+            for 20 batches; without these, most of a codebook may never be used. The paper uses neither: pass [].
 
     Raises:
         NarrowsError: if a size is below 1, or the features have another number of channels.
@@ -121,7 +121,7 @@ class VectorQuantizer(DiscreteBottleneck):
         self._in_use = PointsInUse()
 
     def freeze(self) -> None:
-        """Stop the codebook from learning for good, in training mode too."""
+        """Permanently stop the codebook from learning, even in training mode."""
         self.frozen = True
         for parameter in self.codebook.parameters():
             parameter.requires_grad_(False).grad = None
@@ -139,7 +139,7 @@ class VectorQuantizer(DiscreteBottleneck):
             return quantise(hide(features, mask), mask)
 
     def get_extra_state(self) -> Tensor:
-        """Return whether the codebook is frozen, as part of the saved state."""
+        """Return whether the codebook is frozen, for the saved state."""
         return torch.tensor(self.frozen)
 
     def set_extra_state(self, state: Tensor) -> None:
@@ -148,12 +148,12 @@ class VectorQuantizer(DiscreteBottleneck):
             self.freeze()
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *others: Any) -> None:
-        # States saved before freezing was part of them.
+        # Older states have no entry for freezing.
         state_dict.setdefault(f"{prefix}_extra_state", torch.tensor(False))
         super()._load_from_state_dict(state_dict, prefix, *others)
 
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
+        """Return the latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
 
         Raises:
             NarrowsError: if a code is outside [0, K), or the last dimension is not M.
@@ -163,7 +163,7 @@ class VectorQuantizer(DiscreteBottleneck):
         return z.movedim(-1, 1).contiguous().to(self.codebook.vectors.dtype)
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
-        """The latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
+        """Return the latents [`batch`, M * `dim`, *grid] of codes drawn uniformly."""
         shape = (batch, *grid) if self.codebooks == 1 else (batch, *grid, self.codebooks)
         return self.embed(torch.randint(self.codebook_size, shape, device=self.codebook.vectors.device))
 
@@ -172,7 +172,7 @@ class VectorQuantizer(DiscreteBottleneck):
         tokens = self._tokens(channels_last)
         kept = None if mask is None else mask.reshape(-1, 1, 1)
         finite = is_finite(tokens.detach())
-        # To what learns, a token that does not count is as one that is not finite.
+        # Masked tokens are NaN for everything that learns, so that they are ignored like tokens that are not finite.
         data = tokens.detach() if kept is None else tokens.detach().masked_fill(~kept, nan)
         learning = self.training and not self.frozen and not is_recomputation()
         if learning:
@@ -181,7 +181,7 @@ class VectorQuantizer(DiscreteBottleneck):
                 care(self.codebook, data)
         points = self._points(tokens.detach(), learning)
         codes = nearest(tokens.detach(), points)
-        # Nothing is learned of a token that is not finite: it has a code of its own, one beyond the last.
+        # Nothing is learned from tokens that are not finite: they are counted under code K, one beyond the last.
         counted = codes.masked_fill(~(finite if kept is None else finite & kept.squeeze(2)), self.codebook_size)
         counts = count(counted, self.codebook_size)
         quantised, error, _ = _Quantise.apply(tokens, points, codes, kept)
@@ -194,14 +194,14 @@ class VectorQuantizer(DiscreteBottleneck):
         statistics = {**usage_statistics(counts), "nonfinite": (~finite).float().sum()}
 
         z = quantised.view(channels_last.shape).movedim(-1, 1).to(features.dtype)
-        if features.is_contiguous():  # else channels last, as the tokens are: either way z is laid out as the features
+        if features.is_contiguous():  # otherwise channels last, like the tokens; z always has the features' layout
             z = z.contiguous()
         return CodePosterior(z, self._on_grid(codes, channels_last), None, losses, statistics, self.codebook_size, mask)
 
     def _quantise_plainly(self, features: Tensor, mask: Tensor | None) -> CodePosterior:
-        """The same in evaluation mode, without statistics, in operations that can be exported."""
+        """Do the same in eval mode, without statistics, in operations that can be exported."""
         if self.training:
-            raise NarrowsError("a quantiser is exported in evaluation mode: call eval() on the module first")
+            raise NarrowsError("a quantiser can be exported only in eval mode: call eval() on the module first")
         channels_last = features.movedim(1, -1)
         tokens = self._tokens(channels_last)
         codes = nearest(tokens, self.codebook.points)
@@ -216,19 +216,19 @@ class VectorQuantizer(DiscreteBottleneck):
         return CodePosterior(z, codes, losses=losses, codebook_size=self.codebook_size, mask=mask)
 
     def _tokens(self, channels_last: Tensor) -> Tensor:
-        """Features [B, *grid, M * dim] as tokens [n, M, dim] where the points lie."""
+        """Reshape features [B, *grid, M * dim] to tokens [n, M, dim] in the space of the points."""
         return self.codebook.project(channels_last.reshape(-1, self.codebooks, self.features // self.codebooks).float())
 
     def _latents(self, codes: Tensor, mask: Tensor | None) -> int | Tensor:
-        """How many latents count, of codes [n, M]; 1 if none does."""
+        """Return the number of latents that count, given codes [n, M]; at least 1."""
         return max(codes.numel(), 1) if mask is None else (mask.sum() * self.codebooks).clamp_min(1)
 
     def _on_grid(self, codes: Tensor, channels_last: Tensor) -> Tensor:
-        """Codes [n, M] of features [B, *grid, C] as [B, *grid], or [B, *grid, M] with M > 1 codebooks."""
+        """Reshape codes [n, M] of features [B, *grid, C] to [B, *grid], or [B, *grid, M] with M > 1 codebooks."""
         return codes.reshape(*channels_last.shape[:-1], *([] if self.codebooks == 1 else [self.codebooks]))
 
     def _points(self, tokens: Tensor, learning: bool) -> Tensor:
-        """The points to quantise `tokens` with: in a recomputation those of the pass that it repeats."""
+        """Return the points to quantise `tokens` with; a recomputation uses those of the pass that it repeats."""
         points = self.codebook.points.detach()
         if self.training and is_recomputation():
             points = self._in_use.recall(tokens, points)
@@ -238,13 +238,13 @@ class VectorQuantizer(DiscreteBottleneck):
 
 
 class FactorizedQuantizer(DiscreteBottleneck):
-    """Looks codes up in a space of few dimensions: project down, quantise, project up, as ViT-VQGAN (Yu et al. 2022).
+    """Quantises in a space of few dimensions: project down, quantise, project up, as in ViT-VQGAN (Yu et al. 2022).
 
         quantized, codes, loss = FactorizedQuantizer.of(features=64, dim=8, codebook_size=512)(features)
 
     Args:
         features: channels of the features and of the latents.
-        quantizer: what quantises the projected features; its `features` say how many dimensions that space has.
+        quantizer: quantises the projected features; its `features` is the number of dimensions of that space.
     """
 
     def __init__(self, features: int, quantizer: VectorQuantizer | FSQ):
@@ -257,11 +257,11 @@ class FactorizedQuantizer(DiscreteBottleneck):
 
     @classmethod
     def of(cls, features: int, dim: int, codebook_size: int, **settings: Any) -> FactorizedQuantizer:
-        """Return a quantiser of vectors of `dim` dimensions; other settings are those of `VectorQuantizer`."""
+        """Return a quantiser of vectors of `dim` dimensions; `settings` are those of `VectorQuantizer`."""
         return cls(features, VectorQuantizer(dim, codebook_size, **settings))
 
     def freeze(self) -> None:
-        """Stop the codebook from learning for good; the projections go on."""
+        """Permanently stop the codebook from learning; the projections continue to learn."""
         if isinstance(self.quantizer, VectorQuantizer):
             self.quantizer.freeze()
 
@@ -279,11 +279,11 @@ class FactorizedQuantizer(DiscreteBottleneck):
         return posterior._replace(z=_channelwise(self.up, posterior.z).to(features.dtype))
 
     def embed(self, codes: Tensor) -> Tensor:
-        """The latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""
+        """Return the latents z [B, `channels`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1."""
         return _channelwise(self.up, self.quantizer.embed(codes))
 
     def sample_prior(self, batch: int, grid: tuple[int, ...]) -> Tensor:
-        """The latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
+        """Return the latents [`batch`, `channels`, *grid] of codes drawn uniformly."""
         return _channelwise(self.up, self.quantizer.sample_prior(batch, grid))
 
 

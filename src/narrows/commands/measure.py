@@ -1,4 +1,4 @@
-"""Measure a trained model on data it was not trained on."""
+"""Measuring a trained model on data that it was not trained on."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Figures, and what they were measured on.
+    """Figures, and the data that they were measured on.
 
     Args:
-        figures: by name.
-        units: the units of figures that the kind of data has of its own.
-        split: the split, or `all`: the whole source.
+        figures: the figures by name.
+        units: units of the modality's own figures.
+        split: the split, or `all` for the whole source.
         source: the source; None for the run's own data.
-        unit: what an example is called, in the plural.
-        examples: how many were measured.
-        total: how many the split has.
-        changed: how the run's data differ from those it was trained on; None if they do not.
-        path: the JSON file they were written to.
+        unit: plural noun for examples.
+        examples: number of examples measured.
+        total: number of examples in the split.
+        changed: how the run's data differ from those used in training; None if they do not.
+        path: the JSON file with the figures.
     """
 
     figures: dict[str, float]
@@ -58,7 +58,7 @@ class Evaluation:
 
     @property
     def measured_on(self) -> str:
-        """The examples in words, such as `100 of 5,000 images, the test split`."""
+        """The measured examples in words, such as `100 of 5,000 images, the test split`."""
         part = "all" if self.split == "all" else f"the {self.split} split"
         of = "of the run's own data" if self.source is None else f"of {self.source}"
         return f"{self.examples:,} of {self.total:,} {self.unit}, {part} {of}"
@@ -74,20 +74,20 @@ def evaluate(
     options: Mapping[str, Any] | None = None,
     progress: Progress = hidden,
 ) -> Evaluation:
-    """Measure the run's model and write the figures as JSON into its folder; on its own data, also renew its report.
+    """Measure the run's model and write the figures as JSON into its folder; for its own data, also update its report.
 
     Args:
-        folder: of the run, or its id on the hub.
-        source: other data than the run's own.
-        split: the split to measure; None is the test split of the run's own data, and all of a `source`.
-        samples: S of the importance-weighted bound; None is what suits the kind of data.
-        limit: measure a fixed random subset of so many examples.
-        overrides: of settings of the data, such as `--data.image_column=picture`.
+        folder: the run folder, or its id on the hub.
+        source: data to use instead of the run's own.
+        split: the split to measure; None means the test split of the run's own data, or all of a `source`.
+        samples: S of the importance-weighted bound; None uses the default of the kind of data.
+        limit: measure a fixed random subset of this many examples.
+        overrides: overrides of data settings, such as `--data.image_column=picture`.
         options: options of the kind of data.
-        progress: shows how far the work is.
+        progress: shows the progress.
 
     Raises:
-        NarrowsError: if an option does not suit the model, or the split is empty.
+        NarrowsError: if an option does not fit the model, or the split is empty.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = open_run(folder)
@@ -106,7 +106,7 @@ def evaluate(
     with progress("evaluate", len(part), modality.unit) as meter:
         figures_of = modality.figures if modality.has_figures else None
         measured = measure(model, part.numbered(model.classes), latents, figures_of, advance=meter.advance)
-    # Figures whose names say what they are of are not of this split alone, and are kept where they come from.
+    # Figures with a qualified name ("x, y") do not describe this split alone, and are stored elsewhere.
     figures = measured.figures | {name: value for name, value in own.items() if ", " not in name}
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     path = run.evaluation if source is None else run.evaluation.with_name(f"evaluation-{_name_of(source)}.json")
@@ -141,10 +141,10 @@ def evaluate(
 
 
 def _part(data: Data, split: str, source: str | None) -> Examples:
-    """The examples of a split.
+    """Return the examples of a split.
 
     Raises:
-        NarrowsError: if there are none, or they cannot be measured.
+        NarrowsError: if there are no examples, or they cannot be measured.
     """
     part = data.split(split)
     if not len(part):
@@ -154,20 +154,20 @@ def _part(data: Data, split: str, source: str | None) -> Examples:
 
 
 def _warn_of_classes(model: Autoencoder, data: Data) -> None:
-    """Say why figures of a prior that is given the class of each example are left out, where they are."""
+    """Warn if figures of a class-conditional prior are left out, and why."""
     if model.prior is None or not model.prior.classes or data.classes == model.classes or model.variable:
         return
     unknown = sorted(set(data.classes) - set(model.classes))
     if not data.classes:
-        logger.warning("the examples have no classes: figures of the prior, which is given the class, are left out")
+        logger.warning("figures of the prior, which is conditioned on classes, are left out: the examples have none")
     elif unknown:
         logger.warning(
-            "the model knows no classes %s: figures of the prior, which is given the class, are left out",
+            "figures of the prior, which is conditioned on classes, are left out: the model does not know %s",
             ", ".join(unknown),
         )
 
 
 def _name_of(source: str) -> str:
-    """A name for the figures on a source: its last part, and what tells it from another of that name."""
+    """Return a name for the figures of a source: its last part, plus a hash that makes it unique."""
     tail = re.sub(r"[^\w.-]+", "-", Path(source).name or "source")
     return f"{tail}-{hashlib.sha256(placed(source).encode()).hexdigest()[:8]}"

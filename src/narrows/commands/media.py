@@ -1,4 +1,4 @@
-"""Files to codes and back, reconstructions, samples and interpolations, for every kind of data."""
+"""Encoding, decoding, reconstruction, sampling and interpolation of files, for every kind of data."""
 
 from __future__ import annotations
 
@@ -34,17 +34,19 @@ from narrows.sampling import Sampling
 __all__ = ["decode", "encode", "interpolate", "reconstruct", "sample"]
 
 SHOWN = {False: 16, True: 8}
-"""Examples of the test split that are reconstructed; fewer of a decoder that draws them position by position."""
+"""Number of test examples to reconstruct, by whether the decoder is autoregressive (and so slower)."""
 
 Options = Mapping[str, Any]
-"""Options of a command that only one kind of data has; None is one that is not set."""
+"""Command options that only one kind of data has; None means not set."""
 
 
 def encode(folder: str, files: Sequence[Path], out: Path) -> np.ndarray:
-    """Write the codes of files (a VAE's latents) to `out`, an .npz, and return them; see `narrows.commands.codes`.
+    """Write the codes of files (latents, for a VAE) to the .npz file `out`, and return them.
+
+    See `narrows.commands.codes` for the format.
 
     Raises:
-        NarrowsError: if a file cannot be read, or `out` has another ending.
+        NarrowsError: if a file cannot be read, or `out` has another suffix.
     """
     require_npz(out)
     model = load(folder)
@@ -57,17 +59,17 @@ def encode(folder: str, files: Sequence[Path], out: Path) -> np.ndarray:
 def decode(
     folder: str, file: Path, out: Path, decoding: Decoding | None = None, progress: Progress = hidden
 ) -> list[Path]:
-    """Write the data of a file of codes into the folder `out`, each to a file named as the one it came from.
+    """Decode a file of codes into the folder `out`; each file is named after its original.
 
     Args:
-        folder: of the run, or its id on the hub.
-        file: what `encode` wrote.
-        out: the folder.
-        decoding: as which class, and how an autoregressive decoder draws.
-        progress: shows how far the work is.
+        folder: the run folder, or its id on the hub.
+        file: a file written by `encode`.
+        out: folder to write to.
+        decoding: the class to decode as, and how an autoregressive decoder draws.
+        progress: shows the progress.
 
     Raises:
-        NarrowsError: if the file is damaged or of another model, or the class is missing or unknown.
+        NarrowsError: if the file is damaged or from another model, or the class is missing or unknown.
     """
     model, decoding = load(folder), decoding or Decoding()
     condition = conditions(model, decoding.label, 1)
@@ -89,18 +91,18 @@ def reconstruct(
     options: Options | None = None,
     progress: Progress = hidden,
 ) -> Path:
-    """Write reconstructions beside their originals, and return what to open.
+    """Write reconstructions next to their originals, and return the path to open.
 
     Args:
-        folder: of the run, or its id on the hub.
-        files: what to reconstruct; without any, some of the run's test split, each as its own class.
-        out: the file or folder; None is `reconstructions` in the run's folder.
-        decoding: as which class, and how an autoregressive decoder draws.
+        folder: the run folder, or its id on the hub.
+        files: files to reconstruct; if empty, some of the run's test split, each with its own class.
+        out: the file or folder; None means `reconstructions` in the run folder.
+        decoding: the class to decode as, and how an autoregressive decoder draws.
         options: options of the kind of data.
-        progress: shows how far the work is.
+        progress: shows the progress.
 
     Raises:
-        NarrowsError: if a file cannot be read, or an option does not suit the model.
+        NarrowsError: if a file cannot be read, or an option does not fit the model.
     """
     model, decoding = load(folder), decoding or Decoding()
     modality = find_modality(model.spec.modality)
@@ -130,17 +132,17 @@ def sample(
     options: Options | None = None,
     progress: Progress = hidden,
 ) -> Path:
-    """Write samples of the run's prior, and return what to open; without a class, the classes take turns.
+    """Write samples from the run's prior, and return the path to open; if no class is given, the classes alternate.
 
     Args:
-        folder: of the run, or its id on the hub.
-        n: how many.
-        out: the file or folder; None is `samples` in the run's folder.
+        folder: the run folder, or its id on the hub.
+        n: number of samples.
+        out: the file or folder; None means `samples` in the run folder.
         sampling: how codes are drawn; None for the defaults with seed 0.
         decoding: the class to sample, and how an autoregressive decoder draws.
-        full: draw data from p(x|z) too, instead of taking its mean; an autoregressive decoder always does.
+        full: also draw the data from p(x|z) instead of using its mean, as an autoregressive decoder always does.
         options: options of the kind of data.
-        progress: shows how far the work is.
+        progress: shows the progress.
 
     Raises:
         NarrowsError: if there is no prior, or an option has no effect.
@@ -172,17 +174,17 @@ def interpolate(
     options: Options | None = None,
     progress: Progress = hidden,
 ) -> Path:
-    """Write the row of `steps` examples from one file to another through the latent space, and return what to open.
+    """Write a row of `steps` examples interpolated between two files, and return the path to open.
 
     Args:
-        folder: of the run, or its id on the hub.
-        start: the file of the first example; the shorter of the two is filled up at its end.
-        end: the file of the last.
-        steps: how many examples, the ends included.
-        out: the file or folder; None is `interpolation` in the run's folder.
-        decoding: as which class, and how an autoregressive decoder draws.
+        folder: the run folder, or its id on the hub.
+        start: file of the first example; the shorter of the two is padded at its end.
+        end: file of the last example.
+        steps: number of examples, including the ends.
+        out: the file or folder; None means `interpolation` in the run folder.
+        decoding: the class to decode as, and how an autoregressive decoder draws.
         options: options of the kind of data.
-        progress: shows how far the work is.
+        progress: shows the progress.
 
     Raises:
         NarrowsError: if there are fewer than two steps, or a file cannot be read.
@@ -211,7 +213,7 @@ def _sampled(
     full: bool,
     progress: Progress,
 ) -> list[Tensor]:
-    """Samples [C, *size]; the random numbers of the fixed prior and of `full` are those of the seed, too."""
+    """Return samples [C, *size]; the seed also determines the draws from the fixed prior and of `full`."""
     how = None if decoding.sampling is None else sampling_of(model, decoding)
     prior = model.sampled_prior
     with _seeded(sampling.seed):
@@ -228,14 +230,14 @@ def _sampled(
 def _of_test_split(
     folder: str, model: Autoencoder, progress: Progress
 ) -> tuple[list[Tensor], list[str], Tensor | None]:
-    """Examples of the run's test split, their names, and their classes as the decoder is given them."""
+    """Return examples of the run's test split, their names, and their classes for the decoder."""
     run = open_run(folder)
     data = open_run_data(run, model, progress=progress)
     what_changed(run, data)
     examples = data.test.subset(SHOWN[model.autoregressive]).numbered(model.classes)
     count = len(examples)
     if not count:
-        raise NarrowsError(f"the test split of {folder} is empty: name files")
+        raise NarrowsError(f"the test split of {folder} is empty: name files to reconstruct")
     condition = torch.from_numpy(examples.labels) if model.conditional else None
     return [examples[index] for index in range(count)], [examples.name(index) for index in range(count)], condition
 
@@ -254,7 +256,7 @@ def _lengthened(x: Tensor, length: int) -> Tensor:
 
 @contextmanager
 def _seeded(seed: int | torch.Generator | None) -> Iterator[None]:
-    """Draw global random numbers by a seed while the block runs; afterwards they go on as if none had been drawn."""
+    """Seed the global random numbers while the block runs, then restore their state."""
     with torch.random.fork_rng(devices=[]):
         if isinstance(seed, int):
             torch.manual_seed(seed)

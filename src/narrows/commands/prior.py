@@ -1,4 +1,4 @@
-"""Fit a prior to the codes of a trained model."""
+"""Fitting a prior to the codes of a trained model."""
 
 from __future__ import annotations
 
@@ -51,20 +51,20 @@ def fit_prior(
 
     Args:
         folder: the run folder.
-        recipe: the name of a recipe, or a YAML file; None is the one that suits the model's kind of data.
-        variant: of the recipe.
-        source: the data whose codes are learned; None for the run's own.
-        resume: continue from the newest checkpoint, by the settings there with `overrides` laid over them.
-        overrides: of settings, such as `--training.steps=100`.
-        progress: shows how far the work is.
+        recipe: name of a recipe, or a YAML file; None uses the default of the model's kind of data.
+        variant: variant of the recipe.
+        source: the data to learn codes of; None for the run's own.
+        resume: continue from the newest checkpoint, with its settings and `overrides`.
+        overrides: overrides of settings, such as `--training.steps=100`.
+        progress: shows the progress.
 
     Raises:
-        NarrowsError: if settings do not fit, before anything is written; or if the training diverges.
+        NarrowsError: if settings are invalid, before anything is written; or if the training diverges.
     """
     if is_on_hub(folder):
         raise NarrowsError(
-            f"{folder} is no run folder here, and a prior is fitted into one: to fit one to a model on the hub, "
-            f"download that first, as with `hf download {folder} --local-dir runs/{Path(folder).name}`"
+            f"{folder} is not a local run folder, which a prior is written to: to fit one to a model on the hub, "
+            f"download it first, as with `hf download {folder} --local-dir runs/{Path(folder).name}`"
         )
     with torch.random.fork_rng(devices=[]):
         return _fit(RunFolder(folder), recipe, variant, source, resume, overrides, progress)
@@ -100,7 +100,7 @@ def _fit(
     codes, labels = codes_of(model, data.train, spec, progress)
     held_out = data.validation.subset(built.training.validation_examples).numbered(model.classes)
     held_out_codes, held_out_labels = codes_of(model, held_out, spec, progress)
-    # Of the data behind the codes of an example.
+    # Dimensions of the data that the codes of an example describe.
     dimensions = model.dimensions * math.prod(spec.grid) // math.prod(model.grid)
     plan = plan_of(built.training, accelerator)
     batches(codes, labels, plan).close()
@@ -123,15 +123,15 @@ def codes_of(
 ) -> tuple[np.ndarray, np.ndarray | None]:
     """Return the codes of a split, [N, *grid] or [N, *grid, M] in the smallest integer type, and their labels [N].
 
-    Of examples of any length these are windows of the codes, which overlap by half or, the last, by more; examples of
+    For examples of variable length, these are windows of codes that overlap by half (the last one by more). Examples of
     classes that the model does not know are left out.
 
     Raises:
-        NarrowsError: if the examples are streamed, none is as long as a window, or the model knows the class of none.
+        NarrowsError: if the examples are streamed, all are shorter than a window, or all classes are unknown.
     """
     if not isinstance(examples, Examples):
         raise NarrowsError(
-            "a prior is fitted to the codes of a whole data set, not of a stream: set --data to a fetched one"
+            "a prior is fitted to the codes of a whole data set, not of a stream: set --data to a downloaded one"
         )
     device = next(model.parameters()).device
     found: list[np.ndarray] = []
@@ -156,12 +156,12 @@ def codes_of(
             "less"
         )
     if not found:
-        raise NarrowsError("there is no example of a class that the model was trained on, whose codes to learn")
+        raise NarrowsError("no example has a class that the model was trained on, so there are no codes to learn")
     return np.concatenate(found), np.concatenate(labels) if labels else None
 
 
 def _code_spec(model: Autoencoder, window: int | None) -> CodeSpec:
-    """The codes that a prior is fitted to; `window` is the setting of its recipe."""
+    """Return the specification of the codes that a prior is fitted to; `window` is a setting of its recipe."""
     if window is None:
         return model.codes
     if not model.variable:
@@ -174,13 +174,13 @@ def _code_spec(model: Autoencoder, window: int | None) -> CodeSpec:
 def _require_same_classes(model: Autoencoder, prior: Prior, data: Data, source: str) -> None:
     if data.classes != model.classes:
         raise NarrowsError(
-            f"the data at {source} have not the classes of the model: "
-            f"{', '.join(sorted(set(data.classes) ^ set(model.classes)))} are in one of them alone"
+            f"the classes of the data at {source} and of the model differ: "
+            f"only one of them has {', '.join(sorted(set(data.classes) ^ set(model.classes)))}"
         )
     if prior.classes and isinstance(data.train, Examples) and data.train.labels is None:
         raise NarrowsError(
-            f"{source} has no labels, and a prior of this model is given the class of each example: give the labelled "
-            "data that the model was trained on"
+            f"{source} has no labels, but a prior of this model is conditioned on classes: use the labelled data that "
+            "the model was trained on"
         )
 
 
@@ -194,7 +194,7 @@ def _narrow(codes: Tensor, spec: CodeSpec) -> np.ndarray:
 
 
 def _windows(codes: np.ndarray, length: int | None) -> Iterator[np.ndarray]:
-    """Windows [B, length, ...] of codes [B, N, ...]; None for all of them."""
+    """Yield windows [B, length, ...] of codes [B, N, ...]; None yields all codes."""
     if length is None:
         yield codes
         return

@@ -1,4 +1,4 @@
-"""Train the model of a recipe."""
+"""Training the model of a recipe."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = ["built_with_seed", "plan_of", "rehearse", "settings_of", "show_recipe
 
 
 def show_recipe(name: str, variant: str | None = None, overrides: Sequence[str] = ()) -> str:
-    """Return a recipe as YAML with all its settings, defaults included."""
+    """Return a recipe as YAML with all its settings, including defaults."""
     recipe = find_recipe(name)
     settings = recipe.variant(variant)
     if "prior" in settings:
@@ -57,16 +57,16 @@ def train(
     """Train the model of a recipe into the run folder `out`.
 
     Args:
-        recipe: what is trained, and how.
-        out: the run folder; a new one, or with `resume` that of the run to continue.
-        variant: of the recipe.
+        recipe: the recipe.
+        out: the run folder; a new one, or with `resume` the one to continue.
+        variant: variant of the recipe.
         source: the data; None for the recipe's own.
-        resume: continue from the newest checkpoint in `out`, by the settings there with `overrides` laid over them.
-        overrides: of settings, such as `--training.steps=100`.
-        progress: shows how far the work is.
+        resume: continue from the newest checkpoint in `out`, with its settings and `overrides`.
+        overrides: overrides of settings, such as `--training.steps=100`.
+        progress: shows the progress.
 
     Raises:
-        NarrowsError: if settings do not fit, before anything is written; or if the training diverges.
+        NarrowsError: if settings are invalid, before anything is written; or if the training diverges.
     """
     with torch.random.fork_rng(devices=[]):
         return _train(recipe, RunFolder(out), variant, source, resume, overrides, progress)
@@ -102,7 +102,7 @@ def _train(
     validation = validation.numbered(model.classes)
     task = AutoencoderTask(model, built.estimator, data.train.batch)
 
-    # What does not fit is refused before anything is written.
+    # Invalid settings must be refused before anything is written.
     plan = plan_of(built.training, accelerator)
     with data.train.batches(plan) as first:
         rehearse(task, [part[:1] for part in next(first)])
@@ -112,7 +112,7 @@ def _train(
             copy_model(on, run.first)
         if not resume:
             record_data(run, built.data.source, data)
-        run.write_recipe(resolved.yaml)  # the last: with it the folder holds a run
+        run.write_recipe(resolved.yaml)  # last, because a folder with a recipe is a run
 
     work = Work(
         task,
@@ -132,15 +132,15 @@ def rehearse(task: AutoencoderTask, stored: Sequence[torch.Tensor]) -> None:
     """Run one example through the loss so that incompatible parts fail before anything is written.
 
     Raises:
-        NarrowsError: if parts do not suit each other, or the likelihood does not describe such data.
+        NarrowsError: if parts are incompatible, or the likelihood cannot describe the data.
     """
     model, estimator = task.model, task.estimator
     if isinstance(estimator, DistortionTarget):
         learns_scale = model.likelihood.features > model.shape[0] or any(True for _ in model.likelihood.parameters())
         if model.autoregressive:
             raise NarrowsError(
-                f"DistortionTarget holds the squared error of a reconstruction, and a {type(model.decoder).__name__} "
-                "gives none: use another estimator, or a decoder that describes all positions at once"
+                f"DistortionTarget needs the squared error of a reconstruction, and a {type(model.decoder).__name__} "
+                "has none: use another estimator, or a decoder that describes all positions at once"
             )
         if learns_scale:
             raise NarrowsError(
@@ -157,21 +157,21 @@ def rehearse(task: AutoencoderTask, stored: Sequence[torch.Tensor]) -> None:
 
 
 def plan_of(settings: TrainingSettings, accelerator: Accelerator) -> BatchPlan:
-    """Return which training batches this process is given."""
+    """Return the plan of the training batches for this process."""
     return BatchPlan(
         settings.batch_size, settings.seed, rank=accelerator.process_index, processes=accelerator.num_processes
     )
 
 
 def built_with_seed(resolved: Resolved[Kind]) -> Kind:
-    """Return the recipe's objects, with weights drawn by its seed, once the training settings are found right."""
-    with suppress(TypeError):  # of a value of another type, which building them all reports
+    """Return the recipe's objects, with weights drawn by its seed, after checking the training settings."""
+    with suppress(TypeError):  # a value of the wrong type is reported when all objects are built
         torch.manual_seed(TrainingSettings(**resolved.values.training.as_dict()).seed)
     return resolved.build()
 
 
 def settings_of(run: RunFolder, recipe: Recipe, variant: str | None, resume: bool) -> dict[str, Any]:
-    """Return the settings of the run in the folder if it is resumed, else of the recipe, for a new run."""
+    """Return the settings of the run in the folder if it is resumed, otherwise those of the recipe, for a new run."""
     if resume:
         return run.reopen()
     run.require_new()
@@ -179,14 +179,14 @@ def settings_of(run: RunFolder, recipe: Recipe, variant: str | None, resume: boo
 
 
 def _require_examples(built: TrainingRecipe, data: Data) -> Examples:
-    """The validation examples that training is watched by."""
+    """Return the validation examples used during training."""
     if data.digest["train"]["examples"] == 0:
         raise NarrowsError(f"there is nothing to train on: {data.summary}")
     validation = data.validation.subset(built.training.validation_examples)
     if not len(validation):
         raise NarrowsError(
-            f"data.validation holds out nothing (its share is {built.data.validation:g}): raise it, since a run is "
-            f"watched and reported by such examples ({data.summary})"
+                f"data.validation holds out nothing (its share is {built.data.validation:g}): increase it, because "
+                f"training is validated and reported on these examples ({data.summary})"
         )
     return validation
 
@@ -195,13 +195,13 @@ def _model(built: TrainingRecipe, data: Data) -> Autoencoder:
     try:
         return built.model(data.spec)
     except RuntimeError as error:
-        raise NarrowsError(f"these settings make no model of {data.summary}: {error}") from error
+        raise NarrowsError(f"the settings do not fit {data.summary}: {error}") from error
 
 
 def _validate(
     task: AutoencoderTask, modality: Modality, validation: Examples, settings: TrainingSettings
 ) -> dict[str, float]:
-    """The figures that training is watched by."""
+    """Return the validation figures during training."""
     figures_of = modality.figures if modality.has_figures else None
     figures = measure(task.model, validation, figures=figures_of).figures
     if settings.gradient_draws:
@@ -213,10 +213,10 @@ def _validate(
 
 
 def _first_stage(run: RunFolder, on: str | None, resume: bool) -> str | Path | None:
-    """Where the first stage is read from: a resumed run has its own copy, and keeps to it.
+    """Return where to read the first stage from; a resumed run uses its own copy.
 
     Raises:
-        NarrowsError: if a new run would write over a first stage.
+        NarrowsError: if a new run would overwrite a first stage.
     """
     if not run.first.exists():
         return on
@@ -228,25 +228,25 @@ def _first_stage(run: RunFolder, on: str | None, resume: bool) -> str | Path | N
 def _place(
     model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Examples, device: torch.device
 ) -> None:
-    """Place a model of two stages on its first, which must leave it something to do."""
+    """Set the first stage of a two-stage model, after checking that it leaves the second something to improve."""
     if model.depth == 1:
         if on is not None:
             raise NarrowsError(f"--on {on}: a {type(model).__name__} has one stage; train a recipe such as hvae-second")
         return
     if on is None:
-        raise NarrowsError("this recipe is of the second of two stages: say --on RUN, the run folder of the first")
+        raise NarrowsError("this recipe trains the second of two stages: add --on RUN, the run folder of the first")
     first = load(on)
     if first.lacks_prior:
         raise NarrowsError(
-            f"the first stage in {on} has codes and no prior of them, so that the pair could never be sampled: fit "
-            f"one first with `narrows prior {on}`"
+            f"the first stage in {on} has codes but no prior for them, so the pair could not be sampled: fit one first "
+            f"with `narrows prior {on}`"
         )
     model.place_on(first)
     if isinstance(estimator, DistortionTarget):
         reached = squared_error(first.to(device), validation)
-        first.cpu()  # beside the second stage, with which it is moved
+        first.cpu()  # next to the second stage, with which it is moved later
         if estimator.gamma >= reached:
             raise NarrowsError(
-                f"estimator.gamma is {estimator.gamma:g}, but the first stage in {on} reaches a squared error of "
-                f"{reached:.4g} already: the second can only lower it; set a gamma below that"
+                f"estimator.gamma is {estimator.gamma:g}, but the first stage in {on} already has a squared error of "
+                f"{reached:.4g}, which the second can only lower: set gamma below that"
             )

@@ -1,4 +1,4 @@
-"""The observation models p(x|z): decoder outputs to log-probability in nats, mean and samples."""
+"""Observation models p(x|z): they map decoder outputs to log-probabilities in nats, means and samples."""
 
 from narrows.likelihoods.bernoulli import Bernoulli
 from narrows.likelihoods.categorical import Categorical

@@ -1,6 +1,6 @@
 """Binary pixels: log p(x|z) = sum x log p + (1 - x) log(1 - p) with p = sigmoid(out), x in {0, 1}.
 
-Grey x would make this sum the log-probability of nothing, so it is refused.
+Grey values of x are refused, because the sum would then not be a log-probability.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ __all__ = ["Bernoulli"]
 
 
 class Bernoulli(Likelihood):
-    """Independent Bernoulli pixels; the decoder puts out their logits.
+    """Independent Bernoulli pixels; the decoder outputs their logits.
 
     Args:
-        channels: C, the channels of the data.
+        channels: C, number of channels of the data.
     """
 
     def __init__(self, channels: int) -> None:

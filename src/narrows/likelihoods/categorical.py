@@ -13,10 +13,10 @@ __all__ = ["Categorical", "CategoricalObservation"]
 
 
 class Categorical(Likelihood):
-    """Independent categories; the decoder puts out their logits, K groups of C channels.
+    """Independent categories; the decoder outputs their logits, K groups of C channels.
 
     Args:
-        channels: C, the channels of the data.
+        channels: C, number of channels of the data.
         categories: K; data are integers from 0 to K - 1.
     """
 
@@ -27,7 +27,7 @@ class Categorical(Likelihood):
         self.categories = categories
 
     def check(self, x: Tensor) -> None:
-        """Check that x is integer and from 0 to K - 1; see `Likelihood.check`."""
+        """Check that x is integer and between 0 and K - 1; see `Likelihood.check`."""
         _check(x, self.categories)
 
     def _observe(self, out: Tensor) -> Observation:
@@ -38,12 +38,12 @@ def _check(x: Tensor, categories: int) -> None:
     if x.is_floating_point() or not ((x >= 0) & (x < categories)).all():
         raise NarrowsError(
             f"Categorical describes integers from 0 to {categories - 1}, not {x.dtype} from {x.min()} to {x.max()}: "
-            "set `categories` to what the data have"
+            "set `categories` to the number that the data have"
         )
 
 
 class CategoricalObservation(Observation):
-    """Independent categories of logits [B, K, C, *grid]; x is integer, [B, C, *grid]."""
+    """Independent categories with logits [B, K, C, *grid]; x is integer, [B, C, *grid]."""
 
     def __init__(self, logits: Tensor) -> None:
         super().__init__(logits[:, 0].shape)
@@ -66,7 +66,7 @@ class CategoricalObservation(Observation):
 
     @property
     def mean(self) -> Tensor:
-        """The most probable category: categories are names, and the average of two names an unrelated third."""
+        """The most probable category, because categories are names and cannot be averaged."""
         return self.log_probs.argmax(1)
 
     def sample(self) -> Tensor:

@@ -1,7 +1,7 @@
-"""Gaussian pixels with a fixed, a calibrated or a learned scale, shared or per dimension; a bound on discrete images.
+"""Gaussian pixels with a fixed, calibrated or learned scale, shared or per dimension; a bound for discrete images.
 
 With u uniform over a bin of width w, log P(x) = log E_u[w N(x + u; mu, sigma^2)] >= E_u[log w N(x + u; mu, sigma^2)]:
-uniform dequantisation (Theis et al. 2016, A note on the evaluation of generative models, section 3.1), one u a call.
+uniform dequantisation (Theis et al. 2016, A note on the evaluation of generative models, section 3.1), one u per call.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from narrows.likelihoods.likelihood import LevelLikelihood, Observation
 __all__ = ["GaussianCalibrated", "GaussianFixed", "GaussianPerDimension", "GaussianShared"]
 
 DECAY = 0.99
-"""Of the calibrated variance, a step."""
+"""Step size of the moving average of the calibrated variance."""
 
 
 def _least_scale(levels: Levels) -> float:
-    """The lower bound on a learned scale: w/4, as the noise alone has standard deviation w / sqrt(12) = 0.289 w."""
+    """Return the lower bound on a learned scale: w/4, as the noise alone has standard deviation w / sqrt(12)."""
     return levels.width / 4
 
 
@@ -32,9 +32,9 @@ class GaussianFixed(LevelLikelihood):
     """N(x; 1/2 + out, sigma^2) with one fixed sigma; `log_prob` is a lower bound.
 
     Args:
-        channels: C, the channels of the data.
+        channels: C, number of channels of the data.
         scale: the standard deviation sigma, in units of the data's range [0, 1].
-        levels: the levels of the images; 256 for 8 bits.
+        levels: number of levels of the images; 256 for 8 bits.
     """
 
     def __init__(self, channels: int, scale: float = 0.1, levels: int = 256) -> None:
@@ -49,15 +49,16 @@ class GaussianFixed(LevelLikelihood):
 
 
 class GaussianCalibrated(LevelLikelihood):
-    """N(x; 1/2 + out, sigma^2) with the sigma of the greatest likelihood: sigma^2 is the mean squared error.
+    """N(x; 1/2 + out, sigma^2) with the maximum-likelihood sigma: sigma^2 is the mean squared error.
 
-    In training mode every `log_prob` moves sigma^2 towards the error of its global batch; outside it stays. So it needs
-    no gradient, and is right for a loss that has none for it, as that of `DistortionTarget`. O. Rybkin, K. Daniilidis,
-    S. Levine, "Simple and Effective VAE Training with Calibrated Decoders" (2021). `log_prob` is a lower bound.
+    In training mode every `log_prob` moves sigma^2 towards the error of the global batch; in eval mode it stays fixed.
+    It needs no gradient, so it also works with losses that give it none, such as `DistortionTarget`. O. Rybkin, K.
+    Daniilidis, S. Levine, "Simple and Effective VAE Training with Calibrated Decoders" (2021). `log_prob` is a lower
+    bound.
 
     Args:
-        channels: C, the channels of the data.
-        levels: the levels of the images; 256 for 8 bits.
+        channels: C, number of channels of the data.
+        levels: number of levels of the images; 256 for 8 bits.
     """
 
     variance: Tensor
@@ -74,11 +75,11 @@ class GaussianCalibrated(LevelLikelihood):
 
     @torch.no_grad()
     def follow(self, squares: Tensor, counted: Tensor | None = None) -> None:
-        """Move the variance towards the mean of the squared errors of all processes, if finite; at first, onto it.
+        """Move the variance towards the mean squared error over all processes, if finite; the first call sets it.
 
         Args:
             squares: [B, C, *grid].
-            counted: the positions that count, bool [B, *grid]; None for all.
+            counted: True where a position counts, bool [B, *grid]; None if all do.
         """
         number = squares.new_full((), squares.numel())
         if counted is not None:
@@ -96,9 +97,9 @@ class GaussianShared(LevelLikelihood):
     """N(x; 1/2 + out, sigma^2) with one learned sigma = w/4 + softplus(r); `log_prob` is a lower bound.
 
     Args:
-        channels: C, the channels of the data.
-        scale: the standard deviation sigma to start from; more than w/4, a quarter of the distance between two levels.
-        levels: the levels of the images; 256 for 8 bits.
+        channels: C, number of channels of the data.
+        scale: initial standard deviation sigma; more than w/4, a quarter of the distance between two levels.
+        levels: number of levels of the images; 256 for 8 bits.
     """
 
     def __init__(self, channels: int, scale: float = 0.1, levels: int = 256) -> None:
@@ -119,8 +120,8 @@ class GaussianPerDimension(LevelLikelihood):
     """N(x; 1/2 + out_1, sigma^2), sigma = w/4 + softplus(out_2) / 10 in each dimension; `log_prob` is a lower bound.
 
     Args:
-        channels: C, the channels of the data.
-        levels: the levels of the images; 256 for 8 bits.
+        channels: C, number of channels of the data.
+        levels: number of levels of the images; 256 for 8 bits.
     """
 
     def __init__(self, channels: int, levels: int = 256) -> None:
@@ -133,7 +134,7 @@ class GaussianPerDimension(LevelLikelihood):
 
 
 class _Observation(Observation):
-    """Images are the levels nearest to draws from the Gaussian; its mean is not limited to [0, 1]."""
+    """Gaussian over images; samples are rounded to the nearest level, and the mean may lie outside [0, 1]."""
 
     def __init__(self, offset: Tensor, scale: Tensor, levels: Levels) -> None:
         super().__init__(offset.shape)
@@ -149,7 +150,7 @@ class _Observation(Observation):
         return math.log(width / math.sqrt(2 * math.pi)) - scale.log() - squares / scale**2 / 2
 
     def _scale_for(self, squares: Tensor) -> Tensor:
-        """The standard deviation, given the squared errors of the data that are measured."""
+        """Return the standard deviation, given the squared errors of the data being measured."""
         return self.scale
 
     @property
@@ -157,17 +158,17 @@ class _Observation(Observation):
         return self.levels.values(self.location.device)
 
     def log_pmf(self, x: Tensor | None = None) -> Tensor:
-        """Return the log-probability that each level is the one nearest to a draw, [B, C, *grid, L].
+        """Return the log-probability that each level is the nearest to a draw, [B, C, *grid, L].
 
-        That is of its bin, and of the tail beyond it for the two at the edges, as `sample` draws them. `log_prob` is,
-        in expectation, a lower bound on it, which leaves the tails out.
+        This is the probability of its bin, including the tail for the two edge levels, just as `sample` draws them.
+        `log_prob` is, in expectation, a lower bound on it, because it leaves out the tails.
         """
         edges = (self.values[:-1] + self.values[1:]) / 2
         scale = self.scale.expand(self.shape).unsqueeze(-1)
         at = F.pad((edges - self.location.unsqueeze(-1)) / scale, (1, 1), value=math.inf)
         at[..., 0] = -math.inf
         below, above = at[..., :-1], at[..., 1:]
-        # Float keeps the digits of small probabilities and not of those near 1: bins on the right are mirrored.
+        # Floats are precise for small probabilities but not for those near 1, so bins on the right are mirrored.
         mirrored = below + above > 0
         low, high = torch.where(mirrored, -above, below), torch.where(mirrored, -below, above)
         up_to_high = torch.special.log_ndtr(high)
@@ -182,7 +183,7 @@ class _Observation(Observation):
 
 
 class _CalibratedObservation(_Observation):
-    """Its scale follows the data's errors while the likelihood is trained."""
+    """Observation whose scale follows the errors of the data while the likelihood is trained."""
 
     def __init__(self, offset: Tensor, likelihood: GaussianCalibrated) -> None:
         super().__init__(offset, likelihood.variance.sqrt(), likelihood.levels)
@@ -190,7 +191,7 @@ class _CalibratedObservation(_Observation):
         self.counted: Tensor | None = None
 
     def log_prob(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Return the lower bound on log p(x|z) of the positions that count, by whose errors the scale is calibrated."""
+        """Return the lower bound on log p(x|z) of the positions that count; in training, they calibrate the scale."""
         self.counted = counted
         return super().log_prob(x, counted)
 

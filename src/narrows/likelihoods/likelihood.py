@@ -1,7 +1,7 @@
-"""What every observation model offers: decoder outputs become p(x|z), with log-probability in nats, mean and samples.
+"""The interface of observation models: decoder outputs to p(x|z), with log-probability in nats, mean and samples.
 
-All arithmetic is float32 whatever the autocast: `Likelihood.forward` casts the decoder's outputs, and nothing after it
-multiplies matrices, the one thing autocast would take back to half precision.
+All arithmetic is in float32, even under autocast: `Likelihood.forward` casts the outputs, and nothing after it
+multiplies matrices, which is the only operation autocast would turn back to half precision.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ __all__ = ["DiscreteLikelihood", "LevelLikelihood", "Likelihood", "Observation"]
 
 
 class Observation(ABC):
-    """p(x|z) of a batch of B examples; `sample` and any noise draw from torch's global generator.
+    """p(x|z) of a batch of B examples; samples and noise come from torch's global generator.
 
     Attributes:
-        shape: the shape of the x it describes, [B, C, *grid].
+        shape: shape of the data x, [B, C, *grid].
     """
 
     def __init__(self, shape: Size) -> None:
         self.shape = shape
 
     def log_prob(self, x: Tensor, counted: Tensor | None = None) -> Tensor:
-        """Return log p(x|z), or a lower bound on it where the class says so, in nats, [B].
+        """Return log p(x|z) in nats, [B], or a lower bound on it if the class documents one.
 
         Args:
             x: the data, [B, C, *grid].
-            counted: the positions that count, bool [B, *grid]; None for all. The others may be padding.
+            counted: True where a position counts, bool [B, *grid]; None if all do. The others may be padding.
 
         Raises:
             NarrowsError: if x has another shape.
-            NarrowsError: if x is on a CPU and has values that the observation model does not describe; see
+            NarrowsError: if x is on a CPU and has values that the observation model cannot describe; see
                 `Likelihood.check` for other devices.
         """
         self._check_shape(x)
@@ -47,7 +47,7 @@ class Observation(ABC):
 
     @property
     def values(self) -> Tensor:
-        """The L levels that a value of x can take, in the order of `log_pmf`, [L].
+        """The L levels that a value of x can have, in the order of `log_pmf`, [L].
 
         Raises:
             NarrowsError: if x is continuous.
@@ -55,22 +55,22 @@ class Observation(ABC):
         raise NarrowsError(f"{type(self).__qualname__} describes no discrete levels, whose probabilities can be coded")
 
     def log_pmf(self, x: Tensor | None = None) -> Tensor:
-        """Return the log-probability in nats of every level of every value of x, [B, C, *grid, L].
+        """Return the log-probability in nats of every level for every value of x, [B, C, *grid, L].
 
-        Those at the values of x sum to `log_prob(x)`, but for the Gaussians, whose `log_prob` is a bound: theirs are of
-        the level nearest to a draw, as `sample` returns it.
+        Those at the values of x sum to `log_prob(x)`. The Gaussians are an exception, because their `log_prob` is a
+        bound: theirs is the probability of the level nearest to a draw, as `sample` returns it.
 
         Args:
-            x: [B, C, *grid]; of each channel only those before it are read, so that a decoder may fill in one channel
-                after another. None where the channels are independent.
+            x: [B, C, *grid]. Each channel reads only the channels before it, so a decoder may fill in the channels one
+                after another. None if the channels are independent.
 
         Raises:
-            NarrowsError: if x is continuous, or is needed and missing or of another shape.
+            NarrowsError: if x is continuous, or if it is required and missing or of another shape.
         """
         raise NarrowsError(f"{type(self).__qualname__} describes no discrete levels, whose probabilities can be coded")
 
     def pmf(self, x: Tensor | None = None) -> Tensor:
-        """Return the probability of every level of every value of x, [B, C, *grid, L]; see `log_pmf`."""
+        """Return the probability of every level for every value of x, [B, C, *grid, L]; see `log_pmf`."""
         return self.log_pmf(x).exp()
 
     def _check_shape(self, x: Tensor) -> None:
@@ -82,12 +82,12 @@ class Observation(ABC):
 
     @abstractmethod
     def _log_terms(self, x: Tensor) -> Tensor:
-        """The terms, [B, ..., *grid], that sum to log p(x|z) of x [B, C, *grid]."""
+        """Return the terms, [B, ..., *grid], that sum to log p(x|z) of x [B, C, *grid]."""
 
     @property
     @abstractmethod
     def mean(self) -> Tensor:
-        """E[x|z], [B, C, *grid]: what a reconstruction shows."""
+        """E[x|z], [B, C, *grid], which reconstructions show."""
 
     @abstractmethod
     def sample(self) -> Tensor:
@@ -98,8 +98,8 @@ class Likelihood(nn.Module, ABC):
     """Maps decoder outputs [B, `features`, *grid] to the Observation of data [B, `channels`, *grid].
 
     Attributes:
-        channels: C, the channels of the data.
-        features: the channels the decoder must put out.
+        channels: C, number of channels of the data.
+        features: number of channels that the decoder must output.
     """
 
     def __init__(self, channels: int, features: int) -> None:
@@ -111,7 +111,7 @@ class Likelihood(nn.Module, ABC):
         """Return p(x|z) for decoder outputs [B, `features`, *grid].
 
         Raises:
-            NarrowsError: if the decoder's outputs have other than `features` channels.
+            NarrowsError: if the number of channels is not `features`.
         """
         if out.shape[1] != self.features:
             raise NarrowsError(
@@ -121,24 +121,24 @@ class Likelihood(nn.Module, ABC):
         return self._observe(out.float())
 
     def check(self, x: Tensor) -> None:
-        """Check that the values of data x [B, C, *grid] are such as this model describes.
+        """Check that this model can describe the values of data x [B, C, *grid].
 
-        It waits for the device that x is on. So `log_prob` checks data on a CPU alone: whoever brings other data to a
-        device calls this once, before.
+        The check synchronises with the device of x. Therefore `log_prob` only checks data on a CPU; call this method
+        once before moving other data to a device.
 
         Raises:
-            NarrowsError: if they are not.
+            NarrowsError: if it cannot.
         """
 
     @abstractmethod
     def _observe(self, out: Tensor) -> Observation:
-        """`forward` for float32 outputs of the right shape."""
+        """Do the work of `forward`, for float32 outputs of the right shape."""
 
 
 class DiscreteLikelihood(Likelihood):
-    """An observation model of data as discrete levels, of which the decoder gives the logits: [B, L, *grid] of C = 1.
+    """An observation model of discrete levels, whose logits the decoder outputs: [B, L, *grid] for C = 1.
 
-    An autoregressive decoder reads data as these levels, and draws them one after another.
+    An autoregressive decoder reads the data as these levels and draws them one after another.
     """
 
     @abstractmethod
@@ -147,7 +147,7 @@ class DiscreteLikelihood(Likelihood):
 
     @abstractmethod
     def to_values(self, levels: Tensor) -> Tensor:
-        """Return the data that levels stand for, [*]."""
+        """Return the data values of levels, [*]."""
 
 
 class LevelLikelihood(Likelihood):

@@ -1,6 +1,6 @@
-"""Logistic pixels in discrete levels: P(x) = sigmoid((x + w/2 - mu) / s) - sigmoid((x - w/2 - mu) / s), bins w wide.
+"""Logistic pixels on discrete levels: P(x) = sigmoid((x + w/2 - mu) / s) - sigmoid((x - w/2 - mu) / s), bin width w.
 
-The two edge bins take the tails, so that the levels' probabilities sum to one (Salimans et al. 2017, PixelCNN++, 2.1).
+The two edge bins include the tails, so the probabilities sum to one (Salimans et al. 2017, PixelCNN++, 2.1).
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ __all__ = ["DiscretizedLogistic", "clipped_mean", "draw", "log_bin", "positive_s
 
 
 def positive_scale(raw: Tensor, levels: Levels) -> Tensor:
-    """The scale w/20 + softplus(raw) / 10, [*]: at the lower bound, a level at mu still has probability 0.9999.
+    """Return the scale w/20 + softplus(raw) / 10, [*]; at the lower bound, a level at mu still has probability 0.9999.
 
-    The tenth lets training begin near 0.07, a photograph's own spread, and not as wide as the whole range.
+    The factor 1/10 makes training start near 0.07, a typical spread in photographs, not as wide as the whole range.
     """
     return levels.width / 20 + F.softplus(raw) / 10
 
 
 def log_bin(x: Tensor, location: Tensor, scale: Tensor, levels: Levels) -> Tensor:
-    """Log-probability of the levels x under logistic distributions, in nats; the shapes broadcast.
+    """Return the log-probability of the levels x under logistic distributions, in nats; the shapes broadcast.
 
-    As sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), nothing cancels however far out the bin is.
+    It uses sigmoid(a) - sigmoid(b) = sigmoid(a) sigmoid(-b) (1 - exp(b - a)), so no digits cancel, even far out.
     """
     half = levels.width / 2
     up_to_x = F.logsigmoid((x - location + half) / scale)
@@ -36,9 +36,9 @@ def log_bin(x: Tensor, location: Tensor, scale: Tensor, levels: Levels) -> Tenso
 
 
 def clipped_mean(location: Tensor, scale: Tensor) -> Tensor:
-    """Mean of logistic variables clipped to [0, 1], [*]: within w/2 of the mean level, which is its midpoint rule.
+    """Return the mean of logistic variables clipped to [0, 1], [*]: within w/2 of the mean level, its midpoint rule.
 
-    The integral of 1 - F over [0, 1] is s softplus(mu / s) - s softplus((mu - 1) / s), here without its cancellation.
+    The integral of 1 - F over [0, 1] is s softplus(mu / s) - s softplus((mu - 1) / s), computed without cancellation.
     """
     below = scale * F.softplus(-location.abs() / scale)
     above = scale * F.softplus(-(location - 1).abs() / scale)
@@ -46,7 +46,7 @@ def clipped_mean(location: Tensor, scale: Tensor) -> Tensor:
 
 
 def draw(location: Tensor, scale: Tensor, levels: Levels) -> Tensor:
-    """Levels drawn from logistic distributions, [*]."""
+    """Draw levels from logistic distributions, [*]."""
     return levels.nearest(location + scale * torch.rand_like(location).logit())
 
 
@@ -54,8 +54,8 @@ class DiscretizedLogistic(LevelLikelihood):
     """Independent discretised logistic pixels: mu = 1/2 + out_1, s = w/20 + softplus(out_2) / 10 in every dimension.
 
     Args:
-        channels: C, the channels of the data.
-        levels: the levels of the images; 256 for 8 bits.
+        channels: C, number of channels of the data.
+        levels: number of levels of the images; 256 for 8 bits.
     """
 
     def __init__(self, channels: int, levels: int = 256) -> None:

@@ -1,6 +1,6 @@
 """A mixture of K discretised logistics per pixel, shared by its channels (Salimans et al. 2017, PixelCNN++, 2.1-2.2).
 
-In component k, mu_c = 1/2 + out_c + sum_{j<c} a_cj (x_j - 1/2): a channel leans on those before it in the same pixel.
+In component k, mu_c = 1/2 + out_c + sum_{j<c} a_cj (x_j - 1/2): a channel depends on those before it in the same pixel.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ __all__ = ["DiscretizedLogisticMixture"]
 
 
 class DiscretizedLogisticMixture(LevelLikelihood):
-    """K discretised logistics a pixel: each has a weight, C locations, C scales and C (C - 1) / 2 tanh coefficients.
+    """K discretised logistics per pixel: each has a weight, C locations, C scales and C (C - 1) / 2 tanh coefficients.
 
     Args:
-        channels: C, the channels of the data.
-        components: K, the logistics in the mixture.
-        levels: the levels of the images; 256 for 8 bits.
+        channels: C, number of channels of the data.
+        components: K, number of logistics in the mixture.
+        levels: number of levels of the images; 256 for 8 bits.
     """
 
     def __init__(self, channels: int, components: int = 10, levels: int = 256) -> None:
@@ -43,7 +43,7 @@ class DiscretizedLogisticMixture(LevelLikelihood):
 
 
 class _Observation(Observation):
-    """Takes logits [B, K, *grid], location and scale [B, K, C, *grid], coefficients [B, K, C (C - 1) / 2, *grid]."""
+    """Mixture with logits [B, K, *grid], location and scale [B, K, C, *grid], coefficients [B, K, C(C-1)/2, *grid]."""
 
     def __init__(self, logits: Tensor, location: Tensor, scale: Tensor, coefficients: Tensor, levels: Levels) -> None:
         super().__init__(location[:, 0].shape)
@@ -55,11 +55,11 @@ class _Observation(Observation):
         self.levels = levels
 
     def _conditional(self, channel: int, earlier: Tensor) -> Tensor:
-        """The location [B, K, *grid] of a channel, given the values [B, K or 1, c, *grid] of the c before it."""
+        """Return a channel's location [B, K, *grid], given the values [B, K or 1, c, *grid] of the c before it."""
         return self.location[:, :, channel] + (self.coefficients[channel] * (earlier - 0.5)).sum(2)
 
     def _chain(self, rule: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
-        """Each channel's `rule(location, scale)` in turn, given those before it in its component, [B, K, C, *grid]."""
+        """Apply `rule(location, scale)` to each channel, given those before it in its component, [B, K, C, *grid]."""
         values = self.location[:, :, :0]
         for channel in range(self.channels):
             value = rule(self._conditional(channel, values), self.scale[:, :, channel])
@@ -77,16 +77,16 @@ class _Observation(Observation):
         return self.levels.values(self.location.device)
 
     def log_pmf(self, x: Tensor | None = None) -> Tensor:
-        """Return the log-probability of every level of a channel given those before it in x, [B, C, *grid, L].
+        """Return the log-probability of every level of each channel, given the channels before it, [B, C, *grid, L].
 
         Raises:
-            NarrowsError: if x is needed, for there are several channels, and missing or of another shape.
+            NarrowsError: if there are several channels and x is missing or has another shape.
         """
         if x is None:
             if self.channels > 1:
                 raise NarrowsError(
-                    f"each of the {self.channels} channels depends on those before it: give log_pmf() the data, of "
-                    "which a channel reads the earlier ones alone"
+                    f"each of the {self.channels} channels depends on those before it: pass the data to log_pmf(), "
+                    "which reads only the earlier channels"
                 )
             x = torch.zeros(self.shape, device=self.location.device)
         self._check_shape(x)
@@ -101,7 +101,7 @@ class _Observation(Observation):
 
     @property
     def mean(self) -> Tensor:
-        """Each channel's mean at the means of those before it: exact while the tails stay within [0, 1]."""
+        """The mean of each channel at the means of those before it: exact if the tails stay within [0, 1]."""
         return (self.log_weights.exp().unsqueeze(2) * self._chain(clipped_mean)).sum(1)
 
     def sample(self) -> Tensor:

@@ -1,4 +1,4 @@
-"""Audio as categories: the waveform in [-1, 1], companded and cut into L levels (G.711; WaveNet, 2016, section 2.2).
+"""Audio as categories: the waveform in [-1, 1], companded and quantised to L levels (G.711; WaveNet, 2016, 2.2).
 
 f(x) = sign(x) ln(1 + mu |x|) / ln(1 + mu), mu = L - 1; log p(x|z) is the log-probability of the levels.
 """
@@ -19,15 +19,15 @@ __all__ = ["MuLawCategorical", "compand", "mu_law_decode", "mu_law_encode"]
 
 
 def compand(x: Tensor, mu: int = 255) -> Tensor:
-    """f(x) in [-1, 1], [*], of a waveform in [-1, 1]: loud and quiet sounds come nearer to each other."""
+    """Return f(x) in [-1, 1], [*], of a waveform in [-1, 1]; it reduces the range between loud and quiet sounds."""
     return x.sign() * torch.log1p(mu * x.abs()) / math.log1p(mu)
 
 
 def mu_law_encode(x: Tensor, levels: int = 256) -> Tensor:
-    """Mu-law levels, integers from 0 to `levels` - 1, [*], of a waveform in [-1, 1].
+    """Return the mu-law levels, integers from 0 to `levels` - 1, [*], of a waveform in [-1, 1].
 
     Raises:
-        NarrowsError: if the waveform is on a CPU and leaves [-1, 1]; see `Likelihood.check` for other devices.
+        NarrowsError: if the waveform is on a CPU and exceeds [-1, 1]; see `Likelihood.check` for other devices.
     """
     if is_on_host(x):
         _check(x)
@@ -41,18 +41,18 @@ def _check(x: Tensor) -> None:
 
 
 def mu_law_decode(codes: Tensor, levels: int = 256) -> Tensor:
-    """The waveform in [-1, 1], [*], of integer mu-law levels."""
+    """Return the waveform in [-1, 1], [*], of integer mu-law levels."""
     mu = levels - 1
     companded = 2 * codes.float() / mu - 1
     return companded.sign() * torch.expm1(companded.abs() * math.log1p(mu)) / mu
 
 
 class MuLawCategorical(DiscreteLikelihood):
-    """Independent mu-law levels; the decoder puts out their logits, L groups of C channels.
+    """Independent mu-law levels; the decoder outputs their logits, L groups of C channels.
 
     Args:
-        channels: C, the channels of the data; 1 for mono sound.
-        levels: L, the mu-law levels; 256 for 8 bits.
+        channels: C, number of channels of the data; 1 for mono sound.
+        levels: L, number of mu-law levels; 256 for 8 bits.
     """
 
     def __init__(self, channels: int, levels: int = 256) -> None:

@@ -1,6 +1,6 @@
-"""An autoencoder: a latent variable model to encode, decode, reconstruct, interpolate and sample with.
+"""Autoencoders: latent variable models with methods to encode, decode, reconstruct, interpolate and sample.
 
-The VQ-VAE (van den Oord et al. 2017) and the VAE (Kingma and Welling 2014) differ in the bottleneck alone.
+The VQ-VAE (van den Oord et al. 2017) and the VAE (Kingma and Welling 2014) differ only in the bottleneck.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from narrows.tracing import is_traced
 __all__ = ["Autoencoder", "lines", "require_tensor"]
 
 MARGIN = 1e-4
-"""How far data may be beyond their bounds, by the rounding of whatever scaled them."""
+"""Tolerance beyond the bounds of the data, for rounding errors of earlier scaling."""
 AT_ONCE = 64
-"""Examples of one size that are encoded or decoded together."""
+"""Largest number of examples of one size that are encoded or decoded together."""
 
 Progress = Callable[[int, int], None]
 
@@ -38,11 +38,11 @@ class Autoencoder(LatentVariableModel):
     """p(x|z), q(z|x) and p(z) over data x [B, C, *size]; see `LatentVariableModel` for its parts."""
 
     depth: ClassVar[int] = 1
-    """How many models stand upon each other: 2 for a model of two stages."""
+    """Number of stages: 2 for a two-stage model."""
 
     @property
     def first(self) -> Autoencoder:
-        """The first stage of a model of two stages.
+        """The first stage of a two-stage model.
 
         Raises:
             NarrowsError: if the model has one stage.
@@ -50,12 +50,12 @@ class Autoencoder(LatentVariableModel):
         raise NarrowsError(f"a {type(self).__name__} has one stage")
 
     def place_on(self, first: Autoencoder) -> None:
-        """Take `first` as the first stage.
+        """Use `first` as the first stage.
 
         Raises:
             NarrowsError: if the model has one stage.
         """
-        raise NarrowsError(f"a {type(self).__name__} has one stage; train a recipe of two, such as hvae-second")
+        raise NarrowsError(f"a {type(self).__name__} has one stage; train a two-stage recipe, such as hvae-second")
 
     def refine(self, known: Tensor) -> Observation:
         """Return p(x|z2, x') for samples x' of the first stage.
@@ -66,10 +66,10 @@ class Autoencoder(LatentVariableModel):
         raise NarrowsError(f"a {type(self).__name__} has one stage")
 
     def check_data(self, x: Tensor) -> Tensor:
-        """Return x, in the type of the weights, as the methods for data of a user's own read it.
+        """Return x in the type of the weights, after checking it; used by the methods for a user's own data.
 
         Raises:
-            NarrowsError: if it is not floats [B, C, *size] within the bounds of the data.
+            NarrowsError: if x is not floats [B, C, *size] within the bounds of the data.
         """
         require_tensor(x)
         if is_traced():
@@ -78,8 +78,8 @@ class Autoencoder(LatentVariableModel):
         if x.ndim < 2 or x.shape[1:] != own or not x.shape[2]:
             wanted = ["B", self.shape[0], "T" if self.variable else self.shape[1], *self.shape[2:]]
             raise NarrowsError(
-                f"x must have the shape {_listed(wanted)}, not {list(x.shape)}: `read` of the data's modality turns "
-                "files into what the model reads"
+                f"x must have the shape {_listed(wanted)}, not {list(x.shape)}: the `read` of the data's modality "
+                "converts files to the model's input"
             )
         return self._check_range(x)
 
@@ -87,16 +87,16 @@ class Autoencoder(LatentVariableModel):
         low, high = self._spec.bounds
         if not x.is_floating_point():
             raise NarrowsError(f"x must be floats in [{low:g}, {high:g}], not {x.dtype}: scale integer levels to them")
-        # NaN is within no bounds.
+        # NaN fails both comparisons.
         if not ((x >= low - MARGIN) & (x <= high + MARGIN)).all():
             raise NarrowsError(
-                f"x must be in [{low:g}, {high:g}], and it runs from {x.min():g} to {x.max():g}: scale it, clamp it, "
-                "or look for NaN in it"
+                f"x must be in [{low:g}, {high:g}], but it ranges from {x.min():g} to {x.max():g}: scale it, "
+                "clamp it, or look for NaN in it"
             )
         return x.to(next(self.parameters()).dtype)
 
     def check_latents(self, codes: Tensor) -> Tensor:
-        """Return codes, or mean latents of a continuous model, as `encode` gives them.
+        """Return codes, or mean latents of a continuous model, after checking that they look like those of `encode`.
 
         Raises:
             NarrowsError: if they have another number of dimensions.
@@ -120,7 +120,7 @@ class Autoencoder(LatentVariableModel):
         return posterior.mode if posterior.codes is None else posterior.codes
 
     def encode_all(self, examples: Sequence[Tensor]) -> list[Tensor]:
-        """Return the codes of each of `examples`, [C, *size], as `encode` does: none depends on the others."""
+        """Return the codes of each of `examples`, [C, *size], as `encode` does; each is independent of the others."""
         return [codes for batch in _by_size(examples) for codes in self.encode(batch)]
 
     def decode(
@@ -130,16 +130,16 @@ class Autoencoder(LatentVariableModel):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Return data [B, C, *size] for codes as `encode` gives them, of any integer type.
+        """Return data [B, C, *size] for codes as `encode` returns them, of any integer type.
 
-        They are the mean of p(x|z), or drawn from it by an autoregressive decoder, each example by random numbers of
-        its own: the first are the same however many follow, and however long these are.
+        The data are the mean of p(x|z), or are drawn from it by an autoregressive decoder. Each example then has its
+        own random numbers, so the first ones do not depend on how many examples follow or how long they are.
 
         Args:
             codes: int64 [B, *grid], or [B, *grid, M]; mean latents [B, C, *grid] of a continuous model.
-            condition: the class of each example, int64 [B], for a decoder that is given it.
+            condition: the class of each example, int64 [B], for a decoder conditioned on it.
             sampling: how an autoregressive decoder draws; it has no effect on others.
-            progress: called with the positions drawn and the positions in all.
+            progress: called with the number of positions drawn and the total.
 
         Raises:
             NarrowsError: if the classes are missing or unknown.
@@ -155,8 +155,8 @@ class Autoencoder(LatentVariableModel):
     ) -> list[Tensor]:
         """Return data [C, *size] for each of several codes, each [*grid] or [*grid, M] (latents [C, *grid]).
 
-        An autoregressive decoder draws all of them at once: beyond the last latent of an example stand zeros, as they
-        do for one decoded alone. Any other decoder takes those of one size together.
+        An autoregressive decoder draws all of them at once, with zeros after the last latent of an example, as when it
+        is decoded alone. Any other decoder processes those of equal size together.
         """
         if not codes:
             return []
@@ -179,7 +179,7 @@ class Autoencoder(LatentVariableModel):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """The mean of p(x|z), or a draw from it by an autoregressive decoder, [B, C, *size]."""
+        """Return the mean of p(x|z), or a draw from it by an autoregressive decoder, [B, C, *size]."""
         if not isinstance(self.decoder, AutoregressiveDecoder):
             return self.observe(z, None, condition).mean
         given, length = self.check_condition(condition, len(z)), z.shape[2] * self.hop
@@ -187,7 +187,7 @@ class Autoencoder(LatentVariableModel):
         return self._levels.to_values(levels).unsqueeze(1)
 
     def _embed(self, codes: Tensor) -> Tensor:
-        """The latents of codes, of any integer type, such as the small ones that files hold."""
+        """Return the latents of codes of any integer type, such as the small types of files."""
         return self.bottleneck.embed(codes) if isinstance(self.bottleneck, DiscreteBottleneck) else codes
 
     def reconstruct(
@@ -197,7 +197,7 @@ class Autoencoder(LatentVariableModel):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Return `decode(encode(x))`, as long as x; the arguments are those of both."""
+        """Return `decode(encode(x))`, cut to the length of x; for the arguments see `decode`."""
         with torch.no_grad():
             z = self.posterior(self.check_data(x)).mode
         return self._data(z, condition, sampling, progress)[:, :, : x.shape[2]]
@@ -213,15 +213,15 @@ class Autoencoder(LatentVariableModel):
     ) -> Tensor:
         """Decode `steps` (T) points on the line between the features of two batches of one size: [B, T, C, *size].
 
-        Discrete codes are read off the interpolated features, so the ends are the two reconstructions.
+        Discrete codes are computed from the interpolated features, so the ends are the two reconstructions.
 
         Args:
             start: x of the first points.
             end: x of the last points.
             steps: T.
-            condition: the class of each example, int64 [B]; the others are as for `decode`.
+            condition: the class of each example, int64 [B], as for `decode`.
             sampling: how an autoregressive decoder draws.
-            progress: called with the positions drawn and the positions in all.
+            progress: called with the number of positions drawn and the total.
         """
         with torch.no_grad():
             path = lines(self.features(self.check_data(start)), self.features(self.check_data(end)), steps)
@@ -238,16 +238,16 @@ class Autoencoder(LatentVariableModel):
         decoding: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Draw n examples [n, C, *size] of latents from the learned prior, or the fixed one where none was fitted.
+        """Draw n examples [n, C, *size], with latents from the learned prior, or the fixed one if there is none.
 
-        They are the means of p(x|z), or drawn from it by an autoregressive decoder.
+        The examples are the means of p(x|z), or are drawn from it by an autoregressive decoder.
 
         Args:
-            n: the number of examples.
-            condition: the class of each example, int64 [n]; None draws them uniformly.
+            n: number of examples.
+            condition: the class of each example, int64 [n]; None draws classes uniformly.
             sampling: how codes are drawn from a learned prior.
             decoding: how an autoregressive decoder draws; without a seed it continues with the generator of `sampling`.
-            progress: called with the codes or, by an autoregressive decoder, the positions done and their total.
+            progress: called with the number of codes (of positions, for an autoregressive decoder) done and the total.
         """
         if not self.autoregressive:
             return self.generate(n, condition, sampling, progress).mean
@@ -266,10 +266,10 @@ class Autoencoder(LatentVariableModel):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Observation:
-        """Return p(x|z) for n latents drawn as by `sample`: its `mean` is the sample, its `sample()` draws data.
+        """Return p(x|z) for n latents drawn as in `sample`: its `mean` is the sample, its `sample()` draws data.
 
         Raises:
-            NarrowsError: if the decoder is autoregressive, and describes no position before those before it are drawn.
+            NarrowsError: if the decoder is autoregressive, because it can only draw position by position.
         """
         z, condition = self._latents(n, condition, sampling or Sampling(), progress)
         return self.observe(z, None, condition)
@@ -278,7 +278,7 @@ class Autoencoder(LatentVariableModel):
     def _latents(
         self, n: int, condition: Tensor | None, sampling: Sampling, progress: Progress | None
     ) -> tuple[Tensor, Tensor | None]:
-        """Latents [n, channels, *grid] from the prior, and the classes that they and the decoder are given."""
+        """Draw latents [n, channels, *grid] from the prior, and return them with their classes."""
         if n < 1:
             raise NarrowsError(f"n is {n}: it must be at least 1")
         stream = replace(sampling, seed=sampling.generator)
@@ -296,13 +296,13 @@ class Autoencoder(LatentVariableModel):
 
 
 def require_tensor(x: object) -> None:
-    """Refuse arrays of other libraries.
+    """Check that x is a tensor and not an array of another library.
 
     Raises:
         NarrowsError: if x is not a tensor.
     """
     if not isinstance(x, Tensor):
-        raise NarrowsError(f"this takes a torch.Tensor, not a {type(x).__name__}: use torch.from_numpy")
+        raise NarrowsError(f"expected a torch.Tensor, not a {type(x).__name__}: use torch.from_numpy")
 
 
 def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:
@@ -312,7 +312,7 @@ def lines(start: Tensor, end: Tensor, steps: int) -> Tensor:
 
 
 def _by_size(examples: Sequence[Tensor]) -> Iterator[Tensor]:
-    """Neighbours of one size, stacked, at most `AT_ONCE` of them."""
+    """Yield stacks of adjacent examples of one size, at most `AT_ONCE` each."""
     for _, group in groupby(examples, key=lambda x: x.shape):
         yield from torch.stack(list(group)).split(AT_ONCE)
 

@@ -1,4 +1,4 @@
-"""Data drawn from an autoregressive decoder, level by level: one cached step and one uniform random number for each."""
+"""Sampling from an autoregressive decoder, level by level: one cached step and one uniform random number per level."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def draw_levels(
     sampling: Sampling,
     progress: Callable[[int, int], None] | None = None,
 ) -> Tensor:
-    """Draw the levels of data, in full precision whatever the autocast.
+    """Draw the levels of data, in full precision even under autocast.
 
-    Each example has random numbers of its own: the first are the same however many examples follow, and however long
-    these are.
+    Each example has its own random numbers, so the first ones do not depend on how many examples follow or how long
+    they are.
 
     Args:
         decoder: gives the logits of each level from those before it.
         z: latents [B, channels, N].
         condition: the class of each example, int64 [B], -1 if unknown; None without classes.
-        length: T, the positions to draw.
+        length: T, number of positions to draw.
         sampling: how levels are drawn from their logits.
-        progress: called after each position with the positions done and T.
+        progress: called after each position with the number of positions done and T.
 
     Returns:
         int64 [B, T].
@@ -54,7 +54,7 @@ def draw_levels(
 
 
 def _uniforms(examples: int, length: int, generator: torch.Generator | None) -> Tensor:
-    """Draw uniform numbers [`examples`, `length`], each row from a generator of its own."""
+    """Draw uniform numbers [`examples`, `length`], each row from its own generator."""
     source = "cpu" if generator is None else generator.device
     seeds = torch.randint(2**62, (examples,), generator=generator, device=source)
     return torch.stack([torch.rand(length, generator=torch.Generator().manual_seed(seed)) for seed in seeds.tolist()])

@@ -1,9 +1,9 @@
-"""The two halves of a model as modules of their own, to be exported: to ONNX, by `torch.export` or TorchScript.
+"""The two halves of a model as modules that can be exported: to ONNX, by `torch.export` or to TorchScript.
 
     encoder = CodesOf(model)
     torch.onnx.export(encoder, (x,), "encoder.onnx", dynamo=True, dynamic_shapes=({0: torch.export.Dim("batch")},))
 
-Batch, height and width may be dynamic where the networks are convolutions. What is exported does not check its inputs.
+Batch, height and width may be dynamic if the networks are convolutional. Exported modules do not check their inputs.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ __all__ = ["CodesOf", "DataOf"]
 
 
 class CodesOf(nn.Module):
-    """Data x [B, C, *size] -> codes, int64 [B, *grid] or [B, *grid, M]; a continuous model's mean latents.
+    """Maps data x [B, C, *size] to codes, int64 [B, *grid] or [B, *grid, M], or to a continuous model's mean latents.
 
     Args:
-        model: put into evaluation mode.
+        model: the model, which is put into eval mode.
     """
 
     def __init__(self, model: Autoencoder) -> None:
@@ -28,15 +28,15 @@ class CodesOf(nn.Module):
         self.eval()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Return what `model.encode` does."""
+        """Return the same as `model.encode`."""
         return self.model.encode(x)
 
 
 class DataOf(nn.Module):
-    """Codes, as `CodesOf` gives them -> the mean of p(x|z), [B, C, *size].
+    """Maps codes, as `CodesOf` returns them, to the mean of p(x|z), [B, C, *size].
 
     Args:
-        model: put into evaluation mode; its decoder must give all at once, not draw sample by sample.
+        model: the model, which is put into eval mode; its decoder must not be autoregressive.
     """
 
     def __init__(self, model: Autoencoder) -> None:
@@ -45,5 +45,5 @@ class DataOf(nn.Module):
         self.eval()
 
     def forward(self, codes: Tensor) -> Tensor:
-        """Return what `model.decode` does."""
+        """Return the same as `model.decode`."""
         return self.model.decode(codes)

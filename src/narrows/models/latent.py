@@ -1,7 +1,7 @@
-"""A latent variable model: encoder -> bottleneck -> decoder -> likelihood, and what training needs of it.
+"""A latent variable model: encoder -> bottleneck -> decoder -> likelihood, and the quantities that training needs.
 
-x -> features -> q(z|x) -> z -> p(x|z). Examples of any length, padding, a class given to the decoder, and decoders that
-describe data position by position are independent of each other.
+x -> features -> q(z|x) -> z -> p(x|z). Variable length, padding, class-conditional decoders and autoregressive decoders
+are independent of each other.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ __all__ = ["DecoderFactory", "LatentVariableModel"]
 
 
 class DecoderFactory(Protocol):
-    """Makes the decoder from `latents` channels to the `outputs` channels that the likelihood reads.
+    """Makes the decoder, from `latents` channels to the `outputs` channels that the likelihood reads.
 
-    A decoder that is given the class of each example takes `classes`, their number, too, and its `forward` takes them,
-    int64 [B], after the latents; one that makes several positions of each latent takes `hop`, their number.
+    A class-conditional decoder also has the argument `classes`, their number; its `forward` reads the classes, int64
+    [B], after the latents. One that outputs several positions per latent also has `hop`, their number.
     """
 
     def __call__(self, latents: int, outputs: int, /, *, classes: int, hop: int) -> nn.Module:
@@ -40,25 +40,25 @@ class DecoderFactory(Protocol):
 class LatentVariableModel(nn.Module):
     """p(x|z), q(z|x) and p(z) over data x [B, C, *size].
 
-    Of data of any length, the first axis of `size` is the one that varies: it is padded with zeros to a multiple of the
-    encoder's `hop`, the positions of a latent, and masks and latents keep to the positions that count.
+    For data of variable length, the first axis of `size` varies. It is padded with zeros to a multiple of the encoder's
+    `hop`, the number of positions per latent; the padding does not count, neither in masks nor in latents.
 
     Args:
-        spec: the data that it models; (C, *size) alone stands for data in [0, 1] of that shape, without classes.
+        spec: the data to model; a tuple (C, *size) means data in [0, 1] of that shape, without classes.
         encoder: makes the network from C channels to the features that the bottleneck reads.
-        bottleneck: features -> q(z|x).
+        bottleneck: maps features to q(z|x).
         decoder: makes the network from z to the channels that the likelihood reads.
         likelihood: makes the observation model of C channels.
 
     Attributes:
-        shape: (C, *size) of one example; of data of any length, of a training window.
-        grid: the latents' positions, for example (8, 8).
-        prior: p(codes | condition) fitted to this model's codes, or None: the bottleneck's fixed prior is used.
-        classes: the names of the classes, [] if there are none.
+        shape: (C, *size) of one example, or of a training window if the length varies.
+        grid: the grid of the latents, for example (8, 8).
+        prior: p(codes | condition) fitted to this model's codes; None uses the bottleneck's fixed prior.
+        classes: names of the classes, [] if there are none.
 
     Raises:
-        NarrowsError: if encoder and decoder do not keep the size of x, or an autoregressive decoder meets a likelihood
-            without discrete levels or examples of a fixed size.
+        NarrowsError: if encoder and decoder change the size of x, or an autoregressive decoder is used with a
+            likelihood without discrete levels or with examples of a fixed size.
     """
 
     def __init__(
@@ -83,16 +83,16 @@ class LatentVariableModel(nn.Module):
         self.conditional = "classes" in taken
         if isinstance(self.decoder, AutoregressiveDecoder) and not isinstance(self.likelihood, DiscreteLikelihood):
             raise NarrowsError(
-                f"a {type(self.decoder).__name__} draws discrete levels, and {type(self.likelihood).__name__} has "
+                f"a {type(self.decoder).__name__} draws discrete levels, but {type(self.likelihood).__name__} has "
                 "none: set model.likelihood=MuLawCategorical"
             )
         if self.autoregressive and not self.variable:
             raise NarrowsError(
-                f"a {type(self.decoder).__name__} draws examples of any length, and these have the fixed size "
-                f"{self.shape[1:]}: train it on data of any length, or use a decoder of all positions at once"
+                f"a {type(self.decoder).__name__} draws examples of variable length, but these have the fixed size "
+                f"{self.shape[1:]}: train it on data of variable length, or use another decoder"
             )
         self.prior: Prior | None = None
-        # Convolutions run faster on interleaved channels, and the bottleneck reads the features as tokens, uncopied.
+        # Convolutions are faster with channels last, and the bottleneck then reads features as tokens, uncopied.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.grid = self._window_grid() if self.variable else self._traced_grid()
 
@@ -100,8 +100,8 @@ class LatentVariableModel(nn.Module):
         latents, rest = divmod(self.shape[1], self.hop)
         if rest:
             raise NarrowsError(
-                f"data.window is {self.shape[1]}, which is not a multiple of the {self.hop} positions that the "
-                f"encoder makes a code of: set it to {(latents + 1) * self.hop}"
+                f"data.window is {self.shape[1]}, which is not a multiple of {self.hop}, the encoder's positions per "
+                f"code: set it to {(latents + 1) * self.hop}"
             )
         return (latents,)
 
@@ -119,45 +119,45 @@ class LatentVariableModel(nn.Module):
         if decoded != self.shape[1:]:
             raise NarrowsError(
                 f"this encoder and decoder turn examples of size {self.shape[1:]} into {decoded}: set data.size to a "
-                "size they keep (a multiple of 2^n for n downsamplings), or as many upsamplings as downsamplings"
+                "multiple of 2^n for n downsamplings, and use as many upsamplings as downsamplings"
             )
         return grid
 
     @property
     def spec(self) -> Spec:
-        """The data that it models."""
+        """Specification of the data to model."""
         return replace(self._spec, classes=tuple(self.classes))
 
     @property
     def variable(self) -> bool:
-        """Whether examples may have any length."""
+        """Whether examples have variable length."""
         return self._spec.variable
 
     @property
     def hop(self) -> int:
-        """The positions of the first axis that a latent stands for; 1 where the size of examples is fixed.
+        """Number of positions of the first axis per latent; 1 if examples have a fixed size.
 
         Raises:
-            NarrowsError: if examples may have any length, and the encoder does not say how many.
+            NarrowsError: if examples have variable length and the encoder has no `hop`.
         """
         if not self.variable:
             return 1
         hop = getattr(self.encoder, "hop", None)
         if not isinstance(hop, int):
             raise NarrowsError(
-                f"{type(self.encoder).__name__} does not encode examples of any length: use StridedEncoder or "
+                f"{type(self.encoder).__name__} cannot encode examples of variable length: use StridedEncoder or "
                 "SpectrogramEncoder"
             )
         return hop
 
     @property
     def autoregressive(self) -> bool:
-        """Whether the decoder draws data position by position, rather than describing all positions at once."""
+        """Whether the decoder draws data position by position instead of describing all positions at once."""
         return isinstance(self.decoder, AutoregressiveDecoder)
 
     @property
     def dimensions(self) -> int:
-        """d, the dimensions of one example; of data of any length, of a training window."""
+        """d, number of dimensions of one example, or of a training window if the length varies."""
         return torch.Size(self.shape).numel()
 
     @property
@@ -167,22 +167,22 @@ class LatentVariableModel(nn.Module):
 
     @property
     def lacks_prior(self) -> bool:
-        """Whether samples would be of codes drawn uniformly, since no prior has been fitted to them yet."""
+        """Whether samples would use uniformly drawn codes because no prior has been fitted yet."""
         return self.discrete and self.prior is None
 
     @property
     def sampled_prior(self) -> Prior | None:
-        """The learned prior that samples begin with; None where they are drawn from the fixed one."""
+        """The learned prior from which sampling starts; None if samples use the fixed prior."""
         return self.prior
 
     @property
     def sampled_length(self) -> int:
-        """The positions of the first axis of an example that `sample` draws."""
+        """Length of the first axis of the examples that `sample` draws."""
         return self.hop * (self.grid if self.prior is None else self.prior.grid)[0] if self.variable else self.shape[1]
 
     @property
     def codes(self) -> CodeSpec:
-        """What a prior over this model's codes needs to know of them.
+        """Specification of this model's codes for a prior.
 
         Raises:
             NarrowsError: if the latents are continuous.
@@ -190,7 +190,7 @@ class LatentVariableModel(nn.Module):
         return self.codes_of(self.grid)
 
     def codes_of(self, grid: tuple[int, ...]) -> CodeSpec:
-        """Return the same of codes on another grid, such as windows of another length.
+        """Return the specification of codes on another grid, such as windows of another length.
 
         Raises:
             NarrowsError: if the latents are continuous.
@@ -203,24 +203,24 @@ class LatentVariableModel(nn.Module):
         return CodeSpec(grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
 
     def takes(self, spec: CodeSpec) -> bool:
-        """Return whether a prior over codes of that specification is one over this model's codes."""
+        """Return whether a prior with this specification fits this model's codes."""
         return spec == self.codes_of((spec.grid[0], *self.grid[1:]) if self.variable else self.grid)
 
     def check_condition(self, condition: Tensor | None, batch: int) -> Tensor | None:
-        """Return the classes of `batch` examples as the decoder is given them; None for one that is given none.
+        """Return the classes of `batch` examples for the decoder; None if the decoder does not use classes.
 
         Raises:
-            NarrowsError: if they are missing, of another shape, or unknown.
+            NarrowsError: if the classes are missing, of another shape, or unknown.
         """
         given = self._one_each(condition, batch)
         if given is not None and given.numel() and not -1 <= int(given.min()) <= int(given.max()) < len(self.classes):
             raise NarrowsError(
-                f"classes are numbers below {len(self.classes)}, or -1 for one unknown, not {given.tolist()}"
+                f"classes are numbers below {len(self.classes)}, or -1 if unknown, not {given.tolist()}"
             )
         return given
 
     def _one_each(self, condition: Tensor | None, batch: int) -> Tensor | None:
-        """As `check_condition`, without a look at the numbers, for which a device would have to wait."""
+        """Do the same as `check_condition`, but skip the check of the values, which would synchronise the device."""
         if not self.conditional:
             return None
         device = next(self.parameters()).device
@@ -230,18 +230,18 @@ class LatentVariableModel(nn.Module):
             return torch.zeros(batch, dtype=torch.long, device=device)
         if condition.shape != (batch,):
             raise NarrowsError(
-                f"classes must have the shape [{batch}], one for each example, not {list(condition.shape)}"
+                f"classes must have the shape [{batch}], one per example, not {list(condition.shape)}"
             )
         return condition.long().to(device)
 
     def posterior(self, x: Tensor, mask: Tensor | None = None) -> Posterior:
-        """Return q(z|x) of x [B, C, *size], of which the positions where `mask` is True count."""
+        """Return q(z|x) of x [B, C, *size], in which only positions where `mask` is True count."""
         batch = self.filled(Batch(x, mask))
         features = self.features(batch.x, batch.mask)
         return self.bottleneck(features, self.latent_mask(batch.mask, tuple(features.shape[2:])))
 
     def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the encoder's output [B, features, *grid] for x [B, C, *size], which it reads scaled to [-1, 1]."""
+        """Return the encoder's output [B, features, *grid] for x [B, C, *size], which is scaled to [-1, 1] first."""
         batch = self.filled(Batch(x, mask))
         given = {} if batch.mask is None else {"mask": batch.mask}
         return self.encoder(self._scaled(batch.x), **given)
@@ -255,13 +255,13 @@ class LatentVariableModel(nn.Module):
 
         Args:
             z: the latents.
-            x: the data, of which an autoregressive decoder reads at each position those before.
-            condition: the class of each example, int64 [B]; may be left out where there is one.
+            x: the data; an autoregressive decoder reads at each position only those before it.
+            condition: the class of each example, int64 [B]; optional if there is only one class.
 
         Raises:
-            NarrowsError: if an autoregressive decoder is not given the data, or classes are missing or unknown.
+            NarrowsError: if an autoregressive decoder gets no data, or classes are missing or unknown.
         """
-        # Not len(z), which would fix the batch where the decoder is exported.
+        # Not len(z), which would fix the batch size in an exported decoder.
         return self._observe(z, x, self.check_condition(condition, z.shape[0]))
 
     def _observe(
@@ -284,10 +284,10 @@ class LatentVariableModel(nn.Module):
         return self.likelihood
 
     def evidence(self, batch: Batch, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
-        """Return q(z|x) of a batch, and the log-probabilities of the S latents of each example that `draw` draws.
+        """Return q(z|x) of a batch and the log-probabilities of the S latents per example that `draw` draws.
 
-        The decoder runs once, on all S B latents. Of classes, only the shape is checked: for their numbers a device
-        would have to wait.
+        The decoder runs once, on all S * B latents. Only the shape of the classes is checked, because checking their
+        values would synchronise the device.
 
         Raises:
             NarrowsError: if classes are missing or of another shape.
@@ -303,7 +303,7 @@ class LatentVariableModel(nn.Module):
         return posterior, evidence
 
     def latent_mask(self, mask: Tensor | None, grid: tuple[int, ...]) -> Tensor | None:
-        """Return which latents of a grid count, bool [B, *grid]: those of which any position of the mask does."""
+        """Return which latents of a grid count, bool [B, *grid]: those with at least one position in the mask."""
         if mask is None:
             return None
         for axis, size in enumerate(grid, start=1):
@@ -311,7 +311,7 @@ class LatentVariableModel(nn.Module):
         return mask
 
     def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
-        """Return p(x|z) of S latents of each example, z [S, B, channels, *grid], and the data [S B, ...] described."""
+        """Return p(x|z) of S latents per example, z [S, B, channels, *grid], and its data, repeated to [S * B, ...]."""
         condition = self._one_each(batch.condition, len(batch.x))
         repeated = self.filled(batch)._replace(condition=condition).repeated(len(z))
         z = z.flatten(0, 1)
@@ -321,7 +321,7 @@ class LatentVariableModel(nn.Module):
         return self._observe(z, repeated.x, repeated.condition, mask), repeated
 
     def filled(self, batch: Batch) -> Batch:
-        """Return the batch with its first axis padded with zeros, which do not count, to a multiple of hop."""
+        """Return the batch with its first axis padded to a multiple of hop, with zeros that do not count."""
         missing = -batch.x.shape[2] % self.hop
         if not missing:
             return batch
@@ -333,9 +333,9 @@ class LatentVariableModel(nn.Module):
 
 
 def _settings_of(factory: Any) -> set[str]:
-    """The names of what a factory takes, be it a class, a function, or a partial of either.
+    """Return the argument names of a factory: a class, a function, or a partial of either.
 
-    The parser of recipes makes a partial of a function of its own, with the class among the arguments.
+    The recipe parser makes a partial of its own function, with the class among the arguments.
     """
     parts = (factory, getattr(factory, "func", None), *getattr(factory, "args", ()))
     made = next((part for part in parts if inspect.isclass(part)), factory)

@@ -1,4 +1,4 @@
-"""Two stages: a frozen first model keeps what can be seen, and a very deep VAE given its reconstruction adds the rest.
+"""Two-stage models: a frozen first model captures the visible content, and a very deep VAE adds the details.
 
 "Mind Your Bits and Errors: Prioritizing the Bits that Matter in Variational Autoencoders" (2021), equations 5 and 6:
 -log p(x) <= -E[log p(x|z2, x')] + KL(q(z2|x, x') || p(z2|x')) + KL(q(z1|x) || p(z1)), x' = E[x|z1] of the first model.
@@ -24,13 +24,13 @@ from narrows.sampling import Sampling
 __all__ = ["TwoStage", "TwoStagePosterior"]
 
 FIRST = "first stage"
-"""The group of its parts of the rate."""
+"""Group name of the first stage's terms of the rate."""
 
 
 class TwoStagePosterior(Posterior):
-    """q(z1|x) q(z2|x, x'), where x' is the first model's mean given z1; its z is the second model's last feature map.
+    """q(z1|x) q(z2|x, x'), where x' is the first model's mean given z1; z is the second model's last feature map.
 
-    The rate of a draw is that of both stages; the first's part of it is without gradient, and is under its fixed prior.
+    The rate of a draw is that of both stages. The first stage's share has no gradient and uses its fixed prior.
 
     Args:
         model: both stages.
@@ -47,9 +47,9 @@ class TwoStagePosterior(Posterior):
         return self.model.second_posterior(self.x, self.model.first.reconstruct(self.x)).mode
 
     def draw(self, samples: int = 1) -> Draw:
-        """Draw z1 and z2 of each example S times."""
+        """Draw z1 and z2 S times per example."""
         shape = (samples, len(self.x))
-        # In full precision, as it is measured and sampled: a code near a tie would be another in half of it.
+        # In full precision, as in evaluation and sampling: at half precision, a code near a tie could change.
         with torch.no_grad(), torch.autocast(self.x.device.type, enabled=False):
             first = self.model.first.posterior(self.x)
             coarse = first.draw(samples)
@@ -70,24 +70,24 @@ class TwoStagePosterior(Posterior):
 
 
 class TwoStage(Autoencoder):
-    """A second stage, trained, on a first one, frozen; together they are one model of x.
+    """A trained second stage on top of a frozen first one; together they form one model of x.
 
-    The second is a very deep VAE. Its posterior reads x and x'; its latents, and so its mean, are given x' at every
-    resolution, by a bottom-up network of their own. The bounds and the samples are those of the pair, and so are the
-    classes, which are the first's. Where a prior was fitted to the codes of the first, samples are drawn from it, while
-    the rate stays that under the first's fixed prior: the bound is then looser than it could be.
+    The second stage is a very deep VAE. Its posterior reads x and x'; its latents, and therefore its mean, are
+    conditioned on x' at every resolution by a separate bottom-up network. Bounds and samples are those of the pair; the
+    classes are those of the first stage. If a prior was fitted to the codes of the first stage, samples use it, but the
+    rate still uses the first stage's fixed prior, so the bound is looser than it could be.
 
     Args:
-        spec: the data that it models, or (C, H, W) of one example.
-        encoder: makes a network from C channels to the features that the bottleneck reads: one of x and one of x', of
-            which the posterior reads the sum (for Stem that is one convolution of [x, x']), and one of x' for the
-            latents.
-        bottleneck: the second stage's latents.
+        spec: the data to model, or (C, H, W) of one example.
+        encoder: makes a network from C channels to the features that the bottleneck reads. Three are made: for x and
+            for x', whose sum the posterior reads (with Stem, that is one convolution of [x, x']), and for x'
+            that conditions the latents.
+        bottleneck: the latents of the second stage.
         decoder: makes the network from the last feature map to the channels that the likelihood reads.
         likelihood: makes the observation model of C channels.
 
     Raises:
-        NarrowsError: if decoder(encoder(x)) has not the size of x.
+        NarrowsError: if decoder(encoder(x)) does not have the size of x.
     """
 
     depth: ClassVar[int] = 2
@@ -113,7 +113,7 @@ class TwoStage(Autoencoder):
         """The first stage.
 
         Raises:
-            NarrowsError: if there is none yet.
+            NarrowsError: if it has not been set yet.
         """
         if self.first_stage is None:
             raise NarrowsError("this model is the second of two stages: train it with --on RUN, the run of the first")
@@ -121,7 +121,7 @@ class TwoStage(Autoencoder):
 
     @property
     def lacks_prior(self) -> bool:
-        """Whether the first stage has discrete codes and no prior of them."""
+        """Whether the first stage has discrete codes but no prior for them."""
         return self.first.lacks_prior
 
     @property
@@ -130,7 +130,7 @@ class TwoStage(Autoencoder):
         return self.first.sampled_prior
 
     def place_on(self, first: Autoencoder) -> None:
-        """Take `first` as the first stage, frozen and in evaluation mode from now on, and its classes.
+        """Set `first` as the first stage, freeze it in eval mode, and use its classes.
 
         Raises:
             NarrowsError: if it models examples of another shape.
@@ -144,24 +144,24 @@ class TwoStage(Autoencoder):
         self.classes = first.classes
 
     def train(self, mode: bool = True) -> TwoStage:
-        """Put the second stage into training or evaluation mode; the first stays in evaluation mode."""
+        """Put the second stage into training or eval mode; the first stays in eval mode."""
         super().train(mode)
         if self.first_stage is not None:
             self.first_stage.eval()
         return self
 
     def posterior(self, x: Tensor, mask: Tensor | None = None) -> TwoStagePosterior:
-        """Return q(z1|x) q(z2|x, x') of x [B, C, H, W], all of which counts.
+        """Return q(z1|x) q(z2|x, x') of x [B, C, H, W], in which all positions count.
 
         Raises:
-            NarrowsError: if there is a mask.
+            NarrowsError: if a mask is given.
         """
         if mask is not None:
-            raise NarrowsError("a model of two stages has no padding: leave the mask out")
+            raise NarrowsError("a two-stage model does not support masks: leave the mask out")
         return TwoStagePosterior(self, x)
 
     def second_posterior(self, x: Tensor, known: Tensor) -> HierarchicalPosterior:
-        """q(z2|x, x') of x and x' = `known`, both [B, C, H, W] in [0, 1]."""
+        """Return q(z2|x, x') of x and x' = `known`, both [B, C, H, W] in [0, 1]."""
         return self._second_posterior(self.features(x), known)
 
     def generate(
@@ -171,12 +171,12 @@ class TwoStage(Autoencoder):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Observation:
-        """Return p(x|z2, x') for n samples x' of the first stage, drawn with these arguments, and a z2 of each."""
+        """Return p(x|z2, x') for n samples x' of the first stage, drawn with these arguments, and one z2 for each."""
         return self.refine(self.first.sample(n, condition, sampling, progress=progress))
 
     @torch.no_grad()
     def refine(self, known: Tensor) -> Observation:
-        """p(x|z2, x') for x' = `known` [B, C, H, W] and a z2 drawn from the prior given it."""
+        """Return p(x|z2, x') for x' = `known` [B, C, H, W], with z2 drawn from the prior given x'."""
         return self.observe(self.bottleneck.sample_prior(len(known), self.grid, self._context(known)))
 
     @torch.no_grad()
@@ -189,7 +189,7 @@ class TwoStage(Autoencoder):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Decode `steps` (T) points between two batches: along the first stage's path, with the features on a line."""
+        """Decode `steps` (T) points between two batches, interpolating the first stage and the features of both."""
         known = self.first.interpolate(start, end, steps, condition, sampling, progress)
         features = lines(self.features(start), self.features(end), steps)
         posterior = self._second_posterior(features.flatten(0, 1), known.flatten(0, 1))

@@ -1,7 +1,7 @@
 """Causal transformer that attends to a memory, over whole sequences or step by step.
 
-A. Vaswani et al., "Attention Is All You Need" (2017), the decoder, with a norm before each sublayer. A step costs the
-work of one position, because the keys and values of the positions before it are cached.
+A. Vaswani et al., "Attention Is All You Need" (2017), the decoder, with a norm before each sublayer. A step costs as
+much as one position, because the keys and values of earlier positions are cached.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ __all__ = [
     "WrittenCache",
 ]
 
-# Below this many queries the fused kernel of a CPU is slower than two products, which need no copy of the keys.
+# Below this many queries, a CPU's fused kernel is slower than two products, which do not copy the keys.
 _FEW_QUERIES = 8
 # Up to this many rows, W x^T is faster than x W^T on several threads of a CPU (see `StepLinear`).
 _FEW_ROWS = 64
 
 
 class StepLinear(nn.Linear):
-    """Linear map that is fast for few rows, as in a step of a few sequences, on several threads of a CPU.
+    """Linear map that is fast for few rows, as in one step of a few sequences, on several CPU threads.
 
-    Reading the weights then dominates the time: W x^T divides them among the threads, x W^T does not.
+    Reading the weights then dominates the time; W x^T splits them among the threads, x W^T does not.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -49,15 +49,15 @@ class StepLinear(nn.Linear):
 
 
 class Memory(NamedTuple):
-    """What the vectors of a block attend to besides those before them."""
+    """Keys and values that a block attends to in addition to earlier positions."""
 
     keys_values: Tensor
     """[2, B, H, P, W / H]."""
     mask: Tensor | None = None
-    """The vectors of the memory that count, bool [B, 1, 1, P]; None if all do."""
+    """True for the vectors of the memory that count, bool [B, 1, 1, P]; None if all do."""
 
     def to(self, dtype: torch.dtype) -> Memory:
-        """Return the memory with keys and values of that type."""
+        """Return the memory with keys and values of the given type."""
         return self._replace(keys_values=self.keys_values.to(dtype))
 
 
@@ -70,7 +70,7 @@ class CausalBlock(nn.Module):
 
     Args:
         width: W, features.
-        heads: H, which divide the width.
+        heads: H; must divide `width`.
     """
 
     def __init__(self, width: int, heads: int) -> None:
@@ -85,9 +85,9 @@ class CausalBlock(nn.Module):
         )
 
     def read(self, memory: Tensor, mask: Tensor | None = None) -> Memory:
-        """The keys and values of a memory [B, P, W], of which the vectors count where the mask, bool [B, P], is True.
+        """Return the keys and values of a memory [B, P, W]; its vectors count where the mask, bool [B, P], is True.
 
-        Of an example without any that counts, all are attended to, so that nothing is NaN.
+        If none of an example's vectors count, all are attended to, so that nothing is NaN.
         """
         if mask is not None:
             mask = (mask | ~mask.any(1, keepdim=True))[:, None, None]
@@ -102,8 +102,8 @@ class CausalBlock(nn.Module):
     ) -> Tensor:
         """Map x [B, S, n, W], given the keys and values of the memory.
 
-        `attend` maps the queries, keys and values [3, B * S, H, n, W / H] to what the queries find, and `drop` what is
-        then added to x.
+        `attend` maps the queries, keys and values [3, B * S, H, n, W / H] to the attention output. `drop` is applied to
+        each term before it is added to x.
         """
         found = attend(self._by_head(self.project(self.norm(x)).flatten(0, 1), 3))
         x = x + drop(self.out(found.transpose(1, 2).reshape(x.shape)))
@@ -114,7 +114,7 @@ class CausalBlock(nn.Module):
         return x + drop(self.mlp(x))
 
     def _by_head(self, projected: Tensor, parts: int) -> Tensor:
-        """[R, n, parts * W] -> [parts, R, H, n, W / H]."""
+        """Reshape [R, n, parts * W] to [parts, R, H, n, W / H]."""
         return projected.unflatten(2, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4)
 
 
@@ -123,9 +123,9 @@ class CausalTransformer(nn.Module):
 
     Args:
         width: W, features.
-        layers: blocks.
-        heads: attention heads of a block, which divide the width.
-        dropout: probability with which the features that a sublayer adds are dropped in training, but not in steps.
+        layers: number of blocks.
+        heads: attention heads per block; must divide `width`.
+        dropout: dropout probability of the terms that sublayers add in training; not applied in steps.
 
     Raises:
         NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
@@ -143,15 +143,15 @@ class CausalTransformer(nn.Module):
         self.norm = nn.LayerNorm(width)
 
     def read(self, memory: Tensor, mask: Tensor | None = None) -> list[Memory]:
-        """The keys and values of a memory [B, P, W] for each block; its vectors count where the mask [B, P] is True."""
+        """Return each block's keys and values of a memory [B, P, W]; vectors count where the mask [B, P] is True."""
         return [block.read(memory, mask) for block in self.blocks]
 
     def forward(
         self, x: Tensor, memory: list[Memory], caches: Sequence[Callable[[Tensor], Tensor]] | None = None
     ) -> Tensor:
-        """Map x [B, S, n, W], each vector given those up to it and what `read` made of the memory: [B, S, n, W].
+        """Map x [B, S, n, W] to [B, S, n, W], each vector given those up to it and the memory that `read` returned.
 
-        Without caches x is the whole of the sequences; with one for each block it is the next vector of each, n = 1.
+        Without caches, x is the whole sequences; with one cache per block, it is the next vector of each, n = 1.
         """
         attends, drop = (caches, _keep) if caches else ([causal_attention] * len(self.blocks), self.dropout)
         for block, layer, attend in zip(self.blocks, memory, attends, strict=True):
@@ -160,7 +160,7 @@ class CausalTransformer(nn.Module):
 
 
 class WrittenCache:
-    """Keys and values written in place, without gradient.
+    """Cache of keys and values that are written in place, without gradient.
 
     Args:
         keys_values: empty storage for N steps of R sequences, [2, R, H, N, W / H].
@@ -187,9 +187,9 @@ class WrittenCache:
 
 
 class GrowingCache:
-    """Keys and values that keep their gradient: concatenated at every step, never written in place.
+    """Cache of keys and values that keep their gradient: concatenated at every step, never written in place.
 
-    The concatenation is recomputed in the backward pass instead of stored, so that memory grows with N and not with its
+    The concatenation is recomputed in the backward pass instead of stored, so that memory grows with N, not with its
     square.
     """
 
@@ -209,9 +209,9 @@ def _joined_attention(queries: Tensor, *keys_values: Tensor) -> Tensor:
 
 
 def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None = None) -> Tensor:
-    """Return softmax(q k^T / sqrt(D)) v, [R, H, n, D], of queries [R, H, n, D], keys and values [R, H, P, D].
+    """Return softmax(q k^T / sqrt(D)) v, [R, H, n, D], for queries [R, H, n, D] and keys and values [R, H, P, D].
 
-    With a mask, bool [R, 1, 1, P], keys are left out where it is False.
+    Keys are left out where the mask, bool [R, 1, 1, P], is False.
     """
     if queries.shape[2] < _FEW_QUERIES:
         scores = queries * queries.shape[-1] ** -0.5 @ keys.transpose(2, 3)
@@ -222,6 +222,6 @@ def attention(queries: Tensor, keys: Tensor, values: Tensor, mask: Tensor | None
 
 
 def causal_attention(projected: Tensor) -> Tensor:
-    """Return the attention of each position to itself and the positions before, of projections [3, R, H, N, D]."""
+    """Return the attention of each position to itself and earlier positions, for projections [3, R, H, N, D]."""
     queries, keys, values = projected
     return F.scaled_dot_product_attention(queries, keys, values, is_causal=True)

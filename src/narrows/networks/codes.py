@@ -20,19 +20,19 @@ __all__ = ["CodeState", "CodeTransformer"]
 
 
 class CodeTransformer(nn.Module):
-    """Logits of the N codes of a grid, each given the codes before it and a memory that it attends to.
+    """Computes the logits of the N codes of a grid, each given the codes before it and a memory that it attends to.
 
-    The codes are in row order, the M codes of a position one after another. The input of a step is the embedding of the
-    previous code (a learnt vector at the first), plus sinusoids of the position of the next code, plus a learnt vector
-    of its codebook.
+    The codes are in row-major order, with the M codes of a position one after another. The input of a step is the
+    embedding of the previous code (a learnt vector at the first step), plus sinusoids of the position of the next code,
+    plus a learnt vector of its codebook.
 
     Args:
-        codebooks: M, the codes per position.
-        codebook_size: K, the values a code can take.
+        codebooks: M, codes per position.
+        codebook_size: K, number of values of a code.
         width: W, features.
-        layers: blocks.
-        heads: attention heads of a block, which divide the width.
-        dropout: probability with which the features that a sublayer adds are dropped in training, but not in steps.
+        layers: number of blocks.
+        heads: attention heads per block; must divide `width`.
+        dropout: dropout probability of the terms that sublayers add in training; not applied in steps.
 
     Raises:
         NarrowsError: if `layers` is below 1, `heads` does not divide `width`, or `dropout` is not in [0, 1).
@@ -47,12 +47,12 @@ class CodeTransformer(nn.Module):
         self.start = nn.Parameter(torch.randn(width))
         self.codes = nn.Parameter(torch.randn(codebooks, codebook_size, width))
         self.books = nn.Parameter(torch.randn(codebooks, width))
-        # Small, so that at first all codes are about as probable.
+        # Small, so that all codes start about equally probable.
         self.weight = nn.Parameter(0.02 * torch.randn(codebooks, codebook_size, width))
         self.bias = nn.Parameter(torch.zeros(codebooks, codebook_size))
 
     def read(self, features: Tensor, mask: Tensor | None = None) -> list[Memory]:
-        """The memory: keys and values of features [B, W, *grid] and their positions for each block.
+        """Return the memory: each block's keys and values of features [B, W, *grid] with their positions.
 
         No code attends to the features where the mask, bool [B, *grid], is False.
         """
@@ -64,13 +64,13 @@ class CodeTransformer(nn.Module):
     def forward(
         self, codes: Tensor, memory: list[Memory], grid: tuple[int, ...], features: Tensor | None = None
     ) -> Tensor:
-        """Return the logits of codes [B, S, N], or of the first n of them at whole positions, at once: [B, S, n, K].
+        """Return the logits of codes [B, S, N], or of the first n at whole positions, in one pass: [B, S, n, K].
 
         Args:
             codes: [B, S, n].
             memory: keys and values that `read` returned.
             grid: the code grid.
-            features: terms added to the embeddings of the P positions of the grid, [B, P, W]; None for none.
+            features: terms to add to the embeddings of the P positions of the grid, [B, P, W]; None for no terms.
         """
         books = len(self.books)
         hidden = self.transformer(self._inputs(codes, self._places(grid, features)), memory)
@@ -85,14 +85,14 @@ class CodeTransformer(nn.Module):
         features: Tensor | None = None,
         past: Tensor | None = None,
     ) -> CodeState:
-        """Return the state of S sequences of each example. Its steps run in full precision and have no gradient.
+        """Return the state of S sequences per example. Its steps run in full precision and have no gradient.
 
         Args:
             memory: keys and values that `read` returned.
             grid: the code grid.
             samples: S.
-            features: terms added to the embeddings of the P positions of the grid, [B, P, W]; None for none.
-            past: the first n codes of each sequence, int64 [B, S, n], to continue from; None for no codes.
+            features: terms to add to the embeddings of the P positions of the grid, [B, P, W]; None for no terms.
+            past: the first n codes of each sequence, int64 [B, S, n], to continue from; None to start from scratch.
         """
         places = self._places(grid, features)
         memory = [Memory(layer.keys_values.to(places.dtype).contiguous(), layer.mask) for layer in memory]
@@ -110,7 +110,7 @@ class CodeTransformer(nn.Module):
     def write(
         self, memory: list[Memory], grid: tuple[int, ...], samples: int, choose: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return S sequences of codes of each example, [B, S, N], in full precision and without gradient.
+        """Generate S sequences of codes per example, [B, S, N], in full precision and without gradient.
 
         `choose` maps the logits of the next codes [B, S, K] to the codes [B, S].
         """
@@ -120,7 +120,7 @@ class CodeTransformer(nn.Module):
     def mix(
         self, memory: list[Memory], grid: tuple[int, ...], samples: int, relax: Callable[[Tensor], Tensor]
     ) -> Tensor:
-        """Return S sequences of relaxed codes of each example, weights [B, S, N, K] that keep their gradient.
+        """Generate S sequences of relaxed codes per example, weights [B, S, N, K] that keep their gradient.
 
         `relax` maps the logits of the next codes [B, S, K] to weights [B, S, K]; the next step reads the embeddings
         averaged with these weights.
@@ -134,12 +134,12 @@ class CodeTransformer(nn.Module):
         return codes @ table if codes.is_floating_point() else F.embedding(codes, table)
 
     def logits(self, hidden: Tensor, book: int) -> Tensor:
-        """Return the logits [..., K] of codes of a codebook from features [..., W], in full precision."""
+        """Return the logits [..., K] of a codebook's codes from features [..., W], in full precision."""
         with torch.autocast(hidden.device.type, enabled=False):
             return F.linear(hidden.to(self.weight.dtype), self.weight[book], self.bias[book])
 
     def _inputs(self, codes: Tensor, places: Tensor) -> Tensor:
-        """Return the inputs of the first n steps, [B, S, n, W], for the codes [B, S, n] whose logits they give."""
+        """Return the inputs [B, S, n, W] of the first n steps, which predict the codes [B, S, n]."""
         books, size, _ = self.codes.shape
         rows = codes + torch.arange(codes.shape[2], device=codes.device) % books * size
         embedded = F.embedding(rows, self.codes.flatten(0, 1))
@@ -162,11 +162,11 @@ class CodeState:
         memory: the memory for each block.
         places: position and codebook embeddings of the N codes, [N, W] or [B, 1, N, W].
         samples: S.
-        caches: for each block, the attention to the keys and values of the codes so far, which it also stores.
+        caches: for each block, a function that stores the keys and values of a step and returns its attention.
 
     Attributes:
-        index: the number of codes whose logits are known.
-        first: the value of `index` before the first step, the number of codes given at the start.
+        index: number of codes whose logits are known.
+        first: value of `index` before the first step, the number of codes given at the start.
     """
 
     def __init__(
@@ -183,7 +183,7 @@ class CodeState:
         self.index = self.first = 0
 
     def resume(self, past: Tensor) -> None:
-        """Continue after the codes [B, S, n], n > 0, whose steps the caches hold: the next step is the first."""
+        """Continue after the codes [B, S, n], n > 0, whose steps are in the caches; the next step is the first."""
         self.index = self.first = past.shape[2]
         self.start = self.network.embed(past[..., -1], (self.index - 1) % len(self.network.books))
 

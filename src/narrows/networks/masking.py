@@ -1,7 +1,7 @@
-"""Convolutions and norms over padded sequences of different lengths: padding reaches no output that counts.
+"""Convolutions and norms over padded sequences of different lengths, in which padding affects no output that counts.
 
-Before every convolution, positions that do not count are set to zero, which is what a sequence alone has beyond its
-end; norms take their means over the positions that count.
+Positions that do not count are set to zero before every convolution, so a sequence sees the same zeros beyond its end
+as it would alone; norms average over the positions that count.
 """
 
 from __future__ import annotations
@@ -16,19 +16,19 @@ __all__ = ["MaskedResidual", "coarser", "masked_instance_norm", "run_masked", "z
 
 
 def zeroed(x: Tensor, mask: Tensor | None) -> Tensor:
-    """Return x [B, C, T] with zeros where the mask, bool [B, T], is False; None for no mask."""
+    """Return x [B, C, T] with zeros where the mask, bool [B, T], is False; None means no mask."""
     return x if mask is None else x.where(mask.unsqueeze(1), 0)
 
 
 def coarser(mask: Tensor | None, stride: int) -> Tensor | None:
-    """Return the mask [B, T / stride] of positions that each cover `stride`: one counts if any that it covers does."""
+    """Return the mask [B, T / stride] of positions that cover `stride` each; one counts if any that it covers does."""
     return None if mask is None else mask.unflatten(1, (-1, stride)).any(2)
 
 
 def run_masked(layers: nn.Sequential, x: Tensor, mask: Tensor | None) -> Tensor:
-    """Run convolutions, norms and residual blocks over x [B, C, T], of which the positions of the mask [B, T] count.
+    """Run convolutions, norms and residual blocks over x [B, C, T], where only positions in the mask [B, T] count.
 
-    A convolution with a stride s makes T / s positions of T, by whatever padding stands before it.
+    A convolution with stride s maps T positions to T / s, whatever padding layer precedes it.
     """
     if mask is None:
         return layers(x)
@@ -61,12 +61,12 @@ class MaskedResidual(nn.Module):
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Add the branch to x; the positions of the mask, bool [B, T], count."""
+        """Add the branch to x; only positions in the mask, bool [B, T], count."""
         return x + run_masked(self.branch, x, mask)
 
 
 def masked_instance_norm(x: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tensor:
-    """Normalise each channel of x [B, C, T] over the positions of its own sequence that count."""
+    """Normalise each channel of x [B, C, T] over the positions of its sequence that count."""
     weights = mask.unsqueeze(1).to(x.dtype)
     count = weights.sum(2, keepdim=True).clamp_min(1)
     mean = (x * weights).sum(2, keepdim=True) / count
@@ -75,7 +75,7 @@ def masked_instance_norm(x: Tensor, mask: Tensor, epsilon: float = 1e-5) -> Tens
 
 
 def _masked_batch_norm(norm: _BatchNorm, x: Tensor, mask: Tensor) -> Tensor:
-    """What a batch norm in training makes of x [B, C, T]: means over the positions that count in the global batch."""
+    """Apply a training-mode batch norm to x [B, C, T], with means over the counting positions of the global batch."""
     weights = mask.unsqueeze(1).to(torch.float32)
     values = x.float()
     count = _global(weights.sum())
@@ -93,7 +93,7 @@ def _masked_batch_norm(norm: _BatchNorm, x: Tensor, mask: Tensor) -> Tensor:
 
 
 def _global(values: Tensor) -> Tensor:
-    """The sum over all processes, with its gradient."""
+    """Return the sum over all processes, with its gradient."""
     if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
         return torch.distributed.nn.functional.all_reduce(values)
     return values

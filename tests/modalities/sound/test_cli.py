@@ -109,7 +109,7 @@ def test_reconstruct(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert soundfile.info(tmp_path / "out" / "3.wav").frames == soundfile.info(clip).frames
     capsys.readouterr()
     assert main(["reconstruct", run, str(clip)]) == 1
-    assert "say what to decode as, with --class NAME; the classes are: 0 al, 1 bo, 2 cy" in capsys.readouterr().err
+    assert "choose a class to decode as, with --class NAME; the classes are: 0 al, 1 bo, 2 cy" in capsys.readouterr().err
     assert main(["reconstruct", run, "--scale", "2"]) == 1
     assert "--scale" in capsys.readouterr().err
 
@@ -165,7 +165,7 @@ def test_codes_and_back(place: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
     assert frames == [soundfile.info(file).frames for file in files]
     capsys.readouterr()
     assert main(["decode", run, str(codes), "--out", str(tmp_path / "out")]) == 1
-    assert "say what to decode as, with --class NAME" in capsys.readouterr().err
+    assert "choose a class to decode as, with --class NAME" in capsys.readouterr().err
 
 
 def test_samples(place: Path, tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
         (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),
         (
             ["--data=SPEECH", "--estimator=DistortionTarget", "--estimator.gamma=1", "--estimator.estimator=Pathwise"],
-            "DistortionTarget holds the squared error of a reconstruction, and a WaveNetDecoder",
+            "DistortionTarget needs the squared error of a reconstruction, and a WaveNetDecoder",
         ),
         (["--data", "SPEECH", "--variant", "light", "--model.decoder.strides=[4,4]"], "set the decoder's strides"),
     ],
@@ -372,7 +372,7 @@ def test_interpolate(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     """The first is the reconstruction of the shorter clip, filled up with silence."""
     run, ends = str(place / "run"), [str(place / "speech" / "al" / f"{take}.wav") for take in (1, 3)]
     assert main(["interpolate", run, *ends]) == 1
-    assert "say what to decode as, with --class NAME" in capsys.readouterr().err
+    assert "choose a class to decode as, with --class NAME" in capsys.readouterr().err
     out = tmp_path / "between"
     assert main(["interpolate", run, *ends, "--speaker", "al", "--steps", "3", "--out", str(out)]) == 0
     made = sorted(out.glob("*.wav"))
