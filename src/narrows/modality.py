@@ -179,7 +179,7 @@ class Modality(ABC):
         return {}
 
     def distances(
-        self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
+        self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Sequence[Tensor]]], progress: Progress
     ) -> tuple[dict[float, dict[str, float]], str]:
         """Return the distances of generated examples from real ones, and a caption for the report.
 

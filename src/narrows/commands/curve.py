@@ -13,10 +13,10 @@ from torch import Tensor
 from narrows.commands.source import open_data, placed, shared_overrides
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
 from narrows.data import Examples
+from narrows.decoding import decode_drawn
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget
 from narrows.evaluation.curve import Curve, Point
-from narrows.files import read_json
 from narrows.modalities import find_modality
 from narrows.modalities.recipes import resolve_training
 from narrows.models import Autoencoder
@@ -97,7 +97,7 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
     with progress("sample", len(kept), "models") as meter:
         made = {}
         for gamma, folder in kept.items():
-            made[gamma] = _made(load(folder), test)
+            made[gamma] = _made(load(folder), test, progress)
             meter.advance()
     distances, told = modality.distances(data, test, made, progress)
     points = [_point(gamma, RunFolder(folder), made[gamma], distances[gamma]) for gamma, folder in kept.items()]
@@ -114,26 +114,32 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
 
 
 @torch.no_grad()
-def _made(model: Autoencoder, test: Examples) -> dict[str, Tensor]:
+def _made(model: Autoencoder, test: Examples, progress: Progress) -> dict[str, list[Tensor]]:
     """Return reconstructions of the test examples and, if the model has a prior, as many samples."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        batches = [test.batch(*stored).x for stored in test.whole(SAMPLED_AT_ONCE)]
-        made = {"reconstructions": torch.cat([model.reconstruct(x) for x in batches])}
+        originals = [test[index] for index in range(len(test))]
+        labels = test.numbered(model.classes).labels
+        condition = torch.from_numpy(labels) if model.conditional and labels is not None else None
+        decoded = decode_drawn(model, model.encode_all(originals), condition, None, progress)
+        made = {"reconstructions": [y[:, : x.shape[1]] for x, y in zip(originals, decoded, strict=True)]}
         if not model.lacks_prior:
-            made["samples"] = torch.cat([model.sample(len(x)) for x in batches])
+            counts = torch.arange(len(test)).split(SAMPLED_AT_ONCE)
+            made["samples"] = [x for part in counts for x in model.sample(len(part))]
     return made
 
 
-def _point(gamma: float, run: RunFolder, made: Mapping[str, Tensor], distances: dict[str, float]) -> Point:
+def _point(gamma: float, run: RunFolder, made: Mapping[str, list[Tensor]], distances: dict[str, float]) -> Point:
     """Return the point of a run: its figures, reconstructions and samples."""
+    evaluated = run.evaluated()
+    assert evaluated is not None  # it was measured before
     rows = read_metrics(run.metrics)
     multipliers = [row["multiplier"] for row in rows if row["split"] == "train"]
     errors = [row["squared_error"] for row in rows if row["split"] == "validation"]
     return Point(
         gamma,
         errors[-1],
-        read_json(run.evaluation)["figures"],
+        evaluated["figures"],
         statistics.fmean(multipliers[-LAST_ROWS:]),
         load(run.path).dimensions,
         made["reconstructions"][:SHOWN],

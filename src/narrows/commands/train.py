@@ -136,13 +136,12 @@ def rehearse(task: AutoencoderTask, stored: Sequence[torch.Tensor]) -> None:
     """
     model, estimator = task.model, task.estimator
     if isinstance(estimator, DistortionTarget):
-        learns_scale = model.likelihood.features > model.shape[0] or any(True for _ in model.likelihood.parameters())
         if model.autoregressive:
             raise NarrowsError(
                 f"DistortionTarget needs the squared error of a reconstruction, and a {type(model.decoder).__name__} "
                 "has none: use another estimator, or a decoder that describes all positions at once"
             )
-        if learns_scale:
+        if model.likelihood.learns_scale:
             raise NarrowsError(
                 f"DistortionTarget has no gradient for the scale that {type(model.likelihood).__name__} learns: set "
                 "--model.likelihood=GaussianCalibrated, or Bernoulli for binary data"
@@ -185,8 +184,8 @@ def _require_examples(built: TrainingRecipe, data: Data) -> Examples:
     validation = data.validation.subset(built.training.validation_examples)
     if not len(validation):
         raise NarrowsError(
-                f"data.validation holds out nothing (its share is {built.data.validation:g}): increase it, because "
-                f"training is validated and reported on these examples ({data.summary})"
+            f"data.validation holds out nothing (its share is {built.data.validation:g}): increase it, because "
+            f"training is validated and reported on these examples ({data.summary})"
         )
     return validation
 

@@ -17,7 +17,6 @@ from narrows.commands.source import changes_since
 from narrows.commands.train import train
 from narrows.data import Data
 from narrows.errors import NarrowsError
-from narrows.files import read_json
 from narrows.modalities.recipes import resolve_training
 from narrows.progress import Progress, progress
 from narrows.recipe import Recipe
@@ -136,5 +135,4 @@ def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> N
 
 
 def _evaluated(folder: Path) -> dict[str, Any]:
-    file = RunFolder(folder).evaluation
-    return read_json(file) if file.exists() else {}
+    return RunFolder(folder).evaluated() or {}

@@ -102,6 +102,7 @@ class _Tally:
         self.samples = 1 if isinstance(model.posterior(blank), CodePosterior) else samples
         self.informed = model.prior is not None and _is_informed(model, model.prior, examples)
         self.examples = self.dimensions = 0
+        self.squared_error = 0.0
         self.nats: dict[str, float] = defaultdict(float)
         self.others: dict[str, float] = defaultdict(float)
         self.layers: dict[tuple[str, int], float] = defaultdict(float)
@@ -121,6 +122,8 @@ class _Tally:
             self.nats["importance_weighted"] -= _total(importance_weighted_bound(evidence))
         for layer, values in evidence.layer_rates.items():
             self.layers[layer] += _total(values)
+        if not model.autoregressive:
+            self.squared_error += _total(evidence.squared_error().mean(0))
         if posterior.codes is not None:
             self._count(posterior.codes)
         if self.figures is not None or self.informed:
@@ -138,7 +141,6 @@ class _Tally:
         else:
             observation, described = self.model.described(batch, posterior.mode.unsqueeze(0))
         if self.figures is not None:
-            self.others["squared_error"] += _total(evidence.squared_error().mean(0))
             for name, values in self.figures(batch.x, observation.mean).items():
                 self.others[name] += _total(values)
         if self.informed and self.model.prior is not None and posterior.codes is not None:
@@ -156,6 +158,8 @@ class _Tally:
         figures["log_likelihood"] = -self.nats["distortion"] / self.examples
         if self.model.spec.rate is not None:
             figures["bits_per_second"] = figures["rate_bits_per_dim"] * self.model.shape[0] * self.model.spec.rate
+        if not self.model.autoregressive:
+            figures["squared_error"] = self.squared_error / self.dimensions * self.model.dimensions
         figures |= {name: total / self.examples for name, total in self.others.items()}
         if self.counts is not None:
             figures |= {name: value.item() for name, value in usage_statistics(self.counts).items()}

@@ -25,9 +25,9 @@ class Point:
         figures: figures of the test split, as returned by `measure`.
         multiplier: mean multiplier l over the last steps.
         dimensions: d, the number of dimensions of an example.
-        reconstructions: reconstructions of test examples, [N, C, *size].
-        samples: means of p(x|z) for z drawn from the prior, [N, C, *size]; None if the codes are discrete and no prior
-            was fitted.
+        reconstructions: reconstructions of test examples, each [C, *size].
+        samples: means of p(x|z) for z drawn from the prior, each [C, *size]; None if the codes are discrete and no
+            prior was fitted.
         distances: distances of samples and of reconstructions to the test split, if they were measured.
     """
 
@@ -36,8 +36,8 @@ class Point:
     figures: dict[str, float]
     multiplier: float
     dimensions: int
-    reconstructions: Tensor
-    samples: Tensor | None
+    reconstructions: Sequence[Tensor]
+    samples: Sequence[Tensor] | None
     distances: dict[str, float]
 
     @property

@@ -102,6 +102,8 @@ class GaussianShared(LevelLikelihood):
         levels: number of levels of the images; 256 for 8 bits.
     """
 
+    learns_scale = True
+
     def __init__(self, channels: int, scale: float = 0.1, levels: int = 256) -> None:
         super().__init__(channels, features=channels)
         self.levels = Levels(levels)
@@ -123,6 +125,8 @@ class GaussianPerDimension(LevelLikelihood):
         channels: C, number of channels of the data.
         levels: number of levels of the images; 256 for 8 bits.
     """
+
+    learns_scale = True
 
     def __init__(self, channels: int, levels: int = 256) -> None:
         super().__init__(channels, features=2 * channels)

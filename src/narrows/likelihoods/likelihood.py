@@ -7,6 +7,7 @@ multiplies matrices, which is the only operation autocast would turn back to hal
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Size, Tensor, nn
 
@@ -101,6 +102,9 @@ class Likelihood(nn.Module, ABC):
         channels: C, number of channels of the data.
         features: number of channels that the decoder must output.
     """
+
+    learns_scale: ClassVar[bool] = False
+    """Whether it has a scale, learnt by gradient, that the mean does not depend on."""
 
     def __init__(self, channels: int, features: int) -> None:
         super().__init__()

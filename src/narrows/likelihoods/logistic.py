@@ -58,6 +58,8 @@ class DiscretizedLogistic(LevelLikelihood):
         levels: number of levels of the images; 256 for 8 bits.
     """
 
+    learns_scale = True
+
     def __init__(self, channels: int, levels: int = 256) -> None:
         super().__init__(channels, features=2 * channels)
         self.levels = Levels(levels)

@@ -27,6 +27,8 @@ class DiscretizedLogisticMixture(LevelLikelihood):
         levels: number of levels of the images; 256 for 8 bits.
     """
 
+    learns_scale = True
+
     def __init__(self, channels: int, components: int = 10, levels: int = 256) -> None:
         sizes = [1, channels, channels, channels * (channels - 1) // 2]
         super().__init__(channels, features=components * sum(sizes))

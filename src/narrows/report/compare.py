@@ -14,7 +14,7 @@ from narrows.atomic import whole_file
 from narrows.data import Data
 from narrows.decoding import decode_drawn
 from narrows.evaluation.compare import ENDS, Outcome, Spread, Trial, spreads, sweep_end
-from narrows.files import distinct_stems, read_json, read_text
+from narrows.files import distinct_stems, read_text
 from narrows.modalities import find_modality
 from narrows.pretrained import load
 from narrows.progress import Progress
@@ -127,9 +127,10 @@ def _figures(run: RunFolder) -> dict[str, float]:
     rows = read_metrics(run.metrics)
     train = [row for row in rows if row["split"] == "train"]
     last = [row for row in rows if row["split"] == "validation"][-1]
-    figures: dict[str, Any] = read_json(run.evaluation)["figures"]
+    evaluated = run.evaluated()
+    assert evaluated is not None  # they are measured before they are reported
     return {
-        **figures,
+        **evaluated["figures"],
         **{name: last[name] for name in ("gradient_noise", "gradient_variance") if name in last},
         "steps_per_second": statistics.median(row["steps_per_second"] for row in train),
         "peak_memory_mib": max(row["peak_memory_mib"] for row in train),
@@ -155,7 +156,8 @@ def _table(
 
 
 def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
-    evaluated = read_json(run.evaluation)
+    evaluated = run.evaluated()
+    assert evaluated is not None
     text = (
         f"Means ± standard deviations over the seeds of each method, on held-out {evaluated['unit']} "
         f"({evaluated_on(evaluated)}) that were used neither for training nor for choosing learning rates. The bits "

@@ -62,12 +62,12 @@ def report_curve(curve: Curve, modality: Modality, spec: Spec, out: Path) -> Pat
             "Test examples and means of p(x|z), labelled with the target squared error and the rate.",
             {
                 "original": curve.originals,
-                **{name: point.reconstructions.unbind() for name, point in zip(names, curve.points, strict=True)},
+                **{name: point.reconstructions for name, point in zip(names, curve.points, strict=True)},
             },
         )
     }
     drawn: dict[str, Sequence[Tensor]] = {
-        name: list(point.samples) for name, point in zip(names, curve.points, strict=True) if point.samples is not None
+        name: point.samples for name, point in zip(names, curve.points, strict=True) if point.samples is not None
     }
     if len(drawn) == len(names):
         made["samples"] = ("Means of p(x|z) for latents drawn from the prior.", drawn)

@@ -5,11 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from narrows.errors import NarrowsError
 from narrows.evaluation import Measurement
 from narrows.evaluation.units import unit_of
-from narrows.files import read_json, read_text
-from narrows.migrations import migrate
+from narrows.files import read_text
 from narrows.models import Autoencoder
 from narrows.report.figures import bits_bar, codebook_use, learning_curves
 from narrows.report.metrics import read_metrics
@@ -70,18 +68,9 @@ def bits(
         rate = figures["prior_rate_bits_per_dim"]
         bars["learned prior"] = (rate, figures["prior_bits_per_dim"] - rate)
     columns, tested = ["figure", "unit", measured_on], {}
-    if run.evaluation.exists():
-        content = read_json(run.evaluation)
-        try:
-            evaluated = migrate("evaluation", content, str(run.evaluation))
-            columns.append(evaluated_on(evaluated))
-            tested = dict(evaluated["figures"])
-        except (KeyError, StopIteration, TypeError, ValueError) as error:
-            if isinstance(error, NarrowsError):
-                raise
-            raise NarrowsError(
-                f"{run.evaluation} is damaged ({error!r}): delete it and run `narrows evaluate` again"
-            ) from error
+    if (evaluated := run.evaluated()) is not None:
+        columns.append(evaluated_on(evaluated))
+        tested = evaluated["figures"]
     caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column for the test split.")
     rows: list[list[Cell]] = [
         [name, unit_of(name, units), figures.get(name), *([tested.get(name)] if tested else [])]

@@ -20,7 +20,8 @@ from typing import Any
 
 from narrows.atomic import remove_leftovers, whole_file
 from narrows.errors import NarrowsError
-from narrows.files import read_yaml
+from narrows.files import read_json, read_yaml
+from narrows.migrations import migrate
 
 __all__ = ["RunFolder"]
 
@@ -54,6 +55,25 @@ class RunFolder:
     def prior(self) -> RunFolder:
         """Run folder of the prior fitted to this run's codes."""
         return RunFolder(self.path / "prior")
+
+    def evaluated(self) -> dict[str, Any] | None:
+        """Return what `narrows evaluate` found, as the present version writes it; None if it was not run.
+
+        Raises:
+            NarrowsError: if the file is damaged, or written by a newer version.
+        """
+        if not self.evaluation.exists():
+            return None
+        try:
+            found = migrate("evaluation", read_json(self.evaluation), str(self.evaluation))
+            wanted = ("split", "unit", "examples", "samples")
+            return {**found, **{name: found[name] for name in wanted}, "figures": dict(found["figures"])}
+        except (KeyError, StopIteration, TypeError, ValueError) as error:
+            if isinstance(error, NarrowsError):
+                raise
+            raise NarrowsError(
+                f"{self.evaluation} is damaged ({error!r}): delete it and run `narrows evaluate` again"
+            ) from error
 
     def require_new(self) -> None:
         """Check that the folder holds no earlier run, which would be overwritten.

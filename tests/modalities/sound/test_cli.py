@@ -406,3 +406,51 @@ def test_what_is_of_images_is_refused(
     assert "is a model of images" in capsys.readouterr().err
     assert main(["evaluate", images, "--phonemes", clip]) == 1
     assert "is a model of images, which has no such option" in capsys.readouterr().err
+
+
+COMPARED = """
+modality: sound
+model:
+  class_path: Autoencoder
+  init_args:
+    encoder: {class_path: StridedEncoder, init_args: {width: 8, strides: [2, 4], blocks: 1}}
+    bottleneck: {class_path: Gaussian, init_args: {channels: 2}}
+    decoder: {class_path: StridedDecoder, init_args: {width: 8, strides: [4, 2], blocks: 1}}
+    likelihood: {class_path: MuLawCategorical, init_args: {levels: 16}}
+estimator: {class_path: Pathwise}
+data: {sample_rate: 2000, window: 64, validation: 0.2, test: 0.2}
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 4}
+variants:
+  vae: {}
+  vqvae: {model: {init_args: {bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}}}}
+  held: {estimator: {class_path: DistortionTarget, init_args: {gamma: 4.0, estimator: {class_path: Pathwise}}}}
+"""
+
+
+def test_a_comparison_of_sound(place: Path, tmp_path: Path) -> None:
+    """By the bits asked for, with players of the originals and of every method's reconstructions."""
+    recipe, out = tmp_path / "compared.yaml", tmp_path / "out"
+    recipe.write_text(COMPARED)
+    budget = ["--budget", "4", "--seeds", "1", "--learning-rates", "1e-3", "--limit", "2", "--samples", "2"]
+    command = ["compare", "vae", "vqvae", "--recipe", str(recipe), "--data", str(place / "speech"), *budget]
+    assert main([*command, "--bits", "48", "--out", str(out)]) == 0
+    rows = (out / "summary.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["vae", "vqvae"]
+    page = (out / "report.html").read_text()
+    assert page.count("<audio") == 3 * 4  # of all test clips
+    assert "held-out clips (test, 2 of" in page
+    trained = yaml.safe_load((out / "trials" / "vqvae" / "lr-0.001-seed-0" / "recipe.yaml").read_text())
+    assert trained["model"]["init_args"]["bottleneck"]["init_args"]["codebooks"] == 2  # 8 positions of 3 bits each
+    assert (out / "reconstructions" / "index.html").exists()
+
+
+def test_a_curve_of_sound(place: Path, tmp_path: Path) -> None:
+    recipe, out = tmp_path / "compared.yaml", tmp_path / "out"
+    recipe.write_text(COMPARED)
+    command = ["curve", str(recipe), "--variant", "held", "--data", str(place / "speech"), "--gammas", "8,2"]
+    assert main([*command, "--limit", "3", "--out", str(out)]) == 0
+    rows = (out / "curve.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["8", "2"]
+    page = (out / "report.html").read_text()
+    assert page.count("<audio") == 3 * 3 + 3 * 2  # originals and reconstructions at two gammas, and samples of both
+    assert len(list((out / "samples").glob("*.wav"))) == 3

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from narrows.modalities.images.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
@@ -18,7 +19,7 @@ NO_DISTANCE = "There is no Fréchet distance: it needs labels to learn features 
 
 
 def distances(
-    data: Any, real: Any, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
+    data: Any, real: Any, made: Mapping[float, Mapping[str, Sequence[Tensor]]], progress: Progress
 ) -> tuple[dict[float, dict[str, float]], str]:
     """Return the Fréchet distances to `real` of the images made at each point, by name, and a remark for the report.
 
@@ -29,7 +30,10 @@ def distances(
     with progress("features", FEATURE_STEPS) as meter:
         features = train_features(data.train, len(data.classes), steps=FEATURE_STEPS, advance=meter.advance)
     found = {
-        point: {f"frechet_{name}": frechet_distance(features, real, images) for name, images in own.items()}
+        point: {
+            f"frechet_{name}": frechet_distance(features, real, torch.stack(list(images)))
+            for name, images in own.items()
+        }
         for point, own in made.items()
     }
     told = accuracy(features, data.test)

@@ -155,7 +155,7 @@ class ImageModality(Modality):
         return facts
 
     def distances(
-        self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Tensor]], progress: Progress
+        self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Sequence[Tensor]]], progress: Progress
     ) -> tuple[dict[float, dict[str, float]], str]:
         """Return Fréchet distances in the features of a classifier of the data, if one can be trained."""
         return distances(data, real, made, progress)

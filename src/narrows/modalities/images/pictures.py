@@ -23,7 +23,7 @@ TILE = 96
 def versions_grid(versions: Mapping[str, Tensor | np.ndarray], caption: str) -> Picture:
     """Return a picture with the versions of each image one above the other, in as many columns as fit on the page.
 
-    With more than two versions, all images are in one row, with the names of the versions beside it.
+    Except for pairs, each version is one row, with its name beside it.
 
     Args:
         versions: images [N, C, H, W] in [0, 1] by the name of the version, all of the same shape.
@@ -38,7 +38,7 @@ def versions_grid(versions: Mapping[str, Tensor | np.ndarray], caption: str) -> 
         raise ValueError(f"The versions of images must have one shape; got {shapes}.")
     count, _, width, _ = next(iter(tiles.values())).shape
     gap = _gap(width)
-    if len(tiles) > 2:
+    if len(tiles) != 2:
         stacked = torch.cat([torch.as_tensor(images) for images in versions.values()])
         return grid(stacked, count, list(tiles), caption)
     between = np.zeros((count, gap, width, 4), np.uint8)
