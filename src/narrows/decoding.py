@@ -99,9 +99,7 @@ def conditions(model: Autoencoder, label: str | None, count: int) -> Tensor | No
     """
     if not model.conditional:
         if label is not None:
-            raise NarrowsError(
-                f"--class {label}: this model's decoder does not use classes; leave it out"
-            )
+            raise NarrowsError(f"--class {label}: this model's decoder does not use classes; leave it out")
         return None
     if label is None and len(model.classes) > 1:
         raise NarrowsError(f"choose a class to decode as, with --class NAME; the classes are: {_listed(model)}")

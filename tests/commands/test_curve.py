@@ -220,7 +220,7 @@ def test_a_pair_has_the_classes_and_the_prior_of_its_first(recipe: Path, trained
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--variant", "second"], "say --on RUN"),
+        (["--variant", "second"], "add --on RUN"),
         (["--on", "FIRST"], "has one stage"),
         (["--variant", "second", "--on", "FIRST", "--estimator.gamma=500"], "set a gamma below that"),
         (["--variant", "second", "--on", "FIRST", "--data.size=16"], "both stages see the same images"),

@@ -389,7 +389,7 @@ def test_who_speaks_must_be_said_where_there_are_several(decoder: str) -> None:
         lambda speakers: spoken.evidence(Batch(x, None, speakers), lambda posterior: posterior.draw()),
     ]
     for call in calls:
-        with pytest.raises(NarrowsError, match="say which of the 3 classes to decode: al, bo, cy"):
+        with pytest.raises(NarrowsError, match="choose which of the 3 classes to decode: al, bo, cy"):
             call(None)
         for wrong in (torch.tensor([0, 1]), torch.tensor([[0], [1], [2]]), torch.tensor(0)):
             with pytest.raises(NarrowsError, match=r"classes must have the shape \[3\], one per example, not \["):

@@ -185,8 +185,8 @@ def _require_examples(built: TrainingRecipe, data: Data) -> Examples:
     validation = data.validation.subset(built.training.validation_examples)
     if not len(validation):
         raise NarrowsError(
-                f"data.validation holds out nothing (its share is {built.data.validation:g}): increase it, because "
-                f"training is validated and reported on these examples ({data.summary})"
+            f"data.validation holds out nothing (its share is {built.data.validation:g}): increase it, because "
+            f"training is validated and reported on these examples ({data.summary})"
         )
     return validation
 

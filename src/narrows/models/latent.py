@@ -214,9 +214,7 @@ class LatentVariableModel(nn.Module):
         """
         given = self._one_each(condition, batch)
         if given is not None and given.numel() and not -1 <= int(given.min()) <= int(given.max()) < len(self.classes):
-            raise NarrowsError(
-                f"classes are numbers below {len(self.classes)}, or -1 if unknown, not {given.tolist()}"
-            )
+            raise NarrowsError(f"classes are numbers below {len(self.classes)}, or -1 if unknown, not {given.tolist()}")
         return given
 
     def _one_each(self, condition: Tensor | None, batch: int) -> Tensor | None:
@@ -226,12 +224,12 @@ class LatentVariableModel(nn.Module):
         device = next(self.parameters()).device
         if condition is None:
             if len(self.classes) > 1:
-                raise NarrowsError(f"say which of the {len(self.classes)} classes to decode: {', '.join(self.classes)}")
+                raise NarrowsError(
+                    f"choose which of the {len(self.classes)} classes to decode: {', '.join(self.classes)}"
+                )
             return torch.zeros(batch, dtype=torch.long, device=device)
         if condition.shape != (batch,):
-            raise NarrowsError(
-                f"classes must have the shape [{batch}], one per example, not {list(condition.shape)}"
-            )
+            raise NarrowsError(f"classes must have the shape [{batch}], one per example, not {list(condition.shape)}")
         return condition.long().to(device)
 
     def posterior(self, x: Tensor, mask: Tensor | None = None) -> Posterior:

@@ -109,7 +109,9 @@ def test_reconstruct(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[
     assert soundfile.info(tmp_path / "out" / "3.wav").frames == soundfile.info(clip).frames
     capsys.readouterr()
     assert main(["reconstruct", run, str(clip)]) == 1
-    assert "choose a class to decode as, with --class NAME; the classes are: 0 al, 1 bo, 2 cy" in capsys.readouterr().err
+    assert (
+        "choose a class to decode as, with --class NAME; the classes are: 0 al, 1 bo, 2 cy" in capsys.readouterr().err
+    )
     assert main(["reconstruct", run, "--scale", "2"]) == 1
     assert "--scale" in capsys.readouterr().err
 
