@@ -90,7 +90,7 @@ class VeryDeepVAE(nn.Module):
         self.head = conv(width, 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """Return squared error + KL in nats, [B], of images [B, 3, R, R] in [-1, 1], where R is the finest resolution."""
+        """Return squared error + KL in nats, [B], of images [B, 3, R, R] in [-1, 1] for finest resolution R."""
         x, activations = self.stem(images), {}
         for resolution, stage in zip(reversed(self.resolutions), self.bottom_up, strict=True):
             x = F.avg_pool2d(x, x.shape[-1] // resolution)

@@ -338,7 +338,7 @@ def main() -> None:
     about = (
         f"Model {settings.run}, seed {settings.seed}, temperature {settings.temperature:g}. Two listeners trained on "
         f"{len(train.names)} real clips judge {len(chosen)} test clips decoded from their codes. In brackets: 95% "
-        "Wilson intervals, which treat the sounds as independent. Chance: always the most common answer, for conversions. "
+        "Wilson intervals, which treat the sounds as independent. Chance: always the commonest answer, of conversions. "
         "Log-mel distances are to the clip itself: mean ± standard deviation over clips."
     )
     write(settings.out, about, rows, examples(sounds, test, chosen, words, model))
