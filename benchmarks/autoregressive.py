@@ -1,10 +1,10 @@
-"""Encoding with the autoregressive posterior: keys and values kept, side by side with a full forward for every code.
+"""Encoding with the autoregressive posterior: cached keys and values, compared with a full forward pass per code.
 
-256 codes on a 16x16 grid, K = 512, 8 layers of width 256, 16 images at once, float32, the encoder before it left out.
-A full forward runs the transformer over the image's features and the codes so far. Both draw with the same random
-numbers and must draw the same codes. The limit is the matrix products of the cached encoder alone: the same shapes and
-order, on buffers made beforehand. Times are seconds for the 16 images, ours and the limit as medians of interleaved
-repeats; the full forwards run once.
+256 codes on a 16x16 grid, K = 512, 8 layers of width 256, 16 images at once, float32, without the preceding encoder. A
+full forward pass runs the transformer over the image's features and the codes so far. Both use the same random numbers
+and must draw the same codes. The limit is the matrix products of the cached encoder alone: the same shapes and order,
+on preallocated buffers. Times are seconds for the 16 images; ours and the limit are medians of interleaved repeats, and
+the full forward passes run once.
 
     python -m benchmarks.autoregressive [--device cuda] [--threads 2] [--repeats 7]
 """
@@ -28,7 +28,7 @@ HEADINGS = ["full forwards s", "ours s", "full / ours", "matmuls s", "ours / mat
 
 
 def full_forwards(bottleneck: Autoregressive, features: Tensor) -> Tensor:
-    """Draw codes [1, B, *grid] as the posterior's `sample` does, by a pass over all before it for each."""
+    """Draw codes [1, B, *grid] as the posterior's `sample` does, with a full pass over all previous codes for each."""
     uniforms = torch.rand(LENGTH, BATCH, 1, 1, device=features.device)
     codes = torch.zeros(BATCH, 1, LENGTH, dtype=torch.long, device=uniforms.device)
     for n, uniform in enumerate(uniforms):
@@ -38,7 +38,7 @@ def full_forwards(bottleneck: Autoregressive, features: Tensor) -> Tensor:
 
 
 def products(device: str) -> Callable[[], None]:
-    """The matrix products of encoding `BATCH` images, ready to run."""
+    """Return the matrix products of encoding `BATCH` images, as a function."""
     by_layer = [(WIDTH, 3 * WIDTH), (WIDTH, WIDTH), (WIDTH, WIDTH), (WIDTH, WIDTH)]
     by_layer += [(WIDTH, 4 * WIDTH), (4 * WIDTH, WIDTH)]
     shapes = LAYERS * by_layer + [(WIDTH, CODEBOOK_SIZE)]
@@ -47,7 +47,7 @@ def products(device: str) -> Callable[[], None]:
     out = {m: torch.empty(BATCH, m, device=device) for _, m in shapes}
     parts = BATCH * HEADS
     query = torch.randn(parts, 1, WIDTH // HEADS, device=device)
-    # Keys, values of the codes and of the image, of each layer: they do not stay in a processor's cache.
+    # Keys and values of the codes and of the image for each layer, which do not stay in a processor's cache.
     kept = torch.randn(LAYERS, 2, 2, parts, LENGTH, WIDTH // HEADS, device=device)
     image = torch.randn(BATCH * LENGTH, WIDTH, device=device)
     by_image = [torch.randn(2 * WIDTH, WIDTH, device=device).T for _ in range(LAYERS)]

@@ -1,7 +1,7 @@
-"""Training steps a second of two recipes, as they are and compiled by `torch.compile`, as `training.compile` does it.
+"""Training steps per second of two recipes, eager and compiled by `torch.compile`, as `training.compile` does.
 
-The recipes are vqvae-images and vqvae-speech, on random data: the published sizes on a GPU, those of the cpu variant on
-a CPU. A step is forward, loss, backward and Adam in float32; medians of interleaved repeats, the compilation left out.
+The recipes are vqvae-images and vqvae-speech on random data: the published sizes on a GPU, the cpu variant on a CPU. A
+step is forward, loss, backward and Adam in float32; times are medians of interleaved repeats, without compilation.
 
     python -m benchmarks.compile [--device cuda] [--threads 2] [--repeats 7]
 """
@@ -27,7 +27,7 @@ HEADINGS = ["recipe", "batch", "eager steps/s", "compiled steps/s", "compiled / 
 
 
 def ready(name: str, variant: str | None, device: str) -> tuple[Task, list[Tensor]]:
-    """The task of a recipe, and a batch of its size of random data."""
+    """Return the task of a recipe, and a random batch of its size."""
     built: Any = resolve_training(find_recipe(name).variant(variant), ["--data.source=none"]).build()
     size = built.training.batch_size
     if name == "vqvae-images":
@@ -48,7 +48,7 @@ class Step:
         self.optimizer = torch.optim.Adam(task.parameters(), 1e-4)
 
     def __call__(self) -> None:
-        """Take the step."""
+        """Run the step."""
         self.task(*self.batch)[0].backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
@@ -66,7 +66,7 @@ def main() -> None:
             steps.append(Step(*ready(name, variant, device)))
         compile_task(steps[1].task, torch.device(device))
         first = seconds(steps[1], device)
-        # The first batches start the codebook; from then on a step is like any other.
+        # The first batches initialise the codebook; later steps are all alike.
         medians(steps, device, 20)
         eager, compiled = medians(steps, device, settings.repeats)
         size = len(steps[0].batch[0])

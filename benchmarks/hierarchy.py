@@ -1,15 +1,15 @@
-"""The very deep VAE of 48 layers: a training step beside the plain one, the cost of a held distortion, checkpointing.
+"""The very deep VAE with 48 layers: a training step compared with the plain one, DistortionTarget, checkpointing.
 
 A step is forward, loss, backward and Adam on a few 32x32 images in float32. The plain model is that of
-`benchmarks.vdvae`, as PyTorch lays it out and with interleaved channels (channels last), as ours is. The limit is its
-convolutions alone: each forward and backward on the inputs it has there, one after another with nothing between. Times
-are medians of interleaved repeats.
+`benchmarks.vdvae`, in PyTorch's default layout and with channels last, like ours. The limit is its convolutions
+alone: each runs forward and backward on the inputs that it has in the model, one after another. Times are medians of
+interleaved repeats.
 
-The cost of a held distortion is that of `DistortionTarget` beyond `Pathwise` on the same model, a step of one after a
-step of the other; and the estimators' forward and backward alone, from the likelihood's parameters.
+The cost of holding a distortion is that of `DistortionTarget` relative to `Pathwise` on the same model, steps of the
+two alternating; and of the estimators' forward and backward alone, starting from the likelihood's parameters.
 
-Memory is what the first step of a fresh process holds at its peak beyond the weights: activations, gradients and Adam's
-moments. The gradients with and without checkpointing must be equal.
+Memory is the peak of the first step of a fresh process beyond the weights: activations, gradients and Adam's moments.
+The gradients with and without checkpointing must be equal.
 
     python -m benchmarks.hierarchy [--device cuda] [--threads 2] [--repeats 7]
 """
@@ -40,7 +40,7 @@ WIDTH, LATENTS, MIDDLE = 128, 16, 32
 LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 BATCH, GAMMA = 4, 8.0
 PAIRS, ALONE = 8, 40
-"""The pairs of steps, and the rounds of the estimators alone, for each repeat: their differences are small."""
+"""Number of pairs of steps, and of runs of the estimators alone, per repeat: the differences are small."""
 
 STEPS = ["model", "parameters", "step ms", "step / ours", "convolutions ms", "step / convolutions"]
 CONTROL = ["Pathwise ms", "DistortionTarget ms", "difference", "its quartiles"]
@@ -52,25 +52,25 @@ Action = Callable[[], object]
 
 
 def ours(device: str, layers: dict[int, int] = LAYERS, checkpointing: bool = False) -> Autoencoder:
-    """Our model of images as large as the finest resolution of `layers`."""
+    """Return our model of images as large as the finest resolution of `layers`."""
     size = max(layers)
     bottleneck = Hierarchy(WIDTH, LATENTS, MIDDLE, layers, checkpointing=checkpointing)
     return Autoencoder((3, size, size), Stem, bottleneck, Head, GaussianCalibrated).to(device)
 
 
 def images(shape: tuple[int, ...], device: str) -> Tensor:
-    """Random images [`BATCH`, *shape] of 256 levels in [0, 1]."""
+    """Return random images [`BATCH`, *shape] of 256 levels in [0, 1]."""
     return torch.randint(256, (BATCH, *shape), device=device) / 255
 
 
 def loss(model: Autoencoder, estimator: Estimator, x: Tensor) -> Tensor:
-    """The estimator's loss of images x in nats per dimension."""
+    """Return the estimator's loss of images x in nats per dimension."""
     _, evidence = model.evidence(Batch(x), estimator.draw)
     return estimator(evidence).mean() / model.dimensions
 
 
 def step(model: nn.Module, objective: Callable[[], Tensor]) -> Action:
-    """A training step of `objective`, ready to run."""
+    """Return a training step of `objective`, as a function."""
     optimizer = torch.optim.Adam(model.parameters(), 2e-4)
 
     def run() -> None:
@@ -82,7 +82,7 @@ def step(model: nn.Module, objective: Callable[[], Tensor]) -> Action:
 
 
 def convolutions(model: VeryDeepVAE, x: Tensor) -> Action:
-    """Every convolution of the model for images x, forward and backward, ready to run."""
+    """Return every convolution of the model for images x, forward and backward, as a function."""
     calls: list[tuple[nn.Module, Tensor, Tensor]] = []
 
     def record(layer: nn.Module, arguments: tuple[Tensor, ...], output: Tensor) -> None:
@@ -103,7 +103,7 @@ def convolutions(model: VeryDeepVAE, x: Tensor) -> Action:
 
 
 def alone(estimator: Estimator, device: str) -> Action:
-    """The estimator's forward and backward, from the likelihood's parameters and the rate on, ready to run."""
+    """Return the estimator's forward and backward from the likelihood's parameters and the rate, as a function."""
     likelihood = GaussianCalibrated(3).to(device)
     x = images((3, max(LAYERS), max(LAYERS)), device)
     out, rate = torch.zeros_like(x).requires_grad_(), torch.rand(BATCH, device=device).requires_grad_()
@@ -114,7 +114,7 @@ def alone(estimator: Estimator, device: str) -> Action:
 
 
 def compare_steps(settings: Namespace) -> None:
-    """Print a step of ours and of the plain model, and the convolutions alone."""
+    """Print the times of a step of ours and of the plain model, and of the convolutions alone."""
     device = settings.device
     model, estimator = ours(device), Pathwise()
     plain = VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device)
@@ -122,7 +122,7 @@ def compare_steps(settings: Namespace) -> None:
     interleaved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     sizes = [sum(parameter.numel() for parameter in each.parameters()) for each in (model, plain, interleaved)]
     if sizes[0] != sizes[1]:
-        raise SystemExit(f"the models are not of one size: {sizes[0]} parameters of ours, {sizes[1]} of the plain one")
+        raise SystemExit(f"the models differ in size: {sizes[0]} parameters of ours, {sizes[1]} of the plain one")
 
     x = images(model.shape, device)
     y = 2 * x - 1
@@ -142,7 +142,7 @@ def compare_steps(settings: Namespace) -> None:
 
 
 def compare_estimators(settings: Namespace) -> None:
-    """Print what a held distortion costs."""
+    """Print the cost of holding a distortion."""
     device = settings.device
     estimators: list[Estimator] = [Pathwise(), DistortionTarget(GAMMA, Pathwise()).to(device)]
     model = ours(device)
@@ -164,7 +164,7 @@ def compare_estimators(settings: Namespace) -> None:
 
 
 def compare_checkpointing(settings: Namespace) -> None:
-    """Print what computing the blocks again costs and saves."""
+    """Print the cost and the savings of recomputing the blocks."""
     device, estimator = settings.device, Pathwise()
     models = [ours(device), ours(device, checkpointing=True)]
     x = images(models[0].shape, device)
@@ -189,7 +189,7 @@ def compare_checkpointing(settings: Namespace) -> None:
 
 
 def step_peak_mib(checkpointing: bool, device: str, threads: int) -> float:
-    """Peak memory of a first training step beyond the weights, in MiB; to be called in a fresh process."""
+    """Return the peak memory of a first training step beyond the weights, in MiB; call it in a fresh process."""
     torch.set_num_threads(threads)
 
     def first_step(layers: dict[int, int]) -> Action:
@@ -203,7 +203,7 @@ def step_peak_mib(checkpointing: bool, device: str, threads: int) -> float:
 
 
 def fresh_peak_mib(checkpointing: bool, device: str, threads: int) -> float:
-    """`step_peak_mib` in a fresh process."""
+    """Return `step_peak_mib` measured in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(step_peak_mib, checkpointing, device, threads).result()
 

@@ -1,9 +1,9 @@
-"""Kill training at random moments, resume it, and compare what it leaves with what an uninterrupted run leaves.
+"""Kill training at random moments, resume it, and compare the result with that of an uninterrupted run.
 
-A tiny run of images, one of sound, and the prior of each are killed (SIGKILL) again and again: half of the time at a
-random operation on a file of the run (in a checkpoint, an exported model, the figures or the report), half of the time
-at a random moment. Each is resumed until it ends; its figures (but for timings), its weights and their sums must then
-equal, bit for bit, those of the run that nothing interrupted.
+Two tiny runs, one of images and one of sound, and their priors are repeatedly killed (SIGKILL). Half of the kills are
+at a random operation on a file of the run (a checkpoint, an exported model, the figures or the report), the other half
+at a random moment. Each is resumed until it ends; its figures (except timings), weights and checksums must then equal
+those of the uninterrupted run, bit for bit.
 
     python -m benchmarks.kill [--kills 50] [--seed 0]
 
@@ -38,20 +38,20 @@ __all__ = ["Job", "main"]
 STEPS, EVERY = 24, 3
 TIMINGS = ("steps_per_second", "waiting", "peak_memory_mib")
 OPERATIONS = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "shutil.rmtree"}
-"""The audit events that count: what is done to a file."""
+"""The audit events that count: operations on a file."""
 UNCOMPARED = ("tensorboard", "report.html", "samples", "reconstructions", "checkpoints")
 
 
 @dataclass
 class Job:
-    """A model, or the prior of one, to be trained.
+    """The training of a model or of its prior.
 
     Attributes:
-        name: what it is.
-        run: its recipe.
-        prior: whether it is the prior of the run.
-        folder: where its runs go.
-        landed: where the kills fell, and how many.
+        name: name of the job.
+        run: the recipe.
+        prior: whether it trains the prior of the run.
+        folder: folder for its runs.
+        landed: number of kills by where they happened.
         faults: what went wrong.
     """
 
@@ -66,11 +66,11 @@ class Job:
 
     @property
     def whole(self) -> Path:
-        """The run that nothing interrupts."""
+        """Folder of the uninterrupted run."""
         return self.folder / "whole"
 
     def arguments(self, out: Path) -> list[str]:
-        """Those of `narrows` that train into `out`, or go on with what is there."""
+        """Return the arguments of `narrows` that train into `out`, or continue what is there."""
         part = out / "prior" if self.prior else out
         resume = (part / "recipe.yaml").exists()
         return (self.run.prior if self.prior else self.run.train)(out, resume)
@@ -79,8 +79,8 @@ class Job:
 def main() -> int:
     """Run all jobs and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=50, help="kills in all (50)")
-    parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
+    parser.add_argument("--kills", type=int, default=50, help="total number of kills (50)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the moments (0)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads (1)")
     settings = parser.parse_args()
     dice = random.Random(settings.seed)
@@ -112,7 +112,7 @@ def _jobs(scratch: Path) -> list[Job]:
 
 
 def _uninterrupted(job: Job, threads: int) -> None:
-    """Train the run to compare with; a prior's begins with a model, trained here too."""
+    """Train the reference run; for a prior, train its model first."""
     job.folder.mkdir()
     if job.prior:
         _in_child(job, job.run.train(job.whole), threads)
@@ -126,7 +126,7 @@ def _uninterrupted(job: Job, threads: int) -> None:
 
 
 def _kill_and_resume(job: Job, kills: int, dice: random.Random, threads: int, meter: Meter) -> None:
-    """Kill `kills` times; a run that ends in spite of it is compared, and another begun."""
+    """Kill `kills` times; a run that ends before it is killed is compared, and a new one is started."""
     left, attempt = kills, 0
     while left or attempt == 0:
         attempt += 1
@@ -155,7 +155,7 @@ def _moment(job: Job, dice: random.Random) -> dict[str, float]:
 
 
 def _in_child(job: Job, arguments: list[str], threads: int, moment: dict[str, float] | None = None) -> int:
-    """Run `narrows` in a child, which spares it the seconds of importing; return its status, -9 if it was killed."""
+    """Run `narrows` in a forked child, to save importing; return its exit status, -9 if it was killed."""
     child = os.fork()
     if child == 0:
         _child(job, arguments, threads, moment or {})
@@ -190,14 +190,14 @@ def _child(job: Job, arguments: list[str], threads: int, moment: dict[str, float
             timer.start()
         status = narrows(arguments)
         (job.folder / "operations").write_text(str(counted))
-    except BaseException as error:  # told in the log, and by the status
+    except BaseException as error:  # reported in the log, and by the status
         os.write(2, f"{type(error).__name__}: {error}".encode())
     finally:
         os._exit(status)
 
 
 def _place(job: Job) -> str:
-    """The kind of file that the killed process touched last."""
+    """Return the kind of file that the killed process touched last."""
     text = (job.folder / "place").read_text().strip()
     path = text.partition(" ")[2]
     if not path:
@@ -218,7 +218,7 @@ def _place(job: Job) -> str:
 
 
 def _differences(job: Job, out: Path) -> list[str]:
-    """What a resumed run left that is not what the uninterrupted one did."""
+    """Return how a resumed run differs from the uninterrupted one."""
     part, whole = (out / "prior", job.whole / "prior") if job.prior else (out, job.whole)
     found = []
     if _figures(part) != _figures(whole):

@@ -1,6 +1,6 @@
-"""Batches of images against the training step that takes them: what the loader makes a second, and what a step waits.
+"""The loader's speed compared with the training step: batches per second, and how long a step waits for data.
 
-The model is that of `vqvae-images`, cpu variant; waiting is the share of a step in which it stood still for data.
+The model is that of `vqvae-images`, cpu variant; waiting is the share of a step spent waiting for data.
 
     python -m benchmarks.loader [--data SOURCE] [--size 32] [--batch 128] [--steps 40] [--threads 2]
 """
@@ -23,9 +23,9 @@ from narrows.training.tasks import AutoencoderTask
 def main() -> None:
     """Measure and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", default="digits", help="a source of images, as `narrows train --data` takes it")
-    parser.add_argument("--size", type=int, default=32, help="the side of the images")
-    parser.add_argument("--batch", type=int, default=128, help="images a step")
+    parser.add_argument("--data", default="digits", help="a source of images, as for `narrows train --data`")
+    parser.add_argument("--size", type=int, default=32, help="side length of the images")
+    parser.add_argument("--batch", type=int, default=128, help="images per step")
     parser.add_argument("--steps", type=int, default=40, help="training steps")
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
     settings = parser.parse_args()
@@ -45,7 +45,7 @@ def main() -> None:
     optimizer = torch.optim.Adam(task.parameters(), built.training.learning_rate)
     with data.train.batches(plan) as loader:
         for step in range(settings.steps + 1):
-            if step == 1:  # the first warms up
+            if step == 1:  # the first step warms up
                 began, waited = time.perf_counter(), loader.waited
             task(*next(loader))[0].backward()
             optimizer.step()

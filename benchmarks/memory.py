@@ -1,6 +1,6 @@
-"""Memory shared by the benchmarks: what an action holds at its peak beyond what the process held before.
+"""Memory measurement shared by the benchmarks: the peak memory of an action beyond what the process held before.
 
-On Linux resident memory, its peak reset through /proc/self/clear_refs; on CUDA the allocator's.
+On Linux this is resident memory, with its peak reset through /proc/self/clear_refs; on CUDA, the allocator's memory.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ __all__ = ["peak_mib"]
 
 
 def peak_mib(action: Callable[[], object], device: str) -> float:
-    """The peak of an action in MiB; what libraries set up at their first call should be behind it."""
+    """Return the peak memory of an action in MiB; warm up libraries first, since they allocate at their first call."""
     if device == "cuda":
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
@@ -28,7 +28,7 @@ def peak_mib(action: Callable[[], object], device: str) -> float:
 
 
 def _resident_kib(field: str) -> int:
-    """A field of /proc/self/status."""
+    """Return a field of /proc/self/status."""
     found = re.search(rf"{field}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     if found is None:
         raise RuntimeError(f"/proc/self/status has no {field}: memory can only be measured on Linux")

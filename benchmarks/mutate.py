@@ -1,22 +1,22 @@
-"""Damage the files of finished runs in every way that comes to mind, and see what the commands that read them say.
+"""Damage the files of finished runs in many ways, and check how the commands that read them react.
 
-A tiny run of images and one of sound, priors and codes included, are copied; one file is flipped, cut, emptied,
-swapped, deleted or edited, as by a bad disk, an interrupted copy or a stranger; then a command that reads it is run,
-and what comes out is compared with what comes out of the undamaged run:
+Two tiny runs, one of images and one of sound, are copied with priors and codes. A file is flipped, truncated, emptied,
+swapped, deleted or edited, as by a bad disk, an interrupted copy or an attacker. Then a command that reads it is run,
+and its output is compared with that of the undamaged run:
 
 right     the same output, from a file that the command reads
-harmless  the same output, and the command reads no such file
+harmless  the same output, and the command does not read the file
 told      another output, after a warning that names the file or what changed
-setting   another output, because the mutation is a valid file of other settings (a recipe, a log, a stranger's model)
-error     one line that says what is wrong and where, and exit status 1
+setting   another output, because the changed file is valid with other settings (a recipe, a log, an attacker's model)
+error     one line that states what is wrong and where, and exit status 1
 VAGUE     one line that names neither the file nor the setting (does not fail the run)
-SILENT    another output without a word
+SILENT    another output without a warning
 TRACEBACK anything else, such as an exception of PyTorch
 EXECUTED  code that the file names was run
 
     python -m benchmarks.mutate [--count 500] [--seed 0] [--keep FOLDER]
 
-Exits with status 1 if there is any of the last three.
+Exits with status 1 if there is any of the last three outcomes.
 """
 
 from __future__ import annotations
@@ -55,10 +55,10 @@ OUTCOMES = ("right", "harmless", "told", "setting", "error", "VAGUE", *FAILURES)
 TIMINGS = ("steps_per_second", "waiting", "peak_memory_mib")
 STEPS, EVERY = 6, 2
 SENTINEL = "mutation_sentinel"
-"""A module that leaves a mark when it is imported or called."""
+"""Module that leaves a mark when it is imported or called."""
 
 Output = dict[str, str]
-"""What a command left, by name: digests."""
+"""The output of a command: digests by name."""
 
 
 def _sha(content: bytes | str) -> str:
@@ -83,7 +83,7 @@ def _figures(file: Path) -> str:
 
 
 class CommandFailed(Exception):
-    """A command that ended with another status than 0."""
+    """Error for a command that ended with a status other than 0."""
 
 
 @dataclass(frozen=True)
@@ -91,10 +91,10 @@ class Reader:
     """A command, or a call of the library, that reads some files of a run.
 
     Attributes:
-        name: what it is called in the table.
-        run: takes the run, the folder of the copy and a folder to write into, and returns what came out.
+        name: name in the table.
+        run: runs it, given the run, the folder of the copy and a folder to write to, and returns its output.
         reads: patterns of the files that it reads.
-        kinds: of the runs that have it.
+        kinds: kinds of runs that it applies to.
     """
 
     name: str
@@ -103,7 +103,7 @@ class Reader:
     kinds: tuple[str, ...] = ("images", "sound")
 
     def uses(self, file: Path) -> bool:
-        """Return whether it reads the file of this path below the run."""
+        """Return whether it reads the file with this path relative to the run."""
         return any(len(file.parts) == pattern.count("/") + 1 and file.match(pattern) for pattern in self.reads)
 
 
@@ -195,12 +195,13 @@ READERS = [
 
 @dataclass(frozen=True)
 class Mutation:
-    """A way to spoil a file.
+    """A way to damage a file.
 
     Attributes:
-        kind: its name in the table.
-        apply: takes the run's copy, the file and the dice, and returns what was done, or None where it does not apply.
-        honest: whether the file is then a valid one of other settings, whose output may be another.
+        kind: name in the table.
+        apply: damages a file, given the run's copy, the file and a random generator, and returns a description, or None
+            if it does not apply.
+        honest: whether the result is a valid file with other settings, whose output may differ.
     """
 
     kind: str
@@ -343,7 +344,7 @@ CALLABLES: tuple[tuple[str, dict[str, Any]], ...] = (
 
 
 def _hostile(run: Path, file: Path, dice: random.Random) -> str | None:
-    """Put a callable where a class, or a value, belongs, and sums that fit."""
+    """Put a callable in the place of a class or a value, and update the checksums."""
     if file.name not in ("config.json", "recipe.yaml"):
         return None
     content = _parse(file)
@@ -364,7 +365,7 @@ def _hostile(run: Path, file: Path, dice: random.Random) -> str | None:
 
 
 def _sum_again(file: Path) -> None:
-    """Make the sums beside a file fit it again, as who edits it on purpose would."""
+    """Update the checksums next to a file, as an attacker who edits it would."""
     sums = file.parent / "SHA256SUMS"
     if sums.exists() and file != sums:
         lines = [line for line in sums.read_text().splitlines() if not line.endswith(f"  {file.name}")]
@@ -385,13 +386,13 @@ MUTATIONS = [
     Mutation("hostile", _hostile, honest=True),
 ]
 BY_HAND = ("recipe.yaml", "metrics.jsonl", "phonemes.json", "evaluation.json", "data.json")
-"""Files of text that carry no sum, since people edit them: any that still can be read is one of other settings."""
+"""Text files without a checksum, since people edit them: any that can still be read is valid with other settings."""
 SELDOM = ("tensorboard", "report.html", "samples", "reconstructions", ".log")
 
 
 @dataclass
 class Case:
-    """One mutation and the command that read it."""
+    """One mutation and the command that read the file."""
 
     kind: str
     reader: str
@@ -406,7 +407,7 @@ class Case:
 
 @dataclass
 class Outcome:
-    """What became of a case; `detail` is the message or the end of the traceback."""
+    """The outcome of a case; `detail` is the message or the end of the traceback."""
 
     case: Case
     verdict: str
@@ -415,11 +416,11 @@ class Outcome:
 
 @dataclass
 class Workshop:
-    """The finished runs, and what every reader makes of them undamaged.
+    """The finished runs, and the output of every reader for them undamaged.
 
     Args:
         folder: an empty folder to work in.
-        readers: what reads the spoilt runs.
+        readers: the readers to run on damaged copies.
     """
 
     folder: Path
@@ -436,7 +437,7 @@ class Workshop:
         )
 
     def prepare(self, advance: Callable[[], None]) -> None:
-        """Train both runs, and note what every reader makes of them."""
+        """Train both runs, and record the output of every reader."""
         for run in self.runs:
             whole = self._whole(run)
             with _captured():
@@ -454,7 +455,7 @@ class Workshop:
                 advance()
 
     def try_one(self, number: int, dice: random.Random) -> tuple[Outcome, Path]:
-        """Spoil a random file of a copy and run a reader on it; return the outcome and the spoilt copy."""
+        """Damage a random file of a copy and run a reader on it; return the outcome and the damaged copy."""
         while True:
             run = dice.choice(self.runs)
             reader = dice.choice(self._readers(run))
@@ -526,7 +527,7 @@ class Workshop:
         shutil.copytree(self._whole(run), copy)
         out.mkdir()
         for name, folder in (("train --resume", copy), ("prior --resume", copy / "prior")):
-            if reader.name == name:  # one checkpoint, with something left to train after it
+            if reader.name == name:  # keep one checkpoint, with something left to train after it
                 for step in range(EVERY, STEPS + 1, EVERY):
                     if step != STEPS - EVERY:
                         shutil.rmtree(folder / "checkpoints" / f"step-{step:08d}", ignore_errors=True)
@@ -542,7 +543,7 @@ class Workshop:
 
 @contextlib.contextmanager
 def _captured() -> Any:
-    """Catch what is printed and logged."""
+    """Capture what is printed and logged."""
     said = io.StringIO()
     disabled = logging.root.manager.disable
     with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
@@ -553,7 +554,7 @@ def _captured() -> Any:
 
 
 def tally(outcomes: list[Outcome]) -> list[str]:
-    """Return the lines of the table: a row for each file and kind of mutation."""
+    """Return the lines of the table, one row per file and kind of mutation."""
     counts = collections.Counter(
         (_short(outcome.case.file), outcome.case.mutation, outcome.verdict) for outcome in outcomes
     )
@@ -577,8 +578,8 @@ def main() -> int:
     """Run the mutations and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=500, help="mutations")
-    parser.add_argument("--seed", type=int, default=0, help="of what is mutated")
-    parser.add_argument("--keep", type=Path, help="a folder for the spoilt runs of the failures")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the mutations")
+    parser.add_argument("--keep", type=Path, help="folder for the damaged runs of the failures")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads")
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)

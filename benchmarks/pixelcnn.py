@@ -1,8 +1,8 @@
-"""Sampling from the gated PixelCNN prior: incremental, side by side with a full forward pass for each position.
+"""Sampling from the gated PixelCNN prior: incrementally, compared with a full forward pass per position.
 
-A 32x32 grid of codes, K = 512, 15 layers of 64 channels, float32. Times are seconds an image: medians of interleaved
-repeats. A full forward costs the same at every position, so a few are timed and scaled to the whole grid. The limit is
-the matrix products of the incremental sampler alone: the same shapes and order, on buffers made beforehand.
+A 32x32 grid of codes, K = 512, 15 layers of 64 channels, float32. Times are seconds per image, medians of interleaved
+repeats. A full forward pass costs the same at every position, so a few are timed and scaled to the grid. The limit
+is the matrix products of the incremental sampler alone: the same shapes and order, on preallocated buffers.
 
     python -m benchmarks.pixelcnn [--device cuda] [--threads 2] [--repeats 7]
 """
@@ -24,12 +24,12 @@ from narrows.sampling import draw
 GRID = HEIGHT, WIDTH = 32, 32
 SPEC = CodeSpec(GRID, codebooks=1, codebook_size=512, classes=0)
 FORWARDS = {1: 8, 16: 2}
-"""The full forwards to time, by the number of images at once."""
+"""Number of full forward passes to time, by the number of images at once."""
 HEADINGS = ["images", "full forwards s", "ours s", "full / ours", "matmuls s", "ours / matmuls"]
 
 
 def full_forwards(prior: GatedPixelCNN, codes: Tensor, count: int) -> None:
-    """Draw the last `count` codes by a pass over the whole grid for each."""
+    """Draw the last `count` codes, with a pass over the whole grid for each."""
     flat = codes.view(len(codes), -1)
     for n in range(prior.length - count, prior.length):
         logits = prior.logits(codes).view(len(codes), prior.length, -1)[:, n]
@@ -37,7 +37,7 @@ def full_forwards(prior: GatedPixelCNN, codes: Tensor, count: int) -> None:
 
 
 def products(prior: GatedPixelCNN, batch: int) -> Callable[[], None]:
-    """The matrix products of sampling `batch` images, ready to run."""
+    """Return the matrix products of sampling `batch` images, as a function."""
     network, device = prior.network, next(prior.parameters()).device
     depth, channels, first = len(network.layers), network.left.in_channels, network.first_reach
     taps = network.layers[0].reach + 1

@@ -1,9 +1,9 @@
-"""One training step of the vector quantiser, side by side with vector-quantize-pytorch on the same input.
+"""One training step of the vector quantiser, compared with vector-quantize-pytorch on the same input.
 
 A step is forward, backward and codebook update, for features [B, N, D] in float32 with a given gradient of the latents.
-Times are medians of interleaved repeats; the bare matrix product, tokens x codebook, writes to memory set aside before.
-Memory is what a step in a fresh process takes at its peak beyond what the process held just before: resident memory on
-Linux (its peak reset through /proc/self/clear_refs), the allocator's on CUDA.
+Times are medians of interleaved repeats; the bare matrix product, tokens x codebook, writes to a preallocated buffer.
+Memory is the peak of a step in a fresh process beyond what it held just before: resident memory on Linux (peak reset
+through /proc/self/clear_refs), the allocator's memory on CUDA.
 
     python -m benchmarks.quantizer [--device cuda] [--threads 2] [--repeats 7]
 """
@@ -32,7 +32,7 @@ Make = Callable[[int, int, str], Quantise]
 
 
 def ours(dim: int, codebook_size: int, device: str) -> Quantise:
-    """Our quantiser, from features [B, N, D] to latents [B, N, D] and loss."""
+    """Return our quantiser, from features [B, N, D] to latents [B, N, D] and loss."""
     quantizer = VectorQuantizer(dim, codebook_size, commitment=0.25, care=[]).to(device)
 
     def quantise(features: Tensor) -> tuple[Tensor, Tensor]:
@@ -43,7 +43,7 @@ def ours(dim: int, codebook_size: int, device: str) -> Quantise:
 
 
 def theirs(dim: int, codebook_size: int, device: str) -> Quantise:
-    """Their quantiser with our decay and commitment weight, its own settings otherwise."""
+    """Return their quantiser with our decay and commitment weight, and its defaults otherwise."""
     quantizer = vector_quantize_pytorch.VectorQuantize(
         dim=dim, codebook_size=codebook_size, decay=0.99, commitment_weight=0.25
     ).to(device)
@@ -56,21 +56,21 @@ def theirs(dim: int, codebook_size: int, device: str) -> Quantise:
 
 
 def step(quantise: Quantise, features: Tensor, gradient: Tensor) -> None:
-    """One training step: forward with the codebook's update, and backward."""
+    """Run one training step: forward with the codebook's update, and backward."""
     features.grad = None
     latents, loss = quantise(features)
     torch.autograd.backward([latents, loss], [gradient, torch.ones_like(loss)])
 
 
 def inputs(tokens: int, dim: int, device: str) -> tuple[Tensor, Tensor]:
-    """Features [B, N, D] that require a gradient, and the gradient of their latents."""
+    """Return features [B, N, D] that require a gradient, and the gradient of their latents."""
     torch.manual_seed(0)
     shape = (8, tokens // 8, dim)
     return torch.randn(shape, device=device).requires_grad_(), torch.randn(shape, device=device)
 
 
 def times(shape: Shape, device: str, repeats: int) -> list[float]:
-    """Median milliseconds of our step, their step and the bare matrix product tokens x codebook, taken in turns."""
+    """Return median milliseconds of our step, their step and the matrix product tokens x codebook, interleaved."""
     tokens, dim, codebook_size = shape
     features, gradient = inputs(tokens, dim, device)
     mine, other = ours(dim, codebook_size, device), theirs(dim, codebook_size, device)
@@ -86,17 +86,17 @@ def times(shape: Shape, device: str, repeats: int) -> list[float]:
 
 
 def step_peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
-    """Peak memory of one step beyond what was held before, in MiB; to be called in a fresh process."""
+    """Return the peak memory of one step beyond what was held before, in MiB; call it in a fresh process."""
     torch.set_num_threads(threads)
     tokens, dim, codebook_size = shape
     quantise = make(dim, codebook_size, device)
-    step(quantise, *inputs(8, dim, device))  # libraries set up their own memory at the first call
+    step(quantise, *inputs(8, dim, device))  # libraries allocate memory of their own at the first call
     features, gradient = inputs(tokens, dim, device)
     return peak_mib(lambda: step(quantise, features, gradient), device)
 
 
 def fresh_peak_mib(make: Make, shape: Shape, device: str, threads: int) -> float:
-    """`step_peak_mib` in a fresh process."""
+    """Return `step_peak_mib` measured in a fresh process."""
     with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
         return pool.submit(step_peak_mib, make, shape, device, threads).result()
 

@@ -1,4 +1,4 @@
-"""Timing shared by the benchmarks: their options, medians of interleaved repeats, and the head of their tables."""
+"""Timing shared by the benchmarks: their options, medians of interleaved repeats, and table headers."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["begin", "head", "medians", "seconds"]
 
 
 def begin(about: str | None) -> argparse.Namespace:
-    """Read `device`, `threads` and `repeats` from the command line, and set the threads."""
+    """Read `device`, `threads` and `repeats` from the command line, and set the number of threads."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
@@ -24,7 +24,7 @@ def begin(about: str | None) -> argparse.Namespace:
 
 
 def head(settings: argparse.Namespace, headings: Sequence[str], note: str = "") -> None:
-    """Print what the figures were measured on, and the head of their table."""
+    """Print the environment of the measurement, and the header of the table."""
     print(f"torch {torch.__version__}, {settings.device}, {settings.threads} CPU threads, float32")
     if note:
         print(note)
@@ -33,13 +33,13 @@ def head(settings: argparse.Namespace, headings: Sequence[str], note: str = "") 
 
 
 def medians(actions: Sequence[Callable[[], object]], device: str, repeats: int) -> list[float]:
-    """The median seconds of each action, taken in turns; a first round warms up."""
+    """Return the median seconds of each action; actions alternate, and a first round warms up."""
     rounds = [[seconds(action, device) for action in actions] for _ in range(repeats + 1)]
     return [statistics.median(column) for column in zip(*rounds[1:], strict=True)]
 
 
 def seconds(action: Callable[[], object], device: str) -> float:
-    """The time `action` takes."""
+    """Return the seconds that `action` needs."""
     if device == "cuda":
         torch.cuda.synchronize()
     start = time.perf_counter()

@@ -1,6 +1,6 @@
-"""A tiny run of images and one of sound, each with its prior, for the benchmarks of trust: trained in seconds.
+"""Two tiny runs for the robustness benchmarks, one of images and one of sound, with priors: trained in seconds.
 
-The images are the built-in digits; the sounds are tones of three speakers, made here.
+The images are the built-in digits; the sounds are tones of three speakers, generated here.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from sklearn.datasets import load_digits
 __all__ = ["RATE", "TinyRun", "tiny_runs"]
 
 RATE = 2000
-"""Samples a second of the tones."""
+"""Sample rate of the tones, in Hz."""
 
 SCHEDULE = (
     "{steps: %d, batch_size: %d, log_every: 1, validate_every: %d, checkpoint_every: %d, validation_examples: 16}"
@@ -67,11 +67,11 @@ window: 16
 
 @dataclass(frozen=True)
 class TinyRun:
-    """The recipes and the data of a run.
+    """The recipes and data of a run.
 
     Attributes:
         kind: `images` or `sound`.
-        folder: where its recipes and data lie.
+        folder: folder with its recipes and data.
     """
 
     kind: str
@@ -93,7 +93,7 @@ class TinyRun:
 
 
 def tiny_runs(folder: Path, steps: int, checkpoint_every: int) -> list[TinyRun]:
-    """Write the recipes and the data of both runs below `folder`."""
+    """Write the recipes and the data of both runs under `folder`."""
     images, sound = TinyRun("images", folder / "images"), TinyRun("sound", folder / "sound")
     for run, batch, model, prior in ((images, 32, IMAGES, IMAGES_PRIOR), (sound, 4, SOUND, SOUND_PRIOR)):
         schedule = SCHEDULE % (steps, batch, 2 * checkpoint_every, checkpoint_every)

@@ -1,4 +1,4 @@
-"""The very deep VAE in plain PyTorch, from its paper's description: what `benchmarks.hierarchy` sets ours beside.
+"""The very deep VAE in plain PyTorch, as its paper describes it, for comparison in `benchmarks.hierarchy`.
 
 R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Them on Images" (2021). The posterior has
 its own mean and standard deviation, not merged with the prior's; the loss is squared error + KL.
@@ -18,7 +18,7 @@ __all__ = ["VeryDeepVAE"]
 
 
 def conv(inputs: int, outputs: int, window: int = 1, scale: float = 1.0) -> nn.Conv2d:
-    """A convolution that keeps the size, its first weights multiplied by `scale` and its bias 0."""
+    """Return a convolution that keeps the size, with initial weights multiplied by `scale` and a bias of 0."""
     layer = nn.Conv2d(inputs, outputs, window, padding=window // 2)
     nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
     layer.weight.data *= scale
@@ -26,7 +26,7 @@ def conv(inputs: int, outputs: int, window: int = 1, scale: float = 1.0) -> nn.C
 
 
 def network(inputs: int, middle: int, outputs: int, resolution: int, scale: float = 1.0) -> nn.Sequential:
-    """GELU 1x1, GELU 3x3, GELU 3x3, GELU 1x1; windows of 1x1 below a resolution of 3."""
+    """Return GELU 1x1, GELU 3x3, GELU 3x3, GELU 1x1; below a resolution of 3 all windows are 1x1."""
     window = 3 if resolution > 2 else 1
     first, last = conv(inputs, middle), conv(middle, outputs, scale=scale)
     inner = [nn.GELU(), conv(middle, middle, window), nn.GELU(), conv(middle, middle, window)]
@@ -34,7 +34,7 @@ def network(inputs: int, middle: int, outputs: int, resolution: int, scale: floa
 
 
 class TopDownBlock(nn.Module):
-    """A latent z of one resolution, drawn from q(z|x, activations) and added to the feature map x; its prior p(z|x)."""
+    """A latent z of one resolution, drawn from q(z|x, activations) and added to feature map x, with prior p(z|x)."""
 
     def __init__(self, width: int, latents: int, middle: int, resolution: int, scale: float) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class TopDownBlock(nn.Module):
         self.residual = network(width, middle, width, resolution, scale)
 
     def forward(self, x: Tensor, activations: Tensor) -> tuple[Tensor, Tensor]:
-        """The next feature map [B, width, R, R], and KL(q || p) in nats, [B]."""
+        """Return the next feature map [B, width, R, R], and KL(q || p) in nats, [B]."""
         pm, ps, summary = self.prior(x).split(self.sizes, dim=1)  # means, log standard deviations
         qm, qs = self.posterior(torch.cat([x, activations], 1)).chunk(2, dim=1)
         z = qm + qs.exp() * torch.randn_like(qm)
@@ -55,13 +55,13 @@ class TopDownBlock(nn.Module):
 
 
 class VeryDeepVAE(nn.Module):
-    """RGB images by latents at several resolutions, with half as many bottom-up blocks at each, rounded up.
+    """VAE of RGB images with latents at several resolutions, and half as many bottom-up blocks at each, rounded up.
 
     Args:
         width: channels of the feature maps.
         latents: channels of every latent.
         middle: channels inside a block.
-        layers: resolution -> the number of latent layers there, from coarse to fine.
+        layers: number of latent layers at each resolution, from coarse to fine.
     """
 
     def __init__(self, width: int, latents: int, middle: int, layers: dict[int, int]) -> None:
@@ -90,7 +90,7 @@ class VeryDeepVAE(nn.Module):
         self.head = conv(width, 3)
 
     def forward(self, images: Tensor) -> Tensor:
-        """The loss of images [B, 3, R, R] in [-1, 1], R the finest resolution: squared error + KL in nats, [B]."""
+        """Return squared error + KL in nats, [B], of images [B, 3, R, R] in [-1, 1] for finest resolution R."""
         x, activations = self.stem(images), {}
         for resolution, stage in zip(reversed(self.resolutions), self.bottom_up, strict=True):
             x = F.avg_pool2d(x, x.shape[-1] // resolution)

@@ -1,12 +1,12 @@
-r"""Voice conversion, judged by ear: are the words kept, and is the voice that of the speaker who was asked for?
+r"""Voice conversion, judged by listeners: are the words kept, and is the voice that of the target speaker?
 
-The judges are two listeners (`narrows.modalities.sound.listeners`) trained on the real training clips: one of what is
-said, one of who says it. They hear test clips re-spoken from their codes by their own speaker (reconstruction), by
-every other one (conversion), and by their own from the codes in random order (shuffled), whose words are lost. Chance
-is the share of the commonest answer among the right ones, which a listener would reach that hears nothing.
+The judges are two listeners (`narrows.modalities.sound.listeners`) trained on the real training clips: one recognises
+the words, one the speaker. They hear test clips decoded from their codes as their own speaker (reconstruction), as
+every other one (conversion), and as their own speaker with the codes in random order (shuffled), which loses the words.
+Chance is the share of the most common correct answer, which a listener that hears nothing could reach.
 
-Sounds with equally many codes are drawn together, and so each from exactly what it would be drawn from alone. Codes
-filled up to one length would not do: the decoder also reads the codes after a sample's own, and a clip's last has none.
+Sounds with equally many codes are drawn together, so each is drawn as it would be alone. Padding the codes to a common
+length would not work, because the decoder also reads the codes after a sample's own, and a clip's last sample has none.
 
     python -m benchmarks.voice_conversion RUN [--data SOURCE] [--content '^(\d+)_'] [--temperature 1] [--seed 0]
         [--limit N] [--device cuda] [--threads 2] --out FOLDER
@@ -45,7 +45,7 @@ from narrows.sampling import Sampling
 from narrows.training.run import RunFolder
 
 AT_ONCE = 256
-"""The most sounds drawn together."""
+"""Largest number of sounds drawn together."""
 EXAMPLES = 10
 REAL, RECONSTRUCTION, CONVERSION, SHUFFLED = "real", "reconstruction", "conversion", "shuffled"
 HEADINGS = ["sounds", "count", "words kept", "target's voice", "source's voice", "log-mel, dB"]
@@ -53,16 +53,16 @@ HEADINGS = ["sounds", "count", "words kept", "target's voice", "source's voice",
 
 @dataclass(frozen=True, eq=False)
 class Sound:
-    """A sound made of a test clip.
+    """A sound made from a test clip.
 
     Args:
-        kind: how.
-        clip: the number of the clip.
-        target: who is to speak.
-        codes: what it is made of, as `Autoencoder.encode` returns, without the batch.
-        waveform: it itself, float32 [T]; empty before it is drawn.
-        words: what it is heard to say.
-        voice: who is heard to say it.
+        kind: how it is made.
+        clip: index of the clip.
+        target: the speaker to decode as.
+        codes: its codes, as `Autoencoder.encode` returns them, without the batch dimension.
+        waveform: its waveform, float32 [T]; empty until it is drawn.
+        words: the words that are recognised in it.
+        voice: the speaker that is recognised in it.
     """
 
     kind: str
@@ -76,13 +76,13 @@ class Sound:
 
 @dataclass(frozen=True, eq=False)
 class Real:
-    """The real clips of a split, with what is said and who says it.
+    """The real clips of a split, with their words and speakers.
 
     Args:
         waveforms: float32 [T] each.
-        words: positions in the list of all words.
-        voices: the speakers as the model knows them.
-        names: of the files.
+        words: indices into the list of all words.
+        voices: class indices of the speakers in the model.
+        names: names of the files.
     """
 
     waveforms: list[Tensor]
@@ -92,15 +92,15 @@ class Real:
 
 
 def rate_of(model: Autoencoder) -> int:
-    """The samples a second of a model of sound."""
+    """Return the sample rate of a model of sound, in Hz."""
     return int(model.spec.rate or 0)
 
 
 def read(parts: Sequence[Clips], content: str, model: Autoencoder) -> tuple[list[Real], list[str]]:
-    """Splits with their labels, and all words.
+    """Return the splits with their labels, and all words.
 
     Raises:
-        NarrowsError: if a split has fewer than two clips, a name tells no words, or a speaker is unknown to the model.
+        NarrowsError: if a split has fewer than two clips, a name has no words, or the model does not know a speaker.
     """
     told = [[_words(name, content) for name in part.names] for part in parts]
     words = sorted({word for part in told for word in part})
@@ -109,8 +109,8 @@ def read(parts: Sequence[Clips], content: str, model: Autoencoder) -> tuple[list
         voices = part.numbered(model.classes).labels.tolist()
         if len(voices) < 2 or min(voices) < 0:
             raise NarrowsError(
-                "voice conversion is judged on training and test clips, two or more, of the speakers that the model "
-                f"knows ({', '.join(model.classes)}): this data has fewer, or clips of others among them"
+                "voice conversion needs at least two training and two test clips, all of speakers that the model knows "
+                f"({', '.join(model.classes)}): this data has fewer, or clips of other speakers"
             )
         waveforms = [part.clip(index) for index in range(len(part))]
         splits.append(Real(waveforms, [words.index(word) for word in said], voices, part.names))
@@ -120,12 +120,12 @@ def read(parts: Sequence[Clips], content: str, model: Autoencoder) -> tuple[list
 def _words(name: str, content: str) -> str:
     found = re.search(content, Path(name).stem)
     if found is None or not found.groups():
-        raise NarrowsError(f"--content {content}: no group of it tells the words of {name} from the file's name")
+        raise NarrowsError(f"--content {content}: no group in it matches the words in the file name {name}")
     return found[1]
 
 
 def requested(model: Autoencoder, test: Real, chosen: Sequence[int], generator: torch.Generator) -> Iterator[Sound]:
-    """What is to be drawn of the chosen clips: reconstructions, conversions, and sounds of shuffled codes."""
+    """Yield the sounds to draw for the chosen clips: reconstructions, conversions and shuffled codes."""
     device = next(model.parameters()).device
     time = 0 if model.discrete else 1
     for clip in chosen:
@@ -145,7 +145,7 @@ def drawn(
     temperature: float,
     generator: torch.Generator,
 ) -> list[Sound]:
-    """The sounds with their waveforms, each as long as its clip; `lengths` are those of the clips."""
+    """Return the sounds with their waveforms, each as long as its clip; `lengths` are the lengths of the clips."""
     alike = defaultdict(list)
     for sound in sounds:
         alike[sound.codes.shape].append(sound)
@@ -157,7 +157,7 @@ def drawn(
 
         def advance(done: int, _: int) -> None:
             seconds = -(-(samples + done * len(batch)) // rate_of(model))
-            if seconds > meter.done:  # not at every sample: a bar takes as long to draw as one does
+            if seconds > meter.done:  # not at every sample, because drawing the bar takes as long as a sample
                 meter.to(seconds)
 
         for batch in batches:
@@ -171,14 +171,14 @@ def drawn(
 
 
 def heard(sounds: Sequence[Sound], of_words: Listener, of_voices: Listener) -> list[Sound]:
-    """The sounds with what the listeners hear in them."""
+    """Return the sounds with what the listeners recognise in them."""
     waveforms = [sound.waveform for sound in sounds]
     answers = zip(sounds, of_words.labels(waveforms).tolist(), of_voices.labels(waveforms).tolist(), strict=True)
     return [replace(sound, words=words, voice=voice) for sound, words, voice in answers]
 
 
 def judged(name: str, sounds: Sequence[Sound], test: Real) -> dict[str, Any]:
-    """A row of the table: how often the words are kept, and whose the voice is, with 95% intervals."""
+    """Return a row of the table: how often the words are kept and whose voice it is, with 95% intervals."""
     hits = {
         "words": [sound.words == test.words[sound.clip] for sound in sounds],
         "target": [sound.voice == sound.target for sound in sounds],
@@ -192,7 +192,7 @@ def judged(name: str, sounds: Sequence[Sound], test: Real) -> dict[str, Any]:
 
 
 def chance(conversions: Sequence[Sound], test: Real) -> dict[str, Any]:
-    """The row of a listener that hears nothing, of conversions."""
+    """Return the row of a listener that hears nothing, for conversions."""
 
     def commonest(answers: Sequence[int]) -> float:
         return max(Counter(answers).values()) / len(answers)
@@ -206,7 +206,7 @@ def chance(conversions: Sequence[Sound], test: Real) -> dict[str, Any]:
 
 
 def distance(pairs: Sequence[tuple[Tensor, Tensor]], sample_rate: int) -> dict[str, float | None]:
-    """The mean log-mel distance of pairs of sounds, cut to the shorter, and its standard deviation over the pairs."""
+    """Return the mean log-mel distance of pairs of sounds, cut to the shorter, and its standard deviation."""
     cut = [(x[: len(y)], y[: len(x)]) for x, y in pairs]
     spread = spreads([{"distance": log_mel_distance(x, y, sample_rate)} for x, y in cut])["distance"]
     return {"distance": spread.mean, "distance_deviation": spread.deviation}
@@ -215,7 +215,7 @@ def distance(pairs: Sequence[tuple[Tensor, Tensor]], sample_rate: int) -> dict[s
 def table(
     sounds: Sequence[Sound], real: Sequence[Sound], test: Real, model: Autoencoder, generator: torch.Generator
 ) -> list[dict[str, Any]]:
-    """The rows of the results: `real` are the test clips themselves, `sounds` those made of them."""
+    """Return the rows of the results: `real` are the test clips themselves, `sounds` those made from them."""
     by_kind = {kind: [s for s in sounds if s.kind == kind] for kind in (RECONSTRUCTION, CONVERSION, SHUFFLED)}
 
     def apart(made: Sequence[Sound]) -> dict[str, float | None]:
@@ -236,12 +236,12 @@ def table(
 
 
 def _other(clip: int, count: int, generator: torch.Generator) -> int:
-    """A clip at random that is not `clip`."""
+    """Return a random clip other than `clip`."""
     return (clip + int(torch.randint(1, count, (), generator=generator))) % count
 
 
 def cells(row: dict[str, Any]) -> list[str]:
-    """A row as it is shown."""
+    """Return the displayed cells of a row."""
 
     def rate(what: str) -> str:
         if what not in row:
@@ -258,7 +258,7 @@ def cells(row: dict[str, Any]) -> list[str]:
 def examples(
     sounds: Sequence[Sound], test: Real, chosen: Sequence[int], words: list[str], model: Autoencoder
 ) -> list[Sounds]:
-    """The first of the chosen clips with all that was made of them, and what is heard in it."""
+    """Return the first of the chosen clips with all the sounds made from it, and what is recognised in them."""
 
     def shown(kind: str, clip: int) -> list[Clip]:
         made = [sound for sound in sounds if sound.kind == kind and sound.clip == clip]
@@ -277,7 +277,7 @@ def examples(
 
 
 def write(out: Path, about: str, rows: Sequence[dict[str, Any]], shown: Sequence[Sounds]) -> None:
-    """Write the table, also as a page with the examples, and print it."""
+    """Write the table and a page with the table and the examples, and print the table."""
     command = "python -m benchmarks.voice_conversion " + shlex.join(sys.argv[1:])
     lines = [
         f"`{command}`",
@@ -292,9 +292,7 @@ def write(out: Path, about: str, rows: Sequence[dict[str, Any]], shown: Sequence
     write_csv(out / "voice_conversion.csv", rows)
     with whole_file(out / "voice_conversion.md") as aside:
         aside.write_text("\n".join(lines) + "\n")
-    heading = (
-        "Test clips, never trained on, and beside each sound the words and the voice that the listeners hear in it."
-    )
+    heading = "Test clips, not used in training, with the words and the voice that the listeners recognise in each."
     sections = [
         Section("Judged by listeners", about, [Table("", HEADINGS, [cells(row) for row in rows])]),
         Section("Examples", heading, shown),
@@ -303,17 +301,17 @@ def write(out: Path, about: str, rows: Sequence[dict[str, Any]], shown: Sequence
 
 
 def options() -> argparse.Namespace:
-    """The command line."""
+    """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", metavar="RUN", help="the run folder of a model of sound")
-    parser.add_argument("--data", metavar="SOURCE", help="where the clips are, if no longer where the run found them")
-    parser.add_argument("--content", metavar="REGEX", default=r"^(\d+)_", help="its group tells a file's words")
+    parser.add_argument("--data", metavar="SOURCE", help="path of the clips, if they have moved since the run")
+    parser.add_argument("--content", metavar="REGEX", default=r"^(\d+)_", help="its group matches a file's words")
     parser.add_argument("--temperature", type=float, default=1.0, help="divides the logits of a WaveNet's levels")
-    parser.add_argument("--seed", type=int, default=0, help="of all draws")
-    parser.add_argument("--limit", type=int, metavar="N", help="so many test clips, at random; all, if left out")
+    parser.add_argument("--seed", type=int, default=0, help="seed of all draws")
+    parser.add_argument("--limit", type=int, metavar="N", help="number of random test clips to use; all by default")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--threads", type=int, default=2, help="CPU threads")
-    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="where the results are written")
+    parser.add_argument("--out", type=Path, required=True, metavar="FOLDER", help="folder for the results")
     return parser.parse_args()
 
 
@@ -324,7 +322,7 @@ def main() -> None:
     model = load(settings.run, settings.device)
     data = open_run_data(RunFolder(settings.run), model, settings.data)
     if not isinstance(data, SoundData) or not model.conditional or len(model.classes) < 2:
-        raise NarrowsError(f"{settings.run} is no model of sound in several voices, so none can be converted")
+        raise NarrowsError(f"{settings.run} is not a model of sound with several voices, so it cannot convert voices")
     (train, test), words = read([data.train, data.test], settings.content, model)
     generator = torch.Generator().manual_seed(settings.seed)
     chosen = torch.randperm(len(test.names), generator=generator)[: settings.limit].tolist()
@@ -339,9 +337,9 @@ def main() -> None:
 
     about = (
         f"Model {settings.run}, seed {settings.seed}, temperature {settings.temperature:g}. Two listeners trained on "
-        f"{len(train.names)} real clips judge {len(chosen)} test clips re-spoken from their codes. In brackets, 95% "
-        "intervals of Wilson, which take the sounds for independent. Chance: always the commonest answer, of "
-        "conversions. Log-mel distances are to the clip itself: mean ± standard deviation over clips."
+        f"{len(train.names)} real clips judge {len(chosen)} test clips decoded from their codes. In brackets: 95% "
+        "Wilson intervals, which treat the sounds as independent. Chance: always the commonest answer, of conversions. "
+        "Log-mel distances are to the clip itself: mean ± standard deviation over clips."
     )
     write(settings.out, about, rows, examples(sounds, test, chosen, words, model))
 

@@ -1,11 +1,11 @@
-"""Sampling from the WaveNet: step by step on what the layers keep, side by side with a full forward for each sample.
+"""Sampling from the WaveNet: step by step with cached activations, compared with a full forward pass per sample.
 
 30 layers of 64 channels in 3 stacks, a receptive field of 3,070 samples, 256 levels, float32, conditioned on 64
-features for every 64 samples and on one of 109 speakers. A full forward over the receptive field, in whole hops, gives
-a sample of each clip; ours draws 1,024 of them, laying out the weights and choosing the levels included. Both ways must
-draw the same samples with the same random numbers. The limit is the matrix products of the steps alone: the same shapes
-and order, on buffers made beforehand. Times are medians of interleaved repeats. Training is a forward and a backward
-pass over 6,144 samples of one clip, at 16 kHz.
+features for every 64 samples and on one of 109 speakers. A full forward pass over the receptive field, in whole hops,
+gives one sample of each clip; ours draws 1,024 of them, including the layout of the weights and the choice of levels.
+Both must draw the same samples with the same random numbers. The limit is the matrix products of the steps alone: the
+same shapes and order, on preallocated buffers. Times are medians of interleaved repeats. Training is a forward and a
+backward pass over 6,144 samples of one clip, at 16 kHz.
 
     python -m benchmarks.wavenet [--device cuda] [--threads 2] [--repeats 7]
 """
@@ -31,18 +31,18 @@ HEADINGS = ["clips", "full forward ms", "ours ms", "full / ours", "matmuls ms", 
 
 
 def features(batch: int, samples: int, device: str) -> tuple[Tensor, Tensor]:
-    """What clips are conditioned on: [B, LOCAL, samples / HOP], and their speakers, [B, SPEAKERS]."""
+    """Return the conditions of clips: [B, LOCAL, samples / HOP], and their speakers, [B, SPEAKERS]."""
     speakers = torch.randint(SPEAKERS, (batch,), device=device)
     return torch.randn(batch, LOCAL, samples // HOP, device=device), F.one_hot(speakers, SPEAKERS).float()
 
 
 def choose(logits: Tensor, noise: Tensor) -> Tensor:
-    """The next samples [B, 1] in [-1, 1], whose levels are drawn from logits [B, LEVELS] with Gumbel noise."""
+    """Return the next samples [B, 1] in [-1, 1], with levels drawn from logits [B, LEVELS] by Gumbel noise."""
     return mu_law_decode((logits + noise).argmax(1, keepdim=True), LEVELS)
 
 
 def stepped(network: WaveNet, local: Tensor, speakers: Tensor, noises: Tensor) -> Tensor:
-    """Draw a sample of each clip with each of T noises [T, B, LEVELS], step by step: [B, 1, T]."""
+    """Draw one sample per clip for each of T noises [T, B, LEVELS], step by step: [B, 1, T]."""
     state, samples = network.begin(len(local), local, speakers), [torch.zeros(len(local), 1, device=local.device)]
     for noise in noises:
         samples.append(choose(state.step(samples[-1]), noise))
@@ -50,7 +50,7 @@ def stepped(network: WaveNet, local: Tensor, speakers: Tensor, noises: Tensor) -
 
 
 def full_forwards(network: WaveNet, local: Tensor, speakers: Tensor, noises: Tensor) -> Tensor:
-    """Draw what `stepped` draws, by a pass over all samples for each."""
+    """Draw the same samples as `stepped`, with a pass over all previous samples for each."""
     x = torch.zeros(len(local), 1, len(noises), device=local.device)
     for t, noise in enumerate(noises):
         x[..., t] = choose(network(x, local, speakers)[..., t], noise)
@@ -58,7 +58,7 @@ def full_forwards(network: WaveNet, local: Tensor, speakers: Tensor, noises: Ten
 
 
 def products(network: WaveNet, batch: int, device: str) -> Callable[[], None]:
-    """The matrix products of `STEPS` steps, ready to run."""
+    """Return the matrix products of `STEPS` steps, as a function."""
     depth, channels, skip = len(network.spans), network.projects[0].out_channels, network.hidden.in_channels
     by_step = [(1, channels)] + (depth - 1) * [(channels, channels)] + depth * [(channels, 2 * channels)]
     by_step += [(depth * channels, skip), (skip, skip), (skip, LEVELS)]
@@ -85,14 +85,14 @@ def products(network: WaveNet, batch: int, device: str) -> Callable[[], None]:
 
 @torch.inference_mode()
 def sampling(network: WaveNet, settings: argparse.Namespace) -> list[list[float]]:
-    """The seconds of a full forward, of `STEPS` steps and of their products, for each number of clips."""
+    """Return the seconds of a full forward pass, of `STEPS` steps and of their products, for each number of clips."""
     device, field = settings.device, -(-network.receptive_field // HOP) * HOP
     actions: list[Callable[[], object]] = []
     for batch in CLIPS:
         noises = -torch.empty(STEPS, batch, LEVELS, device=device).exponential_().log()
         prefix = *features(batch, PREFIX, device), noises[:PREFIX]
         if not torch.equal(stepped(network, *prefix), full_forwards(network, *prefix)):
-            raise SystemExit("the samples differ: the outputs of a step are not those of a full forward")
+            raise SystemExit("the samples differ: the outputs of a step are not those of a full forward pass")
         x = 2 * torch.rand(batch, 1, field, device=device) - 1
         actions.append(partial(network, x, *features(batch, field, device)))
         actions.append(partial(stepped, network, *features(batch, STEPS, device), noises))
@@ -102,7 +102,7 @@ def sampling(network: WaveNet, settings: argparse.Namespace) -> list[list[float]
 
 
 def training(network: WaveNet, settings: argparse.Namespace) -> float:
-    """The seconds of a forward and a backward pass over a window."""
+    """Return the seconds of a forward and a backward pass over a window."""
     local, speakers = features(1, WINDOW, settings.device)
     levels = torch.randint(LEVELS, (1, WINDOW), device=settings.device)
     x = mu_law_decode(levels, LEVELS).unsqueeze(1)
@@ -125,7 +125,7 @@ def main() -> None:
     for batch, (full, ours, limit) in zip(CLIPS, found, strict=True):
         full, ours, limit = (1000 * time / batch for time in (full, ours / STEPS, limit / STEPS))
         print(f"| {batch} | {full:.1f} | {ours:.4f} | {full / ours:.0f} | {limit:.4f} | {ours / limit:.2f} |")
-    print(f"Training: {WINDOW / RATE / training(network, settings):.2f} seconds of sound a second")
+    print(f"Training: {WINDOW / RATE / training(network, settings):.2f} seconds of sound per second")
 
 
 if __name__ == "__main__":

@@ -254,7 +254,7 @@ def test_a_mask_of_another_shape_or_type_is_refused(name: str) -> None:
 
 def test_a_hierarchy_has_no_positions_to_leave_out() -> None:
     hierarchy = Hierarchy(width=4, latents=1, middle=2, layers={1: 1, 2: 1})
-    with pytest.raises(NarrowsError, match="take another bottleneck"):
+    with pytest.raises(NarrowsError, match="choose another bottleneck"):
         hierarchy(torch.randn(1, 4, 2, 2), torch.ones(1, 2, 2, dtype=torch.bool))
 
 

@@ -215,7 +215,7 @@ def test_a_recipe_builds_and_trains_it(tiny: Path) -> None:
 
 def test_bad_input_is_named() -> None:
     for levels in ([], [8, 1], [0], [1001]):
-        with pytest.raises(ValueError, match="levels must be a number from 2 to 1000 for each channel"):
+        with pytest.raises(ValueError, match="levels must be a number from 2 to 1000 per channel"):
             FSQ(levels)
     quantizer = FSQ([8, 5, 5])
     for shape in ((2, 4, 3), (3,)):

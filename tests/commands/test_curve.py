@@ -220,9 +220,9 @@ def test_a_pair_has_the_classes_and_the_prior_of_its_first(recipe: Path, trained
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--variant", "second"], "say --on RUN"),
+        (["--variant", "second"], "add --on RUN"),
         (["--on", "FIRST"], "has one stage"),
-        (["--variant", "second", "--on", "FIRST", "--estimator.gamma=500"], "set a gamma below that"),
+        (["--variant", "second", "--on", "FIRST", "--estimator.gamma=500"], "set gamma below that"),
         (["--variant", "second", "--on", "FIRST", "--data.size=16"], "both stages see the same images"),
         (["--variant", "second", "--on", "NOWHERE"], "neither a run folder nor a model on the hub"),
         (["--variant", "second", "--on", "CODES"], "fit one first with `narrows prior"),

@@ -389,7 +389,7 @@ def test_who_speaks_must_be_said_where_there_are_several(decoder: str) -> None:
         lambda speakers: spoken.evidence(Batch(x, None, speakers), lambda posterior: posterior.draw()),
     ]
     for call in calls:
-        with pytest.raises(NarrowsError, match="say which of the 3 classes to decode: al, bo, cy"):
+        with pytest.raises(NarrowsError, match="choose which of the 3 classes to decode: al, bo, cy"):
             call(None)
         for wrong in (torch.tensor([0, 1]), torch.tensor([[0], [1], [2]]), torch.tensor(0)):
             with pytest.raises(NarrowsError, match=r"classes must have the shape \[3\], one per example, not \["):
@@ -408,11 +408,11 @@ def test_who_speaks_must_be_said_where_there_are_several(decoder: str) -> None:
 def test_what_does_not_fit_is_refused() -> None:
     for window, multiple in ((25, 30), (29, 30), (5, 6)):
         with pytest.raises(
-            NarrowsError, match=f"data.window is {window}, which is not a multiple of the 6 .* set it to {multiple}$"
+            NarrowsError, match=f"data.window is {window}, which is not a multiple of 6, .* set it to {multiple}$"
         ):
             model(window=window)
     for likelihood in (DiscretizedLogistic, partial(Categorical, categories=LEVELS)):
-        with pytest.raises(NarrowsError, match=r"a WaveNetDecoder draws discrete levels, and .* has none: set model"):
+        with pytest.raises(NarrowsError, match=r"a WaveNetDecoder draws discrete levels, but .* has none: set model"):
             model(likelihood=likelihood)
     with pytest.raises(NarrowsError, match=r"fixed size \(8, 8\): train it on data of variable length"):
         Autoencoder((3, 8, 8), StridedEncoder, quantizer(), WAVENET, MuLawCategorical)

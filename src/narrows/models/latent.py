@@ -224,7 +224,9 @@ class LatentVariableModel(nn.Module):
         device = next(self.parameters()).device
         if condition is None:
             if len(self.classes) > 1:
-                raise NarrowsError(f"say which of the {len(self.classes)} classes to decode: {', '.join(self.classes)}")
+                raise NarrowsError(
+                    f"choose which of the {len(self.classes)} classes to decode: {', '.join(self.classes)}"
+                )
             return torch.zeros(batch, dtype=torch.long, device=device)
         if condition.shape != (batch,):
             raise NarrowsError(f"classes must have the shape [{batch}], one per example, not {list(condition.shape)}")
