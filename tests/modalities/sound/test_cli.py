@@ -258,8 +258,8 @@ def test_a_map_of_an_earlier_model_or_version_is_refused(
     assert main(["evaluate", str(run), "--phonemes", speech]) == 0
     kept = json.loads((run / "phonemes.json").read_text())
     for changed, said in (
-        ({**kept, "model": "another"}, "is of an earlier model"),
-        ({name: kept[name] for name in kept if name not in ("model", "training")}, "of an earlier version"),
+        ({**kept, "model": "another"}, "is from an earlier model"),
+        ({name: kept[name] for name in kept if name not in ("model", "training")}, "from an earlier version"),
     ):
         (run / "phonemes.json").write_text(json.dumps(changed))
         assert main(["evaluate", str(run), "--phonemes", speech, "--data", speech]) == 1
