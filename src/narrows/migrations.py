@@ -109,9 +109,9 @@ def _second_codes(content: Content) -> Content:
 
 
 def _second_evaluation(content: Content) -> Content:
-    """Migrate format 1, which counted examples under their unit and had no total and no source but the run's own."""
+    """Migrate format 1, which counted examples under their unit and had no importance samples for sound."""
     unit = next(unit for unit in ("examples", "images", "clips") if unit in content)
-    return {"examples": content[unit], "unit": unit, **content}
+    return {"examples": content[unit], "unit": unit, "samples": 1, **content}
 
 
 FORMATS = {"model": 2, "prior": 2, "codes": 2, "evaluation": 2}

@@ -89,7 +89,7 @@ def test_other_sizes_and_colours_are_read_as_the_models_by_every_command(
     capsys.readouterr()
     files = [str(other / f"{index:03}.png") for index in range(3)]
     assert main(["evaluate", str(run), "--data", str(other)]) == 0
-    assert "images are scaled and cropped to the model's 8x8 pixels, grey" in capsys.readouterr().err
+    assert "images are scaled and cropped to the model's 8x8 pixels of grey" in capsys.readouterr().err
     for command in (["encode", str(run), *files, "-o", str(tmp_path / "codes.npz")], ["reconstruct", str(run), *files]):
         assert main(command) == 0
         told = capsys.readouterr().err

@@ -87,7 +87,7 @@ def test_every_figure_of_images_has_a_unit(text, prior, expected):
 def test_every_figure_of_sound_has_a_unit(bottleneck):
     model = built(SOUND.replace("BOTTLENECK", bottleneck), Spec((1, 64), "sound", ("al",), (-1.0, 1.0), True, 2000))
     model.classes = ["al"]
-    expected = OF_ALL | {"bits_per_second"}
+    expected = OF_ALL | {"bits_per_second", "squared_error"}
     if bottleneck == VQ:
         model.prior = prior_of(SOUND_PRIOR, model.codes)
         expected |= OF_CODES | WITH_PRIOR

@@ -116,7 +116,7 @@ def test_other_precisions_and_types_are_read_or_refused_in_words(trained: Path) 
     codes = model.encode(x)
     assert torch.equal(model.encode(x.double()), codes)
     assert model.double().encode(x).shape == codes.shape
-    with pytest.raises(narrows.NarrowsError, match=r"takes a torch\.Tensor, not a ndarray"):
+    with pytest.raises(narrows.NarrowsError, match=r"expected a torch\.Tensor, not a ndarray"):
         model.encode(x.numpy())  # type: ignore[arg-type]
     with pytest.raises(narrows.NarrowsError, match=r"codes must have the shape \[B, 4, 4\], not \[4, 4\]"):
         model.decode(codes[0])

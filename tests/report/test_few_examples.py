@@ -151,10 +151,21 @@ def test_every_section_of_sound(tmp_path, count, speakers):
         ({"split": "test", "source": None, "images": 100, "of": 5000, "samples": 64}, "test, 100 of 5,000"),
         ({"split": "unheard", "clips": 7}, "unheard, 7"),
         (
-            {"format": 2, "split": "validation", "source": None, "examples": 90, "of": 90, "samples": 1},
+            {
+                "format": 2,
+                "split": "validation",
+                "source": None,
+                "unit": "images",
+                "examples": 90,
+                "of": 90,
+                "samples": 1,
+            },
             "validation, all 90",
         ),
-        ({"format": 2, "split": "all", "source": "OTHER", "examples": 5, "of": 9, "samples": 1}, "all, 5 of 9, OTHER"),
+        (
+            {"format": 2, "split": "all", "source": "OTHER", "unit": "images", "examples": 5, "of": 9, "samples": 1},
+            "all, 5 of 9, OTHER",
+        ),
     ],
 )
 def test_the_count_behind_the_figures_of_evaluate_is_told(tmp_path, kept, head):

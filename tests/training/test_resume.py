@@ -162,7 +162,7 @@ def content(folder: Path) -> dict[str, bytes]:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("--model.bottleneck.codebook_size=16", "codebook_size is 16, but it was 8 when the run in .* began"),
+        ("--model.bottleneck.codebook_size=16", "codebook_size is 16, but it was 8 when the run in .* started"),
         ("--model.encoder.width=9", "encoder.init_args.width is 9"),
         ("--estimator=ImportanceWeighted", "estimator"),
         ("--training.batch_size=16", "training.batch_size is 16"),
@@ -198,6 +198,7 @@ def test_the_settings_that_may_change_are_told_and_may(
         "training.warmup": 2,
         "training.decay": "cosine",
         "training.clip_norm": 1.0,
+        "training.compile": False,  # what it changes to is in test_compile
         "training.log_every": 2,
         "training.validate_every": 2,
         "training.validation_examples": 5,

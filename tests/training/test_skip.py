@@ -1,5 +1,6 @@
 import json
 import logging
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -7,7 +8,8 @@ import torch
 
 from narrows.cli import main
 from narrows.errors import NarrowsError
-from narrows.training.loop import SKIPPED_INFINITE, DivergedError, Task, make_accelerator, train
+from narrows.progress import progress
+from narrows.training.loop import SKIPPED_INFINITE, DivergedError, Task, Work, make_accelerator, train
 from narrows.training.run import RunFolder
 from narrows.training.settings import TrainingSettings
 from narrows.training.skip import WARN_AFTER, WINDOW, GradientSkip
@@ -99,12 +101,13 @@ def test_a_few_infinite_losses_are_skipped_and_many_end_the_run(tmp_path: Path, 
     run = RunFolder(tmp_path)
     run.write_recipe("")
     task = Infinite(10, count)
-    arguments = (lambda step: Nothing(), dict, lambda: None, lambda: None, settings, run, "test")
+    work = Work(task, lambda step: Nothing(), validate=dict, begin=lambda: None, export=lambda: None)
+    arguments = (work, settings, run, partial(progress, "test"))
     if diverges:
         with pytest.raises(DivergedError):
-            train(make_accelerator(settings), task, *arguments)
+            train(make_accelerator(settings), *arguments)
     else:
-        train(make_accelerator(settings), task, *arguments)
+        train(make_accelerator(settings), *arguments)
         assert task.weight.isfinite()
         rows = [json.loads(line) for line in run.metrics.read_text().splitlines()]
         assert sum(row.get("skipped", 0) for row in rows) * 5 == pytest.approx(count)

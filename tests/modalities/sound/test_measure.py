@@ -10,7 +10,7 @@ from narrows.bottlenecks import Bottleneck, Categorical, Gaussian, VectorQuantiz
 from narrows.data import Spec
 from narrows.errors import NarrowsError
 from narrows.evaluation import Measurement, measure
-from narrows.likelihoods import MuLawCategorical, mu_law_encode
+from narrows.likelihoods import MuLawCategorical, mu_law_decode, mu_law_encode
 from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.evaluate import in_random_order, measure_reconstructions
 from narrows.modalities.sound.mel import log_mel_distance
@@ -58,7 +58,7 @@ def measured_on(model: Autoencoder, part: Clips, advance: Callable[[int], None] 
 def test_bits_are_those_of_every_sample_of_whole_clips(decoder: str, codebooks: int) -> None:
     measured = model(decoder, quantizer(codebooks)).eval()
     part = clips(*LENGTHS)
-    log_likelihood, used = 0.0, []
+    log_likelihood, squared_error, used = 0.0, 0.0, []
     for number, speaker in enumerate((1, -1)):
         start, end = part.offsets[number], part.offsets[number + 1]
         x = torch.from_numpy(part.samples[start:end]).float() / 32768
@@ -70,6 +70,8 @@ def test_bits_are_those_of_every_sample_of_whole_clips(decoder: str, codebooks: 
         logits = measured.decoder(z, levels, told) if decoder == "wavenet" else measured.decoder(z, told)
         log_probs = logits[0].double().log_softmax(0)
         log_likelihood += sum(log_probs[levels[0, 0, t], t].item() for t in range(len(x)))
+        means = mu_law_decode(torch.arange(LEVELS), LEVELS).double() @ log_probs.exp()
+        squared_error += (means[: len(x)] - x).square().sum().item()
     rate = (8 + 3) * codebooks * math.log2(CODES)
     distortion = -log_likelihood / math.log(2)
     counts = np.stack([np.bincount(column, minlength=CODES) for column in np.concatenate(used).T])
@@ -88,7 +90,8 @@ def test_bits_are_those_of_every_sample_of_whole_clips(decoder: str, codebooks: 
             "bits_per_second": rate / 60 * RATE,
             "perplexity": np.exp(entropies).mean(),
             "usage": (counts > 0).mean(),
-        },
+        }
+        | ({} if decoder == "wavenet" else {"squared_error": squared_error / 60 * measured.dimensions}),
         rel=1e-5,
     )
     assert np.array_equal(measurement.counts, counts)
