@@ -21,7 +21,7 @@ demo: .venv/installed
 	@echo "Open runs/demo/report.html"
 
 test: .venv/installed-dev check
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadfile
 
 check: .venv/installed-dev
 	$(BIN)/ruff check .

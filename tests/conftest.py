@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pytest
@@ -32,8 +33,10 @@ training: {steps: 6, batch_size: 32, log_every: 1, validate_every: 3, checkpoint
 
 
 @pytest.fixture(scope="session", autouse=True)
-def two_threads() -> None:
-    torch.set_num_threads(2)
+def one_thread() -> None:
+    """Here and in the processes that tests start: figures do not depend on the cores, and two workers fit on two."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
