@@ -47,6 +47,7 @@ class Modality(ABC):
         recipe: the training recipe class, with the settings of these data.
         default_prior: name of the prior recipe that suits the codes of these data.
         samples: S, the default number of samples of the importance-weighted bound.
+        has_figures: whether the modality has figures of its own, from `figures`.
         units: units of the modality's own figures, by name.
         options: the modality's own command options, by command.
         shared_overrides: settings that let several runs share data decoded by one of them.
@@ -60,6 +61,7 @@ class Modality(ABC):
     recipe: ClassVar[type[TrainingRecipe]]
     default_prior: ClassVar[str]
     samples: ClassVar[int] = 1
+    has_figures: ClassVar[bool] = False
     units: ClassVar[Mapping[str, str]] = MappingProxyType({})
     options: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     shared_overrides: ClassVar[tuple[str, ...]] = ()
@@ -146,8 +148,6 @@ class Modality(ABC):
         Only modalities with `has_figures` need this; for others nothing is decoded.
         """
         return {}
-
-    has_figures: ClassVar[bool] = False
 
     @abstractmethod
     def describe(self, data: Data, spec: Spec) -> str:
