@@ -5,12 +5,13 @@ import pytest
 import torch
 
 import narrows
-from narrows.bottlenecks import Gaussian, VectorQuantizer
+from narrows.bottlenecks import Gaussian, Hierarchy, VectorQuantizer
 from narrows.bottlenecks.posterior import Bottleneck
 from narrows.data import Batch
 from narrows.errors import NarrowsError
-from narrows.likelihoods import DiscretizedLogistic
+from narrows.likelihoods import DiscretizedLogistic, GaussianCalibrated
 from narrows.models import Autoencoder
+from narrows.networks import Head, Stem
 from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 
@@ -130,3 +131,28 @@ def test_loading_leaves_the_callers_random_numbers_alone(trained: Path) -> None:
     before = torch.get_rng_state()
     narrows.load(trained)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+@pytest.mark.parametrize(
+    ("model", "layout"),
+    [
+        (autoencoder(Gaussian(channels=2)), torch.channels_last),
+        (autoencoder(VectorQuantizer(dim=4, codebook_size=8)), torch.channels_last),
+        (
+            Autoencoder((3, 8, 8), Stem, Hierarchy(8, 2, 4, {4: 1, 8: 1}), Head, GaussianCalibrated),
+            torch.contiguous_format,
+        ),
+    ],
+)
+def test_weights_and_features_have_the_layout_of_the_bottleneck(
+    model: Autoencoder, layout: torch.memory_format
+) -> None:
+    kernels = [
+        each.weight for each in model.modules() if isinstance(each, torch.nn.Conv2d) and each.kernel_size != (1, 1)
+    ]
+    assert kernels
+    assert all(kernel.is_contiguous(memory_format=layout) for kernel in kernels)
+    other = torch.contiguous_format if layout == torch.channels_last else torch.channels_last
+    features = model.features(images(4))
+    assert features.is_contiguous(memory_format=layout)
+    assert not features.is_contiguous(memory_format=other)
