@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from narrows.bottlenecks.posterior import NOTHING, Bottleneck, Draw, Posterior
-from narrows.bottlenecks.stochastic import StochasticBlock
+from narrows.bottlenecks.stochastic import StochasticBlock, Terms
 from narrows.bottlenecks.top_down import TopDown
 from narrows.errors import NarrowsError
 from narrows.networks.hierarchy import BottomUp, Upsample
@@ -72,7 +72,7 @@ class HierarchicalPosterior(Posterior):
     def draw(self, samples: int = 1) -> Draw:
         """Draw S sets of latents per example in one top-down pass; z, log q, log p and rate carry the gradient."""
         activations, context = _repeated(self.activations, samples), _repeated(self.context, samples)
-        layers: list[Tensor] = []
+        layers: list[Terms] = []
 
         def step(block: StochasticBlock, x: Tensor) -> Tensor:
             x, terms = self.hierarchy.run(block, x, activations[block.resolution], block.noise(x))
@@ -96,7 +96,7 @@ class HierarchicalPosterior(Posterior):
             raise NarrowsError(f"the latents must be S times {wanted}, one tensor for each layer, not {shapes}")
         samples, given = len(latents[0]), iter(latents)
         activations, context = _repeated(self.activations, samples), _repeated(self.context, samples)
-        layers: list[Tensor] = []
+        layers: list[Terms] = []
 
         def step(block: StochasticBlock, x: Tensor) -> Tensor:
             x, terms = block.follow(x, activations[block.resolution], next(given).flatten(0, 1))
@@ -109,10 +109,10 @@ class HierarchicalPosterior(Posterior):
         """Return the state before the first latent of x; the latents are then given to it layer by layer."""
         return self.hierarchy.begin(self.batch, self.activations, self.context)
 
-    def _drawn(self, z: Tensor, layers: list[Tensor], samples: int) -> Draw:
-        """Return the draw with the last feature map [S * B, ...], from the terms of each layer, [3, S * B]."""
+    def _drawn(self, z: Tensor, layers: list[Terms], samples: int) -> Draw:
+        """Return the draw with the last feature map [S * B, ...], from the terms of each layer."""
         shape = (samples, self.batch)
-        kl, log_q, log_p = torch.stack(layers, 1).unflatten(2, shape)  # each [L, S, B]
+        kl, log_q, log_p = (torch.stack(terms).unflatten(1, shape) for terms in zip(*layers, strict=True))  # [L, S, B]
         statistics, layer_rates = self._by_layer(kl.detach().mean(1))
         return Draw(z.unflatten(0, shape), log_q.sum(0), log_p.sum(0), kl.sum(0).mean(0), statistics, layer_rates)
 

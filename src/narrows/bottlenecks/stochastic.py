@@ -5,16 +5,29 @@ R. Child, "Very Deep VAEs Generalize Autoregressive Models and Can Outperform Th
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor, nn
 
 from narrows.bottlenecks.diagonal import DiagonalGaussian
 from narrows.networks.hierarchy import Branch, ResidualBranch, convolution
 
-__all__ = ["StochasticBlock"]
+__all__ = ["StochasticBlock", "Terms"]
 
 FIRST_LOG_VARIANCE = 4.0
 """Initial log-variance of the evidence: its precision, and so the rate, is small compared with the prior's."""
+
+
+class Terms(NamedTuple):
+    """The terms of one layer in nats, [N] each. They are not stacked: those that a loss leaves out need no gradient."""
+
+    kl: Tensor
+    """KL(q(z_l|z_<l, x) || p(z_l|z_<l))."""
+    log_q: Tensor
+    """log q(z_l|z_<l, x)."""
+    log_p: Tensor
+    """log p(z_l|z_<l)."""
 
 
 class StochasticBlock(nn.Module):
@@ -38,7 +51,7 @@ class StochasticBlock(nn.Module):
         self.project = convolution(latents, width, gain=gain)
         self.residual = ResidualBranch(width, middle, resolution, gain)
 
-    def forward(self, x: Tensor, activations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, activations: Tensor, noise: Tensor) -> tuple[Tensor, Terms]:
         """Draw a latent from the posterior and add it to the feature map.
 
         Args:
@@ -47,17 +60,17 @@ class StochasticBlock(nn.Module):
             noise: z_l in standard deviations from the posterior's mean, [N, latents, R, R] or broadcastable to it.
 
         Returns:
-            The next feature map, and KL(q(z_l|z_<l, x) || p(z_l|z_<l)), log q and log p of z_l in nats, [3, N].
+            The next feature map, and the terms of the layer.
         """
         prior, posterior, x = self.distributions(x, activations)
         z = posterior.at(noise)
-        terms = torch.stack([posterior.kl(prior), posterior.log_prob_at(noise), prior.log_prob(z)])
+        terms = Terms(posterior.kl(prior), posterior.log_prob_at(noise), prior.log_prob(z))
         return self.add(x, z), terms
 
-    def follow(self, x: Tensor, activations: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
+    def follow(self, x: Tensor, activations: Tensor, z: Tensor) -> tuple[Tensor, Terms]:
         """Add a given latent z [N, latents, R, R] to the feature map; returns the same as `forward`."""
         prior, posterior, x = self.distributions(x, activations)
-        terms = torch.stack([posterior.kl(prior), posterior.log_prob(z), prior.log_prob(z)])
+        terms = Terms(posterior.kl(prior), posterior.log_prob(z), prior.log_prob(z))
         return self.add(x, z), terms
 
     def generate(self, x: Tensor, noise: Tensor) -> Tensor:
