@@ -36,6 +36,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.hierarchy
 	$(BIN)/python -m benchmarks.wavenet
 	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.compile
 
 trust: .venv/installed-dev
 	$(BIN)/python -m benchmarks.kill

@@ -1,9 +1,9 @@
 """The very deep VAE with 48 layers: a training step compared with the plain one, DistortionTarget, checkpointing.
 
 A step is forward, loss, backward and Adam on a few 32x32 images in float32. The plain model is that of
-`benchmarks.vdvae`, in PyTorch's default layout and with channels last, like ours. The limit is its convolutions
-alone: each runs forward and backward on the inputs that it has in the model, one after another. Times are medians of
-interleaved repeats.
+`benchmarks.vdvae`; both are measured in PyTorch's default memory layout, which is ours, and with channels last. The
+limit is its convolutions alone: each runs forward and backward on the inputs that it has in the model, one after
+another. Times are medians of interleaved repeats.
 
 The cost of holding a distortion is that of `DistortionTarget` relative to `Pathwise` on the same model, steps of the
 two alternating; and of the estimators' forward and backward alone, starting from the likelihood's parameters.
@@ -39,6 +39,7 @@ from narrows.networks.hierarchy import Head, Stem
 WIDTH, LATENTS, MIDDLE = 128, 16, 32
 LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 BATCH, GAMMA = 4, 8.0
+LAYOUTS = {"": torch.contiguous_format, ", channels last": torch.channels_last}
 PAIRS, ALONE = 8, 40
 """Number of pairs of steps, and of runs of the estimators alone, per repeat: the differences are small."""
 
@@ -115,28 +116,29 @@ def alone(estimator: Estimator, device: str) -> Action:
 
 def compare_steps(settings: Namespace) -> None:
     """Print the times of a step of ours and of the plain model, and of the convolutions alone."""
-    device = settings.device
-    model, estimator = ours(device), Pathwise()
-    plain = VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device)
-    interleaved = VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device)
-    interleaved.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    sizes = [sum(parameter.numel() for parameter in each.parameters()) for each in (model, plain, interleaved)]
-    if sizes[0] != sizes[1]:
-        raise SystemExit(f"the models differ in size: {sizes[0]} parameters of ours, {sizes[1]} of the plain one")
+    device, estimator = settings.device, Pathwise()
+    models = [ours(device) for _ in LAYOUTS]
+    plain = [VeryDeepVAE(WIDTH, LATENTS, MIDDLE, LAYERS).to(device) for _ in LAYOUTS]
+    for pair in (models, plain):
+        for model, layout in zip(pair, LAYOUTS.values(), strict=True):
+            model.to(memory_format=layout)  # type: ignore[call-overload]
+    size, other = (sum(parameter.numel() for parameter in each[0].parameters()) for each in (models, plain))
+    if size != other:
+        raise SystemExit(f"the models differ in size: {size} parameters of ours, {other} of the plain one")
 
-    x = images(model.shape, device)
+    x = images(models[0].shape, device)
     y = 2 * x - 1
+    dimensions = models[0].dimensions
     actions = [
-        step(model, partial(loss, model, estimator, x)),
-        step(plain, lambda: plain(y).mean() / model.dimensions),
-        step(interleaved, lambda: interleaved(y).mean() / model.dimensions),
-        convolutions(plain, y),
-        convolutions(interleaved, y),
+        *(step(model, partial(loss, model, estimator, x)) for model in models),
+        *(step(model, partial(lambda model: model(y).mean() / dimensions, model)) for model in plain),
+        *(convolutions(model, y) for model in plain),
     ]
-    *steps, limit, interleaved_limit = [1e3 * median for median in medians(actions, device, settings.repeats)]
+    times = [1e3 * median for median in medians(actions, device, settings.repeats)]
+    steps, limits = times[:4], times[4:] * 2
     head(settings, STEPS, f"One training step of {sum(LAYERS.values())} layers on {BATCH} images")
-    names, limits = ["ours", "plain", "plain, channels last"], [interleaved_limit, limit, interleaved_limit]
-    for name, size, taken, bare in zip(names, sizes, steps, limits, strict=True):
+    names = [name + layout for name in ("ours", "plain") for layout in LAYOUTS]
+    for name, taken, bare in zip(names, steps, limits, strict=True):
         print(f"| {name} | {size} | {taken:.0f} | {taken / steps[0]:.2f} | {bare:.0f} | {taken / bare:.2f} |")
     print(flush=True)
 
