@@ -112,7 +112,8 @@ def test_the_bytes_of_a_set_are_never_held_at_once(monkeypatch):
     assert peak < 10_000_000
 
 
-def test_file_names_that_are_no_unicode(tmp_path):
+def test_file_names_that_are_no_unicode(tmp_path, caplog):
+    caplog.set_level("CRITICAL", "narrows")  # captured names like these cannot be sent from a test worker
     odd = os.fsdecode(b"\xe9")
     write_images(tmp_path, ["a/1.png", "a/2.png", "b/3.png"])
     (tmp_path / "a" / "1.png").rename(tmp_path / "a" / f"{odd}.png")

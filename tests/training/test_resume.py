@@ -28,7 +28,7 @@ from narrows.commands.resume import CHANGEABLE
 from narrows.errors import NarrowsError
 from narrows.pretrained import load
 from narrows.training.run import RunFolder
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 log = RunFolder.log
 def log_then_die(self, row):
     log(self, row)
@@ -41,7 +41,7 @@ KILL_IN_SECOND_CHECKPOINT = """
 import os, signal, sys, torch
 from narrows.cli import main
 from narrows.training import checkpoint
-torch.set_num_threads(2)
+torch.set_num_threads(1)
 digest = checkpoint.sha256_of
 def digest_then_die(file):
     if "00000008" in str(file):
