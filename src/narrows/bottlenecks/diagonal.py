@@ -1,4 +1,4 @@
-"""Diagonal Gaussians over feature maps, and their product, which combines a prior and evidence into a posterior.
+"""Diagonal Gaussians over feature maps, and the product of a prior and evidence, which is the posterior.
 
 Merging by precision: C. K. Sønderby et al., "Ladder Variational Autoencoders" (2016), equations 17 to 19.
 """
@@ -29,38 +29,38 @@ class DiagonalGaussian(NamedTuple):
         mean, raw = features.float().chunk(2, dim=1)
         return cls(mean, raw / (1 + raw.abs() / LOG_VARIANCE_LIMIT))
 
-    def evidence(self, features: Tensor) -> DiagonalGaussian:
-        """Return the evidence about a latent of this prior, from features [N, 2C, H, W]: h and a raw log-variance.
+    def merged(self, features: Tensor) -> DiagonalGaussian:
+        """Return the normalised product of this prior and evidence, as the distribution of (z - mean) / sigma.
 
-        The mean is the prior's + h variance / sigma_prior, which moves the posterior's mean by h sigma_prior at most,
-        even at the lowest precision (our choice; the papers do not specify it). If the features were the mean itself,
-        their effect and their gradient would shrink with the precision, and a collapsed layer could not recover.
+        In those units the prior is N(0, 1), and the evidence is N(h v, v), where v is its variance divided by the
+        prior's. Precisions 1 / variance add and weight the means, so the product has the variance s = v / (1 + v) and
+        the mean h s. Its mean thus differs from the prior's by h sigma at most, even at the lowest precision (our
+        choice; the papers do not specify it). If the features were the mean itself, their effect and their gradient
+        would shrink with the precision, and a collapsed layer could not recover.
+
+        Args:
+            features: h and the raw log-variance of the evidence, [N, 2C, H, W].
         """
         slope, log_variance = DiagonalGaussian.read(features)
-        return DiagonalGaussian(self.mean + slope * (log_variance - self.log_variance / 2).exp(), log_variance)
+        ratio = log_variance - self.log_variance  # log v
+        return DiagonalGaussian(slope * ratio.sigmoid(), F.logsigmoid(ratio))
 
-    def merged(self, evidence: DiagonalGaussian) -> DiagonalGaussian:
-        """Return the normalised product of both: precisions 1/sigma^2 add, and weight the means."""
-        # Log ratio of the evidence's precision to this one's; computing the precisions themselves could overflow.
-        ratio = self.log_variance - evidence.log_variance
-        return DiagonalGaussian(
-            torch.lerp(self.mean, evidence.mean, ratio.sigmoid()), self.log_variance - F.softplus(ratio)
-        )
+    def placed(self, other: DiagonalGaussian) -> DiagonalGaussian:
+        """Return the distribution of mean + sigma * u, where u follows `other`."""
+        return DiagonalGaussian(self.at(other.mean), self.log_variance + other.log_variance)
 
     def at(self, noise: Tensor) -> Tensor:
         """Return mean + sigma * noise."""
-        return self.mean + (self.log_variance / 2).exp() * noise
+        return torch.addcmul(self.mean, (self.log_variance / 2).exp(), noise)
+
+    def noise(self, z: Tensor) -> Tensor:
+        """Return (z - mean) / sigma, the inverse of `at`."""
+        return (z - self.mean) * (-self.log_variance / 2).exp()
 
     def log_prob_at(self, noise: Tensor) -> Tensor:
         """Return the log-density of `at(noise)` in nats, [N]; exact, whereas (z - mean) / sigma would lose digits."""
-        return -(noise**2 + self.log_variance + log(2 * pi)).sum((1, 2, 3)) / 2
+        return -(noise**2 + (self.log_variance + log(2 * pi))).sum((1, 2, 3)) / 2
 
-    def log_prob(self, z: Tensor) -> Tensor:
-        """Return the log-density of z in nats, [N]."""
-        return self.log_prob_at((z - self.mean) * (-self.log_variance / 2).exp())
-
-    def kl(self, prior: DiagonalGaussian) -> Tensor:
-        """Return KL(self || prior) in nats, [N]."""
-        ratio = self.log_variance - prior.log_variance
-        distance = (self.mean - prior.mean) ** 2 * (-prior.log_variance).exp()
-        return (distance + ratio.expm1() - ratio).sum((1, 2, 3)) / 2
+    def kl_to_standard(self) -> Tensor:
+        """Return KL(self || N(0, I)) in nats, [N]."""
+        return (self.mean**2 + self.log_variance.expm1() - self.log_variance).sum((1, 2, 3)) / 2

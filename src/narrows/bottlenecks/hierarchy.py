@@ -37,7 +37,7 @@ class HierarchicalPosterior(Posterior):
 
     Args:
         hierarchy: the bottleneck.
-        activations: activations of the bottom-up network by resolution R, [B, width, R, R].
+        activations: activations of the bottom-up network by resolution R, after their GELU, [B, width, R, R].
         context: additional conditions of the latents, as for `Hierarchy.forward`.
     """
 

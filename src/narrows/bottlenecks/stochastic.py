@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from narrows.bottlenecks.diagonal import DiagonalGaussian
@@ -56,22 +57,21 @@ class StochasticBlock(nn.Module):
 
         Args:
             x: feature map of all previous latents, [N, width, R, R].
-            activations: activations of the bottom-up network at this resolution, [N, width, R, R].
+            activations: activations of the bottom-up network at this resolution, after their GELU, [N, width, R, R].
             noise: z_l in standard deviations from the posterior's mean, [N, latents, R, R] or broadcastable to it.
 
         Returns:
             The next feature map, and the terms of the layer.
         """
-        prior, posterior, x = self.distributions(x, activations)
-        z = posterior.at(noise)
-        terms = Terms(posterior.kl(prior), posterior.log_prob_at(noise), prior.log_prob(z))
-        return self.add(x, z), terms
+        prior, posterior, x = self._read(x, activations)
+        inner = posterior.at(noise)
+        return self.add(x, prior.at(inner)), _terms(prior, posterior, inner, noise)
 
     def follow(self, x: Tensor, activations: Tensor, z: Tensor) -> tuple[Tensor, Terms]:
         """Add a given latent z [N, latents, R, R] to the feature map; returns the same as `forward`."""
-        prior, posterior, x = self.distributions(x, activations)
-        terms = Terms(posterior.kl(prior), posterior.log_prob(z), prior.log_prob(z))
-        return self.add(x, z), terms
+        prior, posterior, x = self._read(x, activations)
+        inner = prior.noise(z)
+        return self.add(x, z), _terms(prior, posterior, inner, posterior.noise(inner))
 
     def generate(self, x: Tensor, noise: Tensor) -> Tensor:
         """Add a latent from the prior, `noise` standard deviations from its mean, to the feature map x."""
@@ -84,15 +84,32 @@ class StochasticBlock(nn.Module):
 
     def prior_at(self, x: Tensor) -> tuple[DiagonalGaussian, Tensor]:
         """Return p(z_l|z_<l) for the feature map x of z_<l, and the feature map to add z_l to."""
-        parameters, summary = self.prior(x).split([2 * self.latents, x.shape[1]], dim=1)
-        return DiagonalGaussian.read(parameters), x + summary
+        return self._prior(x, F.gelu(x))
 
     def distributions(self, x: Tensor, activations: Tensor) -> tuple[DiagonalGaussian, DiagonalGaussian, Tensor]:
         """Return p(z_l|z_<l), q(z_l|z_<l, x) and the feature map to add z_l to."""
-        prior, following = self.prior_at(x)
-        posterior = prior.merged(prior.evidence(self.inference(torch.cat([x, activations], 1))))
-        return prior, posterior, following
+        prior, posterior, following = self._read(x, activations)
+        return prior, prior.placed(posterior), following
 
     def add(self, x: Tensor, z: Tensor) -> Tensor:
         """Return the next feature map, given x and a latent z [N, latents, R, R]."""
         return self.residual(x + self.project(z))
+
+    def _read(self, x: Tensor, activations: Tensor) -> tuple[DiagonalGaussian, DiagonalGaussian, Tensor]:
+        """Return the prior, the posterior of z in the prior's standard deviations, and the feature map to add z to."""
+        active = F.gelu(x)  # once for both branches; that of the activations is shared by all blocks
+        prior, following = self._prior(x, active)
+        return prior, prior.merged(self.inference.activated(torch.cat([active, activations], 1))), following
+
+    def _prior(self, x: Tensor, active: Tensor) -> tuple[DiagonalGaussian, Tensor]:
+        parameters, summary = self.prior.activated(active).split([2 * self.latents, x.shape[1]], dim=1)
+        return DiagonalGaussian.read(parameters), x + summary
+
+
+def _terms(prior: DiagonalGaussian, posterior: DiagonalGaussian, inner: Tensor, noise: Tensor) -> Terms:
+    """Return the terms of z, which is `inner` standard deviations from the prior's mean, `noise` from the posterior's.
+
+    The posterior is that of z in the prior's standard deviations: q(z) = q(inner) / sigma.
+    """
+    log_sigma = prior.log_variance.sum((1, 2, 3)) / 2
+    return Terms(posterior.kl_to_standard(), posterior.log_prob_at(noise) - log_sigma, prior.log_prob_at(inner))

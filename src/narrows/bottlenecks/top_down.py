@@ -42,8 +42,8 @@ class TopDown:
     Args:
         hierarchy: the bottleneck.
         batch: N.
-        activations: activations of the bottom-up network for x, by resolution R, [N, width, R, R]; None if x is not
-            given.
+        activations: activations of the bottom-up network for x, by resolution R, after their GELU, [N, width, R, R];
+            None if x is not given.
         context: additional conditions of the latents, as for `Hierarchy.forward`.
 
     Attributes:

@@ -91,7 +91,11 @@ class Branch(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the output of the branch."""
-        return self.layers(x)
+        return self.activated(F.gelu(x))
+
+    def activated(self, x: Tensor) -> Tensor:
+        """Return the output for GELU(x): branches that read the same x can share its GELU."""
+        return self.layers[1:](x)
 
 
 class ResidualBranch(Branch):
@@ -110,7 +114,7 @@ class ResidualBranch(Branch):
 
     def forward(self, x: Tensor) -> Tensor:
         """Return x plus the branch of x."""
-        return x + self.layers(x)
+        return x + super().forward(x)
 
 
 class BottomUp(nn.Module):
@@ -135,13 +139,13 @@ class BottomUp(nn.Module):
         )
 
     def forward(self, x: Tensor, run: Callable[..., Any]) -> dict[int, Tensor]:
-        """Return the last activation, [B, width, r, r], at each resolution r; `run(block, x)` runs a block."""
+        """Return GELU of the last features at each resolution r, [B, width, r, r]; `run(block, x)` runs a block."""
         activations = {}
         for resolution, stage in zip(self.resolutions, self.stages, strict=True):
             x = F.avg_pool2d(x, x.shape[-1] // resolution)
             for block in stage:
                 x = run(block, x)
-            activations[resolution] = x
+            activations[resolution] = F.gelu(x)
         return activations
 
 
