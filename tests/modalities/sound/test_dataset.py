@@ -322,7 +322,7 @@ def test_a_folder_of_speakers(write, folder):
     for index, name in enumerate(data.train.names):
         assert torch.equal(data.train.clip(index), heard(name, RATE))
     assert (len(data.validation), len(data.test), data.skipped, data.spec.rate) == (0, 0, [], RATE)
-    assert data.train.samples.dtype == np.int16
+    assert data.train.values.dtype == np.int16
     assert data.train.window == 8192
 
 

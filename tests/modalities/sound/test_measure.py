@@ -61,7 +61,7 @@ def test_bits_are_those_of_every_sample_of_whole_clips(decoder: str, codebooks: 
     log_likelihood, squared_error, used = 0.0, 0.0, []
     for number, speaker in enumerate((1, -1)):
         start, end = part.offsets[number], part.offsets[number + 1]
-        x = torch.from_numpy(part.samples[start:end]).float() / 32768
+        x = torch.from_numpy(part.values[start:end]).float() / 32768
         codes = measured.encode(x.view(1, 1, -1))
         used.append(codes.view(-1, codebooks).numpy())
         z, told = measured.bottleneck.embed(codes), torch.tensor([speaker])

@@ -8,17 +8,17 @@ average in a longer clip (more in its interior, less within W of its ends, where
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Generator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from narrows.data.batch import Batch
-from narrows.data.dataset import Examples, Stored
 from narrows.data.errors import DataError
-from narrows.data.loader import BatchPlan, Loader, random_subset
+from narrows.data.loader import BatchPlan, Loader
+from narrows.data.sequences import Sequences
 from narrows.modalities.sound.files import to_waveform
 
 __all__ = ["Clips"]
@@ -28,74 +28,16 @@ WINDOWS = 2
 
 
 @dataclass
-class Clips(Examples):
-    """The clips of a split.
+class Clips(Sequences):
+    """The clips of a split; their classes are the speakers.
 
-    Samples are stored as int16: half the size of float32 and, unlike 8-bit mu-law, as precise as most files, so that
-    both the training targets and the waveforms used for measurement are exact.
-
-    Args:
-        samples: the clips end to end, int16 [total].
-        offsets: the index of the first sample of each clip, then the total, int64 [N + 1].
-        names: the file of each clip.
-        labels: the speaker of each clip, an index into `classes`, int64 [N].
-        classes: the speakers of the whole data set.
-        window: length W of a training window in samples.
+    The values are stored as int16 [total]: half the size of float32 and, unlike 8-bit mu-law, as precise as most files,
+    so that both the training targets and the waveforms used for measurement are exact.
     """
-
-    samples: np.ndarray
-    offsets: np.ndarray
-    names: list[str]
-    labels: np.ndarray
-    classes: list[str]
-    window: int
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """The length of each clip in samples, int64 [N]."""
-        return np.diff(self.offsets)
 
     def clip(self, index: int) -> Tensor:
         """Return the waveform of a clip, float32 [T] in [-1, 1)."""
-        return to_waveform(torch.from_numpy(self._of(range(len(self))[index])))
-
-    def _of(self, index: int) -> np.ndarray:
-        return self.samples[self.offsets[index] : self.offsets[index + 1]]
-
-    def subset(self, count: int) -> Clips:
-        """Return `count` clips drawn at random; see `Examples.subset`."""
-        return self._at(random_subset(len(self), count))
-
-    def taken(self, index: int) -> Clips:
-        """Return a set of only this clip."""
-        return self._at(np.array([range(len(self))[index]]))
-
-    def _at(self, which: np.ndarray) -> Clips:
-        return replace(
-            self,
-            samples=np.concatenate([self.samples[:0], *(self._of(index) for index in which)]),
-            offsets=np.concatenate([[0], np.cumsum(self.lengths[which])]),
-            names=[self.names[index] for index in which],
-            labels=self.labels[which],
-        )
-
-    def relabelled(self, classes: list[str], labels: np.ndarray | None) -> Clips:
-        """Return the same clips with other speakers; `labels` None marks all as unknown (-1)."""
-        return replace(self, classes=classes, labels=np.full(len(self), -1) if labels is None else labels)
-
-    @classmethod
-    def joined(cls, parts: Sequence[Clips]) -> Clips:
-        """Return the clips of several splits of one data set, one split after another."""
-        return replace(
-            parts[0],
-            samples=np.concatenate([part.samples for part in parts]),
-            offsets=np.concatenate([[0], np.cumsum(np.concatenate([part.lengths for part in parts]))]),
-            names=[name for part in parts for name in part.names],
-            labels=np.concatenate([part.labels for part in parts]),
-        )
+        return to_waveform(torch.from_numpy(self.stored(range(len(self))[index])))
 
     def batches(self, plan: BatchPlan) -> Loader:
         """Return endless batches of random windows.
@@ -117,7 +59,7 @@ class Clips(Examples):
             while True:
                 which, where = _uniform(plan.seed, step, plan.size)[:, plan.part]
                 clips = np.searchsorted(ends, (which * ends[-1]).astype(np.int64), side="right")
-                yield self._cut(clips, (where * starts[clips]).astype(np.int64))
+                yield self.windows(clips, (where * starts[clips]).astype(np.int64))
                 step += 1
 
         return Loader(generate())
@@ -126,23 +68,6 @@ class Clips(Examples):
         """Return windows int16 [B, T] as waveforms [B, 1, T], masked beyond `lengths` int64 [B] real samples."""
         real = torch.arange(samples.shape[1], device=samples.device) < lengths.unsqueeze(1)
         return Batch(to_waveform(samples).unsqueeze(1), real, speakers)
-
-    def whole(self, at_most: int) -> Iterator[Stored]:
-        """Yield all clips in order, one at a time because their lengths differ."""
-        for index, (length, speaker) in enumerate(zip(self.lengths, self.labels, strict=True)):
-            samples = torch.from_numpy(self._of(index)[np.newaxis])
-            yield samples, torch.tensor([int(length)]), torch.tensor([int(speaker)])
-
-    def name(self, index: int) -> str:
-        """Return the file name of a clip."""
-        return self.names[index]
-
-    def _cut(self, clips: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, ...]:
-        lengths = np.minimum(self.lengths[clips], self.window)
-        windows = np.zeros((len(clips), self.window), np.int16)
-        for window, begin, length in zip(windows, self.offsets[clips] + starts, lengths, strict=True):
-            window[:length] = self.samples[begin : begin + length]
-        return windows, lengths, self.labels[clips]
 
 
 def _uniform(seed: int, step: int, count: int) -> np.ndarray:

@@ -194,7 +194,7 @@ def _read(
             tally.clipped.append(recording.name)
     places = {name: place for place, name in enumerate(speakers)}
     return Clips(
-        samples=np.frombuffer(samples, np.int16),
+        values=np.frombuffer(samples, np.int16),
         offsets=np.array(offsets, np.int64),
         names=[recording.name for recording in kept],
         labels=np.array([places[recording.speaker] for recording in kept], np.int64),
