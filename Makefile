@@ -35,6 +35,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.autoregressive
 	$(BIN)/python -m benchmarks.hierarchy
 	$(BIN)/python -m benchmarks.wavenet
+	$(BIN)/python -m benchmarks.vrae
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.compile
 

@@ -161,7 +161,7 @@ class Modality(ABC):
         """Yield the report sections on reconstructions; None uses the default section."""
         return None
 
-    def sections(self, run: RunFolder, model: Autoencoder) -> Iterator[Section]:
+    def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
         """Yield additional report sections of a run."""
         yield from ()
 

@@ -104,13 +104,13 @@ def filtered(logits: Tensor, temperature: float = 1.0, top_k: int | None = None,
 
 
 def draw(logits: Tensor, uniform: Tensor) -> Tensor:
-    """Return the categories [B] at which the cumulative probability of logits [B, K] exceeds `uniform` [B, 1].
+    """Return the categories [*] at which the cumulative probability of logits [*, K] exceeds `uniform` [*, 1].
 
     `uniform` lies in [0, 1). It is scaled by the total probability, so that in spite of rounding a category of
     probability zero is never drawn.
     """
     cumulative = logits.softmax(-1).cumsum(-1)
-    return torch.searchsorted(cumulative, uniform * cumulative[:, -1:], right=True).squeeze(1)
+    return torch.searchsorted(cumulative, uniform * cumulative[..., -1:], right=True).squeeze(-1)
 
 
 def require_finite(network: nn.Module, name: str) -> None:

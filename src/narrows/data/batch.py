@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -40,6 +40,7 @@ class Spec:
         bounds: the smallest and the largest value of the data.
         variable: whether examples may have any length along the first axis of `size`.
         rate: positions per second along the first axis, for data in time; None for others.
+        details: whatever else the modality needs to read and write files for the model, as JSON values.
 
     Raises:
         NarrowsError: if a value has the wrong type, as in a file that was edited.
@@ -51,6 +52,7 @@ class Spec:
     bounds: tuple[float, float] = (0.0, 1.0)
     variable: bool = False
     rate: float | None = None
+    details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         right = {
@@ -60,6 +62,7 @@ class Spec:
             "bounds": isinstance(self.bounds, tuple) and _is_range(*self.bounds),
             "variable": isinstance(self.variable, bool),
             "rate": self.rate is None or (_is_finite(self.rate) and self.rate > 0),
+            "details": isinstance(self.details, dict),
         }
         for name, is_right in right.items():
             if not is_right:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from narrows.data.errors import DataError
 
-__all__ = ["BatchPlan", "Loader", "batches", "coins", "permutation", "random_subset"]
+__all__ = ["BatchPlan", "Loader", "batches", "coins", "permutation", "places", "random_subset"]
 
 SUBSETS = 0
 """The seed of all subsets, which are thus the same in every run."""
@@ -100,12 +100,12 @@ def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip
         raise DataError(f"training.batch_size is {plan.size}, but there are only {len(values)} examples to train on")
 
     def generate() -> Generator[Arrays]:
-        for step, places in enumerate(_places(len(values), plan), plan.start):
-            picked = values[places[plan.part]]
+        for step, chosen in enumerate(places(len(values), plan), plan.start):
+            picked = values[chosen[plan.part]]
             if flip:
                 heads = coins(plan.size, plan.seed, step)[plan.part]
                 picked[heads] = picked[heads, ..., ::-1]
-            yield (picked,) if labels is None else (picked, labels[places[plan.part]])
+            yield (picked,) if labels is None else (picked, labels[chosen[plan.part]])
 
     return Loader(generate())
 
@@ -176,7 +176,7 @@ def _fill(
         source.close()
 
 
-def _places(count: int, plan: BatchPlan) -> Iterator[np.ndarray]:
+def places(count: int, plan: BatchPlan) -> Iterator[np.ndarray]:
     """Yield the indices of the global batches of steps `start`, `start` + 1, ..., int64 [B] each."""
     epoch, place = divmod(plan.start * plan.size, count)
     order = permutation(count, plan.seed, epoch)

@@ -64,7 +64,7 @@ def measure(
     """Measure a model on whole examples.
 
     The same data always give the same draws, and the global random state does not change. An autoregressive decoder is
-    given the true values of all earlier positions.
+    given the true values of all earlier positions; further figures are those of data that it draws.
 
     Args:
         model: the model; in evaluation mode during the measurement.
@@ -141,7 +141,8 @@ class _Tally:
         else:
             observation, described = self.model.described(batch, posterior.mode.unsqueeze(0))
         if self.figures is not None:
-            for name, values in self.figures(batch.x, observation.mean).items():
+            made = self.model.decode_latents(posterior.mode) if self.model.autoregressive else observation.mean
+            for name, values in self.figures(batch.x, made[:, :, : batch.x.shape[2]]).items():
                 self.others[name] += _total(values)
         if self.informed and self.model.prior is not None and posterior.codes is not None:
             rate = _total(_prior_nats(self.model.prior, posterior.codes, batch.condition))

@@ -10,13 +10,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from narrows.errors import NarrowsError
-from narrows.likelihoods.likelihood import Likelihood, Observation
+from narrows.likelihoods.likelihood import DiscreteLikelihood, Observation
 from narrows.waiting import is_on_host
 
 __all__ = ["Bernoulli"]
 
 
-class Bernoulli(Likelihood):
+class Bernoulli(DiscreteLikelihood):
     """Independent Bernoulli pixels; the decoder outputs their logits.
 
     Args:
@@ -29,6 +29,18 @@ class Bernoulli(Likelihood):
     def check(self, x: Tensor) -> None:
         """Check that x is 0 or 1 everywhere; see `Likelihood.check`."""
         _check(x)
+
+    def logits(self, out: Tensor) -> Tensor:
+        """Return the logits of 0 and 1, [B, C, 2]; see `DiscreteLikelihood.logits`."""
+        return torch.stack([torch.zeros_like(out), out], -1)
+
+    def to_levels(self, x: Tensor) -> Tensor:
+        """Return x as integers, 0 or 1."""
+        return x.long()
+
+    def to_values(self, levels: Tensor) -> Tensor:
+        """Return 0 or 1 as floats."""
+        return levels.float()
 
     def _observe(self, out: Tensor) -> Observation:
         return _Observation(out)

@@ -140,10 +140,17 @@ class Likelihood(nn.Module, ABC):
 
 
 class DiscreteLikelihood(Likelihood):
-    """An observation model of discrete levels, whose logits the decoder outputs: [B, L, *grid] for C = 1.
+    """An observation model of discrete levels that are independent of each other given the decoder's outputs.
 
-    An autoregressive decoder reads the data as these levels and draws them one after another.
+    An autoregressive decoder reads the data as these levels and draws them position by position.
     """
+
+    def logits(self, out: Tensor) -> Tensor:
+        """Return the logits of the levels at one position, given the decoder's outputs for it, [B, `features`].
+
+        They are [B, L], or [B, C, L] for data with C channels, whose values are drawn together.
+        """
+        return out
 
     @abstractmethod
     def to_levels(self, x: Tensor) -> Tensor:

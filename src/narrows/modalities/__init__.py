@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODALITIES", "find_modality"]
 
-MODALITIES = ("images", "sound")
+MODALITIES = ("images", "sound", "music")
 """The names of the folders."""
 
 

@@ -144,7 +144,7 @@ class Autoencoder(LatentVariableModel):
         Raises:
             NarrowsError: if the classes are missing or unknown.
         """
-        return self._data(self._embed(self.check_latents(codes)), condition, sampling, progress)
+        return self.decode_latents(self._embed(self.check_latents(codes)), condition, sampling, progress)
 
     def decode_all(
         self,
@@ -164,18 +164,22 @@ class Autoencoder(LatentVariableModel):
         if not self.autoregressive:
             batches = list(_by_size(codes))
             classes = [None] * len(batches) if given is None else given.split([len(batch) for batch in batches])
-            return [x for batch, own in zip(batches, classes, strict=True) for x in self._data(self._embed(batch), own)]
+            return [
+                x
+                for batch, own in zip(batches, classes, strict=True)
+                for x in self.decode_latents(self._embed(batch), own)
+            ]
         latents = [self._embed(part.unsqueeze(0))[0] for part in codes]
         longest = max(z.shape[1] for z in latents)
         filled = torch.stack([F.pad(z, (0, longest - z.shape[1])) for z in latents])
-        data = self._data(filled, given, sampling, progress)
+        data = self.decode_latents(filled, given, sampling, progress)
         return [x[:, : z.shape[1] * self.hop] for x, z in zip(data, latents, strict=True)]
 
     @torch.no_grad()
-    def _data(
+    def decode_latents(
         self,
         z: Tensor,
-        condition: Tensor | None,
+        condition: Tensor | None = None,
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
@@ -183,8 +187,8 @@ class Autoencoder(LatentVariableModel):
         if not isinstance(self.decoder, AutoregressiveDecoder):
             return self.observe(z, None, condition).mean
         given, length = self.check_condition(condition, len(z)), z.shape[2] * self.hop
-        levels = draw_levels(self.decoder, z, given, length, sampling or Sampling(), progress)
-        return self._levels.to_values(levels).unsqueeze(1)
+        levels = draw_levels(self.decoder, self._levels, z, given, length, sampling or Sampling(), progress)
+        return self._levels.to_values(levels)
 
     def _embed(self, codes: Tensor) -> Tensor:
         """Return the latents of codes of any integer type, such as the small types of files."""
@@ -200,7 +204,7 @@ class Autoencoder(LatentVariableModel):
         """Return `decode(encode(x))`, cut to the length of x; for the arguments see `decode`."""
         with torch.no_grad():
             z = self.posterior(self.check_data(x)).mode
-        return self._data(z, condition, sampling, progress)[:, :, : x.shape[2]]
+        return self.decode_latents(z, condition, sampling, progress)[:, :, : x.shape[2]]
 
     def interpolate(
         self,
@@ -228,7 +232,7 @@ class Autoencoder(LatentVariableModel):
             z = self.bottleneck(path.flatten(0, 1)).mode
         condition = self.check_condition(condition, len(start))
         given = None if condition is None else condition.repeat_interleave(steps)
-        return self._data(z, given, sampling, progress)[:, :, : start.shape[2]].unflatten(0, path.shape[:2])
+        return self.decode_latents(z, given, sampling, progress)[:, :, : start.shape[2]].unflatten(0, path.shape[:2])
 
     def sample(
         self,
@@ -252,11 +256,11 @@ class Autoencoder(LatentVariableModel):
         if not self.autoregressive:
             return self.generate(n, condition, sampling, progress).mean
         stream = replace(sampling or Sampling(), seed=(sampling or Sampling()).generator)
-        z, condition = self._latents(n, condition, stream, None)
+        z, condition = self.sample_latents(n, condition, stream, None)
         decoding = decoding or Sampling()
         if decoding.seed is None:
             decoding = replace(decoding, seed=stream.seed)
-        return self._data(z, condition, decoding, progress)
+        return self.decode_latents(z, condition, decoding, progress)
 
     @torch.no_grad()
     def generate(
@@ -271,12 +275,12 @@ class Autoencoder(LatentVariableModel):
         Raises:
             NarrowsError: if the decoder is autoregressive, because it can only draw position by position.
         """
-        z, condition = self._latents(n, condition, sampling or Sampling(), progress)
+        z, condition = self.sample_latents(n, condition, sampling or Sampling(), progress)
         return self.observe(z, None, condition)
 
     @torch.no_grad()
-    def _latents(
-        self, n: int, condition: Tensor | None, sampling: Sampling, progress: Progress | None
+    def sample_latents(
+        self, n: int, condition: Tensor | None, sampling: Sampling, progress: Progress | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """Draw latents [n, channels, *grid] from the prior, and return them with their classes."""
         if n < 1:

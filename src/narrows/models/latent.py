@@ -84,7 +84,7 @@ class LatentVariableModel(nn.Module):
         if isinstance(self.decoder, AutoregressiveDecoder) and not isinstance(self.likelihood, DiscreteLikelihood):
             raise NarrowsError(
                 f"a {type(self.decoder).__name__} draws discrete levels, but {type(self.likelihood).__name__} has "
-                "none: set model.likelihood=MuLawCategorical"
+                "none: set model.likelihood to one with levels, such as MuLawCategorical or Bernoulli"
             )
         if self.autoregressive and not self.variable:
             raise NarrowsError(

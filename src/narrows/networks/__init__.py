@@ -6,6 +6,7 @@ from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.decoder import AutoregressiveDecoder
 from narrows.networks.hierarchy import Head, Stem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
+from narrows.networks.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder, RecurrentEncoder
 from narrows.networks.spectrogram import SpectrogramEncoder
 from narrows.networks.strided import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.networks.transformer import PatchTransformer
@@ -13,6 +14,7 @@ from narrows.networks.wavenet import WaveNet
 
 __all__ = [
     "AutoregressiveDecoder",
+    "AutoregressiveRecurrentDecoder",
     "CausalTransformer",
     "CodeTransformer",
     "ConvDecoder",
@@ -21,6 +23,8 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",
+    "RecurrentDecoder",
+    "RecurrentEncoder",
     "SpectrogramEncoder",
     "Stem",
     "StridedDecoder",

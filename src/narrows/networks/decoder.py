@@ -14,7 +14,11 @@ class DecoderState(Protocol):
     """A batch of examples that grow by one position a step."""
 
     def step(self, previous: Tensor | None) -> Tensor:
-        """Append the previous position, int64 [B] (None at the first), and return the outputs of the next."""
+        """Append the levels of a position and return the outputs for the next one, [B, outputs].
+
+        Args:
+            previous: int64 [B], or [B, C] for data with several channels; None at the first step.
+        """
 
 
 class AutoregressiveDecoder(nn.Module, ABC):

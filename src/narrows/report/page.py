@@ -1,4 +1,4 @@
-"""A report page: sections of blocks, written as one self-contained HTML file without network access or scripts.
+"""A report page: sections of blocks, written as one self-contained HTML file that needs no network access.
 
 A block is a dataclass plus a template of its lower-case name next to `templates/page.html`; a new kind of block needs
 only these two. Everything is escaped except the SVG of a figure, which `figures` draws and escapes itself.
@@ -7,12 +7,14 @@ only these two. Everything is escaped except the SVG of a figure, which `figures
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -52,7 +54,13 @@ TEMPLATES = Environment(
 
 
 class Block:
-    """Base class of the blocks of a section."""
+    """Base class of the blocks of a section.
+
+    Attributes:
+        scripts: files in `templates/` with the scripts of the block; a page has each of them once.
+    """
+
+    scripts: ClassVar[tuple[str, ...]] = ()
 
     @property
     def template(self) -> str:
@@ -196,6 +204,23 @@ class Page:
     subtitle: str = ""
     facts: dict[str, str] = field(default_factory=dict)
     sections: Sequence[Section] = ()
+
+    @property
+    def scripts(self) -> list[Script]:
+        """The scripts of all blocks, the only ones that the browser runs."""
+        names = dict.fromkeys(name for section in self.sections for block in section.blocks for name in block.scripts)
+        return [Script(TEMPLATES.get_template(name).render()) for name in names]
+
+
+class Script(NamedTuple):
+    """A script of the page."""
+
+    text: str
+
+    @property
+    def digest(self) -> str:
+        """The digest by which the page's policy allows it."""
+        return "sha256-" + base64.b64encode(hashlib.sha256(self.text.encode()).digest()).decode("ascii")
 
 
 def write_page(path: str | Path, page: Page) -> None:

@@ -45,15 +45,14 @@ def report_run(run: RunFolder, data: Data, device: str | torch.device = "cpu", p
         facts = {**_facts(model, modality, measured), **_held(run, measured)}
         if not model.autoregressive:
             model.cpu()
-        total = len(data.validation)
-        sections = list(_of_validation(run, model, modality, validation, total, measured, progress))
+        sections = list(_of_validation(run, model, modality, data, validation, measured, progress))
     else:
         text = f"The validation split holds no {modality.unit}, so nothing was measured or reconstructed."
         sections = [
             Section("Validation", text),
             *_samples(model, modality, progress),
             *_refinement(model, modality),
-            *modality.sections(run, model),
+            *modality.sections(run, model, data),
         ]
     sections += training_and_settings(run, model)
     write_page(run.report, Page(run.path.resolve().name, modality.describe(data, model.spec), facts, sections))
@@ -63,13 +62,13 @@ def _of_validation(
     run: RunFolder,
     model: Autoencoder,
     modality: Modality,
+    data: Data,
     validation: Examples,
-    total: int,
     measured: Measurement,
     progress: Progress,
 ) -> Iterator[Section]:
-    """Yield the sections on the validation examples `validation`, out of `total`, with their figures `measured`."""
-    count = len(validation)
+    """Yield the sections on some examples of the validation split, `validation`, with their figures `measured`."""
+    count, total = len(validation), len(data.validation)
     yield from modality.reconstructions(model, validation, progress) or _reconstructions(model, modality, validation)
     yield from _samples(model, modality, progress)
     if not model.variable:
@@ -85,7 +84,7 @@ def _of_validation(
     if isinstance(model.bottleneck, Hierarchy) and model.depth == 1:
         yield _from_coarse_to_fine(model, modality, validation)
     yield from _refinement(model, modality)
-    yield from modality.sections(run, model)
+    yield from modality.sections(run, model, data)
     yield from codes_in_use(measured, f"On {count} validation {modality.unit}.")
 
 

@@ -23,7 +23,10 @@ class TrainingSettings:
         epsilon: added by Adam to the root of the second moment. The loss is per dimension of the data; with many
             dimensions a score-function gradient can become as small as the default.
         warmup: number of steps over which the learning rate rises linearly from 0.
-        decay: learning rate after the warm-up, constant ("none") or falling to 0 along a half cosine ("cosine").
+        decay: learning rate after the warm-up: constant ("none"), falling to `final_learning_rate` along a half cosine
+            ("cosine"), or set to it after step `decay_at` ("step").
+        final_learning_rate: learning rate at the end of the decay.
+        decay_at: last step before the fall of the decay "step".
         clip_norm: largest gradient norm; larger gradients are scaled down to it. None for no clipping.
         skip_factor: skip a step if its gradient norm is more than this many times the median of the last 100; None
             skips no step.
@@ -46,7 +49,9 @@ class TrainingSettings:
     betas: tuple[float, float] = (0.9, 0.999)
     epsilon: float = 1e-8
     warmup: int = 0
-    decay: Literal["none", "cosine"] = "none"
+    decay: Literal["none", "cosine", "step"] = "none"
+    final_learning_rate: float = 0.0
+    decay_at: int | None = None
     clip_norm: float | None = None
     skip_factor: float | None = None
     precision: Literal["no", "bf16", "fp16"] = "no"
@@ -85,6 +90,16 @@ class TrainingSettings:
             raise NarrowsError(f"training.clip_norm is {self.clip_norm}: it must be above 0, or null for no clipping")
         if self.warmup < 0:
             raise NarrowsError(f"training.warmup is {self.warmup}: it must be at least 0")
+        if (self.decay == "step") != (self.decay_at is not None):
+            raise NarrowsError(
+                f"training.decay_at is {self.decay_at}, but training.decay is {self.decay}: set decay_at, the last "
+                "step before the fall, with the decay step, and with no other"
+            )
+        if not 0 <= self.final_learning_rate <= self.learning_rate:
+            raise NarrowsError(
+                f"training.final_learning_rate is {self.final_learning_rate}: it must be at least 0 and at most the "
+                f"learning rate, {self.learning_rate}"
+            )
         if not self.learning_rate > 0:
             raise NarrowsError(f"training.learning_rate is {self.learning_rate}: it must be above 0")
 
@@ -94,5 +109,8 @@ class TrainingSettings:
             return self.learning_rate * step / self.warmup
         if self.decay == "none":
             return self.learning_rate
+        if self.decay_at is not None:
+            return self.learning_rate if step <= self.decay_at else self.final_learning_rate
         done = (step - 1 - self.warmup) / max(1, self.steps - self.warmup)
-        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+        fall = self.learning_rate - self.final_learning_rate
+        return self.final_learning_rate + fall * 0.5 * (1 + math.cos(math.pi * done))

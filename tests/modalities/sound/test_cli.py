@@ -353,7 +353,7 @@ def test_the_light_decoder(place: Path, tmp_path: Path) -> None:
         (["--data", "SPEECH", "--data.sample_rate=500"], "data.sample_rate is 500: it must be at least 1000"),
         (["--data", "SPEECH", "--data.window=60"], "data.window is 60, which is not a multiple of 8,"),
         (["--data", "SPEECH", "--data.size=8"], "size"),
-        (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood=MuLawCategorical"),
+        (["--data", "SPEECH", "--model.likelihood=DiscretizedLogistic"], "set model.likelihood to one with levels"),
         (
             ["--data=SPEECH", "--estimator=DistortionTarget", "--estimator.gamma=1", "--estimator.estimator=Pathwise"],
             "DistortionTarget needs the squared error of a reconstruction, and a WaveNetDecoder",

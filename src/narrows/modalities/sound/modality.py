@@ -141,7 +141,7 @@ class SoundModality(Modality):
         """Yield sections with reconstructions of clips beside a control, and with converted voices."""
         return spoken(model, examples, progress)
 
-    def sections(self, run: RunFolder, model: Autoencoder) -> Iterator[Section]:
+    def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
         """Yield a section with the results of `narrows evaluate --phonemes`."""
         return phonemes_section(run)
 

@@ -1,0 +1,1 @@
+"""Music: MIDI files as piano rolls, and back to MIDI files."""

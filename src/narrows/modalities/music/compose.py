@@ -1,0 +1,124 @@
+"""Pieces longer than a window: the recurrent decoder goes on from a latent, or from the end of a given piece."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from narrows.commands.source import open_run
+from narrows.decoding import require_prior
+from narrows.errors import NarrowsError
+from narrows.likelihoods import DiscreteLikelihood
+from narrows.modalities.music.modality import MODALITY
+from narrows.modality import Row
+from narrows.models import Autoencoder
+from narrows.models.drawing import draw_levels
+from narrows.networks import AutoregressiveRecurrentDecoder, RecurrentDecoder
+from narrows.pretrained import load
+from narrows.progress import Progress, hidden
+from narrows.sampling import Sampling
+
+__all__ = ["compose", "composed"]
+
+
+def compose(
+    folder: str,
+    steps: int,
+    n: int = 1,
+    start: Path | None = None,
+    out: Path | None = None,
+    sampling: Sampling | None = None,
+    progress: Progress = hidden,
+) -> Path:
+    """Write pieces of any length as MIDI files with a page that plays them, and return the page's path.
+
+    Args:
+        folder: the run folder, or its id on the hub.
+        steps: T, steps to generate.
+        n: number of pieces, each from a latent of its own; must be 1 with `start`.
+        start: a MIDI file to go on from. A decoder that reads the data continues the file itself; one that does not
+            continues its reconstruction.
+        out: folder to write to; None means `pieces` in the run folder.
+        sampling: how latents are drawn from the prior, and steps from a decoder that reads the data; None for the
+            defaults with seed 0.
+        progress: shows the progress.
+
+    Raises:
+        NarrowsError: if the model has no recurrent decoder, or codes but no prior; or if the file is shorter than a
+            window.
+        DataError: if the file cannot be read.
+    """
+    model, sampling = load(folder), sampling or Sampling(seed=0)
+    if not isinstance(model.decoder, RecurrentDecoder | AutoregressiveRecurrentDecoder):
+        raise NarrowsError(
+            f"the decoder of {folder} is a {type(model.decoder).__name__}, which makes windows only: composing needs a "
+            "recurrent decoder, such as that of vrae-20d"
+        )
+    with torch.random.fork_rng(devices=[]):
+        if isinstance(sampling.seed, int):
+            torch.manual_seed(sampling.seed)
+        if start is None:
+            require_prior(folder, model, model.sampled_prior, sampling, None)
+            latents, opening = model.sample_latents(n, None, sampling)[0], None
+            names = [f"piece {index + 1}" for index in range(n)]
+        else:
+            if n != 1:
+                raise NarrowsError(f"-n {n}: from one file there is one piece to make; leave it out")
+            opening = _whole_windows(MODALITY.read([start], model.spec)[0], model.hop, start)
+            latents, names = model.posterior(opening).mode, [f"{start.name}, continued"]
+        with progress("compose", steps, "steps") as meter:
+            pieces = composed(model, latents, steps, opening, sampling, lambda done, _: meter.to(done))
+            meter.to(steps)
+    rows = [Row(name, [x]) for name, x in zip(names, pieces, strict=True)]
+    return MODALITY.save_rows(out or open_run(folder).outputs / "pieces", f"Pieces of {folder}", rows, model.spec)
+
+
+@torch.no_grad()
+def composed(
+    model: Autoencoder,
+    latents: Tensor,
+    steps: int,
+    opening: Tensor | None = None,
+    sampling: Sampling | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Tensor:
+    """Return what a recurrent decoder makes of latents in any number of steps.
+
+    Args:
+        model: the model.
+        latents: z [B, channels, N], of which the last one leads the new steps.
+        steps: T, number of new steps.
+        opening: the N windows of the latents, [B, C, N hop], which the new steps follow; None to begin with the window
+            of the last latent.
+        sampling: how a decoder that reads the data draws them.
+        progress: called with the number of steps drawn and T.
+
+    Returns:
+        the mean of p(x|z), or draws from it by a decoder that reads the data, [B, C, T]; after the opening, as the
+        decoder makes it, if there is one.
+    """
+    decoder, z = model.decoder, latents[:, :, -1:]
+    if isinstance(decoder, RecurrentDecoder):
+        before = latents.new_zeros(len(latents), model.shape[0], 0) if opening is None else model.observe(latents).mean
+        state = decoder.begin(z[:, :, 0])
+        if opening is not None:
+            _, state = decoder.run(state, decoder.hop)
+        made = model.likelihood(decoder.run(state, steps)[0]).mean
+        return torch.cat([before, made], 2)
+    assert isinstance(decoder, AutoregressiveRecurrentDecoder)
+    assert isinstance(model.likelihood, DiscreteLikelihood)
+    past = None if opening is None else model.likelihood.to_levels(opening[:, :, -model.hop :])
+    levels = draw_levels(decoder, model.likelihood, z, None, steps, sampling or Sampling(), progress, past)
+    made = model.likelihood.to_values(levels)
+    return made if opening is None else torch.cat([opening, made], 2)
+
+
+def _whole_windows(x: Tensor, hop: int, file: Path) -> Tensor:
+    """Return the whole windows of a piece [C, T], [1, C, N hop]; the rest at its end is left out."""
+    count = x.shape[1] // hop
+    if not count:
+        raise NarrowsError(f"{file} has {x.shape[1]} steps, less than a window of {hop}: give a longer one")
+    return x[:, : count * hop].unsqueeze(0)

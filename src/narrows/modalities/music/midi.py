@@ -1,0 +1,132 @@
+"""MIDI files: read as notes, quantised to steps of time, and written again.
+
+Files are parsed and written by symusic. Tempo changes are followed, and notes without an end are left out.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from narrows.atomic import whole_file
+from narrows.data.errors import DataError
+from narrows.errors import NarrowsError
+
+__all__ = ["Clock", "Notes", "read_notes", "write_notes"]
+
+TICKS = 48
+"""Ticks of a step in the files written."""
+PLAIN_VELOCITY = 80
+"""Velocity of notes that have none of their own, in the files written."""
+SECONDS_PER_BEAT = 0.5
+"""Length of a beat in files written from steps of a beat."""
+MISTAKES = {
+    "ticks per quarter": "its times are SMPTE frames instead of beats; convert it with a MIDI editor",
+    "not MThd": "it is not a MIDI file",
+    "less than 14": "it is not a MIDI file: it is empty or very short",
+    "Invalid chunk length": "it is truncated",
+}
+
+
+class Clock(NamedTuple):
+    """How long a step is."""
+
+    rate: float
+    """Steps per second."""
+    per_beat: int | None = None
+    """Steps per beat; `rate` then has no meaning."""
+
+
+class Notes(NamedTuple):
+    """Notes in steps of time, in order of their start."""
+
+    start: np.ndarray
+    """The first step, int64 [N]."""
+    end: np.ndarray
+    """The step after the last one, int64 [N]; greater than `start`."""
+    pitch: np.ndarray
+    """0 to 127; 60 is middle C, int64 [N]."""
+    velocity: np.ndarray
+    """1 to 127, int64 [N]."""
+
+
+def read_notes(
+    content: bytes, clock: Clock, tracks: list[str] | None = None, drums: bool = False, max_minutes: float = 60.0
+) -> Notes:
+    """Read the notes of a MIDI file; the tracks are merged.
+
+    A note starts at the nearest step, and lasts at least one step.
+
+    Args:
+        content: the file.
+        clock: how long a step is.
+        tracks: names of the tracks to read; None or [] for all.
+        drums: also read drum tracks.
+        max_minutes: refuse files that last longer.
+
+    Raises:
+        DataError: if it is no MIDI file, is damaged, lasts too long, or has no such notes.
+    """
+    library = _symusic()
+    try:
+        score = library.Score.from_midi(content, sanitize_data=True)
+        minutes = score.to("second").end() / 60
+    except Exception as error:  # a damaged file can make the parser raise anything
+        reason = next((words for part, words in MISTAKES.items() if part in str(error)), f"it is damaged: {error}")
+        raise DataError(reason) from error
+    if minutes > max_minutes:
+        raise DataError(f"it lasts {minutes:,.0f} minutes: set data.max_minutes if it is really music")
+    if tracks:
+        names = [track.name for track in score.tracks]
+        if missing := [name for name in tracks if name not in names]:
+            raise DataError(f"it has no track {missing[0]!r}, only {', '.join(map(repr, names)) or 'none'}")
+    kept = [t for t in score.tracks if (drums or not t.is_drum) and (not tracks or t.name in tracks) and len(t.notes)]
+    if not kept:
+        raise DataError("it has only drums: set data.drums" if score.note_num() and not tracks else "it has no notes")
+    parts = [track.notes.numpy() for track in kept]
+    columns = {name: np.concatenate([part[name] for part in parts]).astype(np.int64) for name in parts[0]}
+    start, end = columns["time"], columns["time"] + columns["duration"]
+    steps = [np.rint(_steps(ticks, score, clock)).astype(np.int64) for ticks in (start, end)]
+    order = np.lexsort([columns["pitch"], steps[0]])
+    notes = Notes(steps[0], np.maximum(steps[1], steps[0] + 1), columns["pitch"], columns["velocity"].clip(1, 127))
+    return Notes(*(part[order] for part in notes))
+
+
+def _steps(ticks: np.ndarray, score: Any, clock: Clock) -> np.ndarray:
+    """Return the time of ticks in steps, float64; a beat is a quarter note, 0.5 s until a tempo is given."""
+    beats = ticks / score.ticks_per_quarter
+    if clock.per_beat is not None:
+        return beats * clock.per_beat
+    tempos = score.tempos.numpy()
+    times, seconds = tempos["time"].astype(np.int64), tempos["mspq"].astype(np.float64) / 1e6
+    if not len(times) or times[0] > 0:
+        times, seconds = np.append(0, times), np.append(SECONDS_PER_BEAT, seconds)
+    begin = np.append(0, np.cumsum(np.diff(times) * seconds[:-1]))  # of each tempo, in seconds times ticks per beat
+    place = np.searchsorted(times, ticks, side="right") - 1
+    return (begin[place] + (ticks - times[place]) * seconds[place]) / score.ticks_per_quarter * clock.rate
+
+
+def write_notes(path: Path, notes: Notes, clock: Clock) -> None:
+    """Write notes as a piano to a MIDI file, from which `read_notes` returns the same notes."""
+    library = _symusic()
+    per_beat = clock.per_beat or max(1, round(clock.rate * SECONDS_PER_BEAT))
+    seconds = SECONDS_PER_BEAT if clock.per_beat else per_beat / clock.rate
+    score = library.Score(per_beat * TICKS)
+    score.tempos.append(library.Tempo(0, mspq=round(seconds * 1e6)))
+    track = library.Track("Piano", program=0, is_drum=False)
+    for start, end, pitch, velocity in zip(*(part.tolist() for part in notes), strict=True):
+        track.notes.append(library.Note(start * TICKS, (end - start) * TICKS, pitch, velocity))
+    score.tracks.append(track)
+    with whole_file(path) as aside:
+        aside.write_bytes(score.dumps_midi())
+
+
+def _symusic() -> ModuleType:
+    try:
+        import symusic
+    except ImportError as error:
+        raise NarrowsError(f"music needs the package symusic ({error}): pip install 'narrows[music]'") from error
+    return symusic

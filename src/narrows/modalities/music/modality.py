@@ -1,0 +1,225 @@
+"""The music modality: how MIDI files are opened, read, written, drawn and played."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from narrows.config import TrainingRecipe
+from narrows.data import Data, DataError, Examples, Spec
+from narrows.modalities.music.baselines import baselines
+from narrows.modalities.music.dataset import EXTENSIONS, MusicData, open_music
+from narrows.modalities.music.latents import song_accuracy, window_latents
+from narrows.modalities.music.map import map_sections
+from narrows.modalities.music.midi import read_notes, write_notes
+from narrows.modalities.music.player import PianoRolls, Tune
+from narrows.modalities.music.report import note_figures, reconstructions
+from narrows.modalities.music.roll import RollLayout, to_levels
+from narrows.modalities.music.rolls import Rolls
+from narrows.modalities.music.settings import MusicSettings
+from narrows.modality import Modality, Row
+from narrows.models import Autoencoder
+from narrows.progress import Progress
+from narrows.report.page import Block, Page, Section, write_page
+from narrows.training.run import RunFolder
+
+__all__ = ["MODALITY", "MusicModality", "MusicRecipe"]
+
+COLUMNS = 3
+"""Tunes per row of a page."""
+MOST_LOST = 0.5
+"""A file is refused if a larger share of its notes has pitches that the model does not have."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class MusicRecipe(TrainingRecipe):
+    """Recipe of `narrows train` for music.
+
+    Args:
+        model: the model.
+        estimator: the loss and how its gradient is estimated.
+        data: the data to train on.
+        training: the settings of training.
+        on: None, since no model of music has two stages.
+        modality: the kind of data.
+    """
+
+    data: MusicSettings
+    modality: Literal["music"] = "music"
+
+
+class MusicModality(Modality):
+    """Piano rolls [C, T] in [0, 1], of any length."""
+
+    name = "music"
+    unit = "pieces"
+    dimension = "values"
+    suffix = ".mid"
+    extensions = EXTENSIONS
+    recipe = MusicRecipe
+    default_prior = "transformer"
+    samples = 64
+    has_figures = True
+    units: ClassVar[Mapping[str, str]] = {
+        "note_precision": "share of 1",
+        "note_recall": "share of 1",
+        "note_f1": "share of 1",
+        "unigram_bits_per_dim": "bits per value",
+        "order1_bits_per_dim": "bits per value",
+        "song_accuracy": "share of 1",
+        "song_accuracy_by_chance": "share of 1",
+    }
+
+    def open(
+        self, settings: MusicSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
+    ) -> MusicData:
+        """Find, read and split MIDI files; given `spec`, use the pitches of its model."""
+        return open_music(settings, quiet, progress, spec)
+
+    def fitted(self, spec: Spec) -> str:
+        """Return the pitches of the model."""
+        layout = RollLayout.of(spec.details)
+        return f"only notes of the model's pitches, {layout.lowest} to {layout.highest}, are read"
+
+    def overrides_of_another_source(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return overrides that use all songs and tracks: `songs` and `tracks` name those of the run's own data."""
+        return [f"--data.{name}=[]" for name in ("songs", "tracks") if settings.get(name)]
+
+    def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
+        """Return the piano rolls [C, T] of MIDI files; notes that the model does not have are counted and left out."""
+        return [_read(file, spec) for file in files]
+
+    def write(self, path: Path, x: Tensor, spec: Spec) -> None:
+        """Write a MIDI file of the notes whose values are above one half."""
+        layout = RollLayout.of(spec.details)
+        write_notes(path, layout.to_notes(to_levels(x, layout)), layout.clock(spec.rate))
+
+    def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, **options: Any) -> Path:
+        """Write a MIDI file of each piece into a folder, with a page that plays them, and return the page's path."""
+        pieces = [(row.name, x) for row in rows for x in row.examples]
+        for index, (_, x) in enumerate(pieces):
+            self.write(out / f"{index:03}{self.suffix}", x, spec)
+        tunes = [Row("", [x]) for _, x in pieces]
+        names = [name or str(index) for index, (name, _) in enumerate(pieces)]
+        named = [row._replace(name=name) for row, name in zip(tunes, names, strict=True)]
+        return _page(out / "index.html", title, self.show_rows(named, spec, title))
+
+    def save_versions(
+        self,
+        out: Path,
+        title: str,
+        names: Sequence[str],
+        versions: Mapping[str, Sequence[Tensor]],
+        spec: Spec,
+        **options: Any,
+    ) -> Path:
+        """Write MIDI files of the last version into a folder, with a page that plays all versions side by side."""
+        for name, x in zip(names, list(versions.values())[-1], strict=True):
+            self.write(out / f"{name}{self.suffix}", x, spec)
+        first, *others = versions
+        labelled = {first: list(names), **{other: [f"{name}: {other}" for name in names] for other in others}}
+        return _page(out / "index.html", title, _block(labelled, versions, spec, title))
+
+    def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
+        """Return the pieces to look at and to play, a few in a row."""
+        layout = RollLayout.of(spec.details)
+        tunes = [
+            Tune(row.name or str(index + 1), to_levels(x, layout))
+            for row in rows
+            for index, x in enumerate(row.examples)
+        ]
+        in_rows = [tunes[at : at + COLUMNS] for at in range(0, len(tunes), COLUMNS)]
+        return PianoRolls(caption, in_rows, layout, layout.clock(spec.rate))
+
+    def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
+        """Return the versions of each piece side by side, to look at and to play."""
+        return _block({name: [name] * len(pieces) for name, pieces in versions.items()}, versions, spec, caption)
+
+    def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+        """Return precision, recall and F1 of notes by step and pitch; see `note_figures`."""
+        return note_figures(x, reconstruction)
+
+    def describe(self, data: Data, spec: Spec) -> str:
+        """Return the number of songs, the length of the training part, the step and the pitches."""
+        layout, steps = RollLayout.of(spec.details), int(data.train.lengths.sum())
+        length = f"{steps / spec.rate / 60:,.0f} minutes at {spec.rate:g} Hz" if spec.rate else f"{steps:,} steps"
+        return f"{len(spec.classes)} songs, {length} for training, pitches {layout.lowest} to {layout.highest}"
+
+    def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
+        """Return the F1 of the notes of reconstructions."""
+        return {"reconstruction": f"{figures['note_f1']:.3f} note F1"}
+
+    def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
+        """Yield the section with reconstructions of pieces, and what becomes of them with another's latents."""
+        return reconstructions(model, examples)
+
+    def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
+        """Yield the sections with the map of the latents."""
+        held_out = Rolls.joined([data.validation, data.test])
+        return map_sections(model, data.train, held_out, RollLayout.of(model.spec.details))
+
+    def evaluate(
+        self,
+        run: RunFolder,
+        model: Autoencoder,
+        data: Data,
+        examples: Examples,
+        source: str | None,
+        progress: Progress,
+        **options: Any,
+    ) -> dict[str, float]:
+        """Return how well the latents tell the songs apart, and the bits per value of two models that only count."""
+        assert isinstance(examples, Rolls)
+        figures = {}
+        if source is None:
+            figures = song_accuracy(window_latents(model, data.train), window_latents(model, examples))
+        return figures if RollLayout.of(model.spec.details).velocity else {**figures, **baselines(data.train, examples)}
+
+
+def _read(file: Path, spec: Spec) -> Tensor:
+    layout = RollLayout.of(spec.details)
+    try:
+        notes = read_notes(file.read_bytes(), layout.clock(spec.rate))
+    except DataError as error:
+        raise DataError(f"{file}: {error}") from error
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error}") from error
+    lost = int((~layout.covers(notes)).sum())
+    if lost:
+        share = lost / len(notes.pitch)
+        what = (
+            f"{file}: {lost} of {len(notes.pitch)} notes are outside the model's pitches, {layout.lowest} to "
+            f"{layout.highest}"
+        )
+        if share > MOST_LOST:
+            raise DataError(f"{what}: transpose it, or train a model with data.pitches set")
+        logger.warning("%s, and left out", what)
+    return torch.from_numpy(layout.to_roll(notes).T.astype(np.float32) / layout.scale)
+
+
+def _block(
+    names: Mapping[str, Sequence[str]], versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str
+) -> PianoRolls:
+    layout = RollLayout.of(spec.details)
+    columns = [
+        [Tune(name, to_levels(x, layout)) for name, x in zip(names[version], pieces, strict=True)]
+        for version, pieces in versions.items()
+    ]
+    return PianoRolls(caption, [list(row) for row in zip(*columns, strict=True)], layout, layout.clock(spec.rate))
+
+
+def _page(path: Path, title: str, block: Block) -> Path:
+    write_page(path, Page(title, sections=[Section("Pieces", blocks=[block])]))
+    return path
+
+
+MODALITY = MusicModality()

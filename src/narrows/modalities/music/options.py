@@ -1,0 +1,68 @@
+"""Command-line options and commands for music."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from narrows.arguments import add_out, add_run, positive, seed
+
+__all__ = ["add_commands", "add_options"]
+
+
+def add_options(command: str, parser: argparse.ArgumentParser) -> None:
+    """Add no options: music needs none of its own."""
+
+
+def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Add `compose` and `finetune`."""
+    help = "make pieces of music of any length"
+    parser = subparsers.add_parser("compose", help=help, description=f"{help.capitalize()}, as MIDI files.")
+    add_run(parser)
+    parser.add_argument("--steps", type=positive, default=1000, help="steps of each piece (1000)")
+    parser.add_argument("-n", type=positive, default=1, metavar="N", help="number of pieces (1)")
+    parser.add_argument("--start", type=Path, metavar="FILE", help="a MIDI file to go on from")
+    parser.add_argument("--seed", type=seed, default=0, help="random seed of the latents (0)")
+    add_out(parser, "the folder to write (pieces in the run folder)")
+    parser.set_defaults(run=_compose)
+
+    help = "train classifiers of music with few labels, from a trained encoder"
+    parser = subparsers.add_parser("finetune", help=help, description=f"{help.capitalize()}, and compare them.")
+    add_run(parser)
+    parser.add_argument(
+        "--labels",
+        type=Path,
+        metavar="TABLE",
+        help="a CSV file with the columns file and label; without, each song is a class",
+    )
+    parser.add_argument(
+        "--counts",
+        type=_counts,
+        default=[1, 2, 5, 10],
+        metavar="N,N",
+        help="labelled windows of each class (1,2,5,10); all are used in the end, too",
+    )
+    parser.add_argument("--seeds", type=positive, default=5, help="number of choices of windows and of new weights (5)")
+    parser.add_argument("--steps", type=positive, default=200, help="optimiser steps of each classifier (200)")
+    add_out(parser, "the folder to write (finetuned in the run folder)")
+    parser.set_defaults(run=_finetune)
+
+
+def _compose(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.music.compose import compose
+    from narrows.progress import progress
+    from narrows.sampling import Sampling
+
+    sampling = Sampling(seed=options.seed)
+    return compose(options.folder, options.steps, options.n, options.start, options.out, sampling, progress)
+
+
+def _finetune(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.music.finetune import finetune
+    from narrows.progress import progress
+
+    return finetune(options.folder, options.labels, options.counts, options.seeds, options.steps, options.out, progress)
+
+
+def _counts(text: str) -> list[int]:
+    return [positive(part) for part in text.split(",")]

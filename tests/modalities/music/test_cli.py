@@ -1,0 +1,235 @@
+"""From a folder of MIDI files to a model, codes, pieces and reports, as a user would go."""
+
+import json
+import logging
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from narrows.cli import main
+from narrows.modalities.music.compose import composed
+from narrows.modalities.music.latents import WindowLatents, song_accuracy, window_latents
+from narrows.modalities.music.midi import Clock, Notes, read_notes, write_notes
+from narrows.modalities.music.modality import MODALITY
+from narrows.modalities.music.report import note_figures
+from narrows.pretrained import load
+from narrows.sampling import Sampling
+
+WINDOW = 8
+RECIPE = """
+modality: music
+model:
+  class_path: Autoencoder
+  init_args:
+    encoder: {class_path: RecurrentEncoder, init_args: {window: 8, hidden: 6, cell: gru, reverse: true}}
+    bottleneck: {class_path: Gaussian, init_args: {channels: 2}}
+    decoder: {class_path: RecurrentDecoder, init_args: {hidden: 6, cell: gru}}
+    likelihood: {class_path: Bernoulli}
+estimator: {class_path: Pathwise}
+data: {window: 8, stride: 4, validation: 0.2, test: 0.2, rare: 0}
+training: {steps: 6, batch_size: 4, log_every: 2, validate_every: 3, checkpoint_every: 3}
+variants:
+  vq:
+    model:
+      init_args:
+        bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}
+  autoregressive:
+    model:
+      init_args:
+        decoder: {class_path: AutoregressiveRecurrentDecoder, init_args: {hidden: 6, cell: lstm}}
+"""
+PRIOR = """
+prior: {class_path: TransformerPrior, init_args: {width: 8, layers: 1, heads: 2}}
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
+window: 2
+"""
+
+
+def scale(path: Path, steps: int, lowest: int) -> None:
+    rows = [(t, t + 2, lowest + t % 7, 80) for t in range(0, steps - 1, 2)]
+    write_notes(path, Notes(*np.array(rows).T), Clock(20.0))
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three songs of scales, recipes, and a run."""
+    place = tmp_path_factory.mktemp("music")
+    for number, name in enumerate(["ant", "bee", "cat"]):
+        scale(place / "songs" / f"{name}.mid", 120 + 40 * number, 50 + 10 * number)
+    (place / "tiny.yaml").write_text(RECIPE)
+    (place / "prior.yaml").write_text(PRIOR)
+    data = ["--data", str(place / "songs")]
+    assert main(["train", str(place / "tiny.yaml"), *data, "--out", str(place / "run")]) == 0
+    return place
+
+
+def test_a_run_and_its_report(place: Path) -> None:
+    model = load(place / "run")
+    assert model.classes == ["ant", "bee", "cat"]
+    assert model.spec.rate == 20
+    assert (model.spec.details["lowest"], model.spec.details["highest"]) == (50, 76)
+    assert (model.hop, model.grid, model.shape) == (WINDOW, (1,), (54, WINDOW))
+    page = (place / "run" / "report.html").read_text()
+    titles = re.findall(r"<h2[^>]*>([^<]*)", page)
+    assert titles[:5] == ["Reconstructions", "Samples", "Bits per dimension", "Map", "The plane, decoded"]
+    assert "<title>bee, 0:0" in page
+    notes = json.loads(re.search(r'class="notes">(.*?)</script>', page)[1])  # type: ignore[index]
+    assert len(notes) == page.count("<circle")
+    assert all(len(pair) == 2 and len(pair[0][0]) == 4 for pair in notes if pair[0])
+    assert "<script src" not in page
+
+
+def test_a_run_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    data, out = ["--data", str(place / "songs")], ["--out", str(tmp_path / "run")]
+    assert main(["train", str(place / "tiny.yaml"), *data, *out, "--training.steps=3"]) == 0
+    assert main(["train", str(place / "tiny.yaml"), *out, "--resume", "--training.steps=6"]) == 0
+    weights = [path / "model" / "model.safetensors" for path in (tmp_path / "run", place / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_files_to_latents_and_back(place: Path, tmp_path: Path) -> None:
+    run, song = str(place / "run"), place / "songs" / "bee.mid"
+    assert main(["encode", run, str(song), "--out", str(tmp_path / "codes.npz")]) == 0
+    assert main(["decode", run, str(tmp_path / "codes.npz"), "--out", str(tmp_path / "decoded")]) == 0
+    model = load(run)
+    (x,) = MODALITY.read([song], model.spec)
+    assert x.shape == (54, 160)
+    made = read_if_any(tmp_path / "decoded" / "bee.mid")
+    mean = model.reconstruct(x.unsqueeze(0))[0]
+    assert made == read_written(mean, model, tmp_path / "again.mid")
+
+
+def read_written(x: torch.Tensor, model: object, path: Path) -> list[list[int]]:
+    MODALITY.write(path, x, model.spec)  # type: ignore[attr-defined]
+    return read_if_any(path)
+
+
+def read_if_any(path: Path) -> list[list[int]]:
+    """The notes of a file; a model trained for a moment may make none."""
+    try:
+        return [part.tolist() for part in read_notes(path.read_bytes(), Clock(20.0))]
+    except ValueError as error:
+        assert "no notes" in str(error)  # noqa: PT017
+        return []
+
+
+def test_reconstruct_sample_and_interpolate(place: Path, tmp_path: Path) -> None:
+    run = str(place / "run")
+    assert main(["reconstruct", run, "--out", str(tmp_path / "made")]) == 0
+    assert (tmp_path / "made" / "index.html").read_text().count('class="tune"') == 2 * 3
+    assert main(["sample", run, "-n", "4", "--out", str(tmp_path / "samples")]) == 0
+    assert len(list((tmp_path / "samples").glob("*.mid"))) == 4
+    ends = [str(place / "songs" / name) for name in ("ant.mid", "cat.mid")]
+    assert main(["interpolate", run, *ends, "--steps", "3", "--out", str(tmp_path / "path")]) == 0
+    assert len(list((tmp_path / "path").glob("*.mid"))) == 3
+
+
+def test_a_piece_of_any_length(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, song = str(place / "run"), place / "songs" / "ant.mid"
+    assert main(["compose", run, "--steps", "100", "-n", "2", "--out", str(tmp_path / "free")]) == 0
+    assert len(list((tmp_path / "free").glob("*.mid"))) == 2
+    assert main(["compose", run, "--steps", "50", "--start", str(song), "--out", str(tmp_path / "on")]) == 0
+    page = (tmp_path / "on" / "index.html").read_text()
+    assert 'data-steps="170"' in page
+    assert "ant.mid, continued" in page
+    capsys.readouterr()
+    assert main(["compose", run, "-n", "2", "--start", str(song)]) == 1
+    assert "-n 2: from one file there is one piece to make" in capsys.readouterr().err
+
+
+def test_a_piece_continues_the_window_of_its_latent(place: Path) -> None:
+    model, z = load(place / "run"), torch.randn(2, 2, 3)
+    whole = composed(model, z, WINDOW + 5)
+    torch.testing.assert_close(whole[:, :, :WINDOW], model.observe(z).mean[:, :, -WINDOW:])
+    continued = composed(model, z, 5, opening=torch.zeros(2, 54, 3 * WINDOW))
+    torch.testing.assert_close(continued[:, :, : 3 * WINDOW], model.observe(z).mean)
+    torch.testing.assert_close(continued[:, :, 3 * WINDOW :], whole[:, :, WINDOW:])
+
+
+def test_a_decoder_that_reads_the_data_continues_the_file_itself(place: Path, tmp_path: Path) -> None:
+    run, song = str(tmp_path / "run"), place / "songs" / "ant.mid"
+    data = ["--data", str(place / "songs"), "--variant", "autoregressive"]
+    assert main(["train", str(place / "tiny.yaml"), *data, "--out", run]) == 0
+    assert main(["compose", run, "--steps", "12", "--start", str(song), "--out", str(tmp_path / "on")]) == 0
+    assert main(["sample", run, "-n", "2"]) == 0
+    assert main(["reconstruct", run]) == 0
+    model = load(run)
+    opening = MODALITY.read([song], model.spec)[0][None, :, : 15 * WINDOW]
+    z = model.posterior(opening).mode
+    made = composed(model, z, 12, opening, Sampling(top_k=1, seed=0))
+    assert torch.equal(made[:, :, : 15 * WINDOW], opening)
+    # The most probable values one after another, by the decoder's parallel form in one long window.
+    decoder = model.decoder
+    decoder.hop = WINDOW + 12
+    levels = made[:, :, -decoder.hop :].long()
+    outputs = decoder(z[:, :, -1:], levels)
+    assert torch.equal((outputs > 0)[:, :, WINDOW:], levels[:, :, WINDOW:] == 1)
+
+
+def test_evaluate_states_notes_songs_and_baselines(place: Path) -> None:
+    assert main(["evaluate", str(place / "run")]) == 0
+    figures = json.loads((place / "run" / "evaluation.json").read_text())["figures"]
+    assert {"note_f1", "note_precision", "note_recall", "song_accuracy", "song_accuracy_by_chance"} <= figures.keys()
+    assert 0 < figures["order1_bits_per_dim"] < figures["unigram_bits_per_dim"] < 1
+    assert main(["evaluate", str(place / "run"), "--data", str(place / "songs")]) == 0
+
+
+def test_codes_and_a_prior_over_them(place: Path, tmp_path: Path) -> None:
+    out = str(tmp_path / "vq")
+    data = ["--data", str(place / "songs")]
+    assert main(["train", f"{place / 'tiny.yaml'}", "--variant", "vq", *data, "--out", out]) == 0
+    assert main(["prior", out, "--recipe", str(place / "prior.yaml")]) == 0
+    assert main(["sample", out, "-n", "2"]) == 0
+    assert load(out).encode(torch.zeros(1, 54, 20)).shape == (1, 3)
+    assert main(["compose", out, "--steps", "20"]) == 0
+
+
+def test_notes_that_the_model_does_not_have(place: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spec = load(place / "run").spec
+    for name, pitches in {"some": [60, 60, 100], "most": [60, 100, 100]}.items():
+        notes = Notes(*np.array([(t, t + 1, pitch, 80) for t, pitch in enumerate(pitches)]).T)
+        write_notes(tmp_path / f"{name}.mid", notes, Clock(20.0))
+    with caplog.at_level(logging.WARNING):
+        (x,) = MODALITY.read([tmp_path / "some.mid"], spec)
+    assert "some.mid: 1 of 3 notes are outside the model's pitches, 50 to 76, and left out" in caplog.text
+    assert x.sum() == 4
+    with pytest.raises(ValueError, match=r"most.mid: 2 of 3 notes are outside .* transpose it"):
+        MODALITY.read([tmp_path / "most.mid"], spec)
+
+
+def test_note_figures_count_steps_and_pitches() -> None:
+    x = torch.tensor([[[1.0, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]])
+    y = torch.tensor([[[0.9, 0.1, 0.6, 0.2]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]])
+    found = note_figures(x, y)
+    assert found["note_precision"].tolist() == [0.5, 1, 0]
+    assert found["note_recall"].tolist() == [0.5, 1, 0]
+    assert found["note_f1"].tolist() == [0.5, 1, 0]
+
+
+def test_windows_of_a_song_are_found_by_the_nearest_latents() -> None:
+    def windows(z: list[float], songs: list[int]) -> WindowLatents:
+        count = len(z)
+        return WindowLatents(np.array(z, np.float32)[:, None], np.zeros(count), np.zeros(count), np.array(songs))
+
+    known, asked = windows([0, 1, 2, 9], [0, 0, 0, 1]), windows([0.2, 8, 1, 5], [0, 1, 1, 2])
+    found = song_accuracy(known, asked)
+    assert found["song_accuracy"] == pytest.approx(2 / 3)
+    assert found["song_accuracy_by_chance"] == pytest.approx((0.75 + 0.25 + 0.25) / 3)
+    assert song_accuracy(known, windows([1], [5])) == {}
+
+
+def test_latents_of_windows_are_those_of_encode(place: Path) -> None:
+    from narrows.commands.source import open_run_data
+    from narrows.training.run import RunFolder
+
+    model = load(place / "run")
+    rolls = open_run_data(RunFolder(place / "run"), model).train
+    found = window_latents(model, rolls)
+    assert len(found.z) == sum(length // WINDOW for length in rolls.lengths)
+    last = int(found.stretch[-1])
+    whole = rolls[last][None, :, : rolls.lengths[last] // WINDOW * WINDOW]
+    expected = model.encode(whole)[0].T
+    torch.testing.assert_close(torch.from_numpy(found.z[found.stretch == last]), expected)
