@@ -166,3 +166,20 @@ def test_sizes_that_cannot_be_are_refused() -> None:
         RecurrentDecoder(2, INPUTS, hidden=0)
     with pytest.raises(NarrowsError, match="cell is 'tanh': it must be one of rnn, gru, lstm"):
         RecurrentEncoder(INPUTS, 4, cell="tanh")  # type: ignore[arg-type]
+
+
+def test_silence_starts_without_effect_and_a_tanh_state_lasts() -> None:
+    network = RecurrentEncoder(INPUTS, 4, window=WINDOW, hidden=5)
+    with torch.no_grad():
+        network.network.bias_hh_l0.zero_()
+    state = 0.1 * torch.randn(5)
+    silent = -torch.ones(1, INPUTS, WINDOW)
+    expected = state.clone()
+    for _ in range(WINDOW):
+        expected = expected.tanh()
+    torch.testing.assert_close(network.last_states(silent, state=state)[0, 0], expected)
+
+
+def test_outputs_start_with_the_given_bias() -> None:
+    for kind in (RecurrentDecoder, AutoregressiveRecurrentDecoder):
+        assert (kind(2, INPUTS, hidden=5, bias=-4.0).out.bias == -4).all()

@@ -62,7 +62,7 @@ class DistortionTarget(Estimator):
 
     Raises:
         NarrowsError: if `gamma`, `learning_rate` or `patience` is not positive and finite, or if `estimator` minimises
-            a bound of several latents together or has another `beta`.
+            a bound of several latents together or weights the rate.
     """
 
     multiplier: Tensor
@@ -81,11 +81,12 @@ class DistortionTarget(Estimator):
                 f"{type(estimator).__name__} minimises a bound of S latents together and cannot hold a mean "
                 "distortion: use an estimator such as Pathwise, REINFORCE or StraightThroughGumbel"
             )
-        if getattr(estimator, "beta", 1.0) != 1:
-            raise NarrowsError(
-                f"{type(estimator).__name__}.beta is {estimator.beta}, but only the multiplier may weight the rate: "
-                "set --estimator.estimator.beta=1"
-            )
+        for name, neutral in {"beta": 1.0, "warmup": 0, "free_nats": 0.0}.items():
+            if (value := getattr(estimator, name, neutral)) != neutral:
+                raise NarrowsError(
+                    f"{type(estimator).__name__}.{name} is {value}, but only the multiplier may weight the rate: "
+                    f"set --estimator.estimator.{name}={neutral:g}"
+                )
         self.gamma, self.estimator = gamma, estimator
         self.learning_rate, self.patience = learning_rate, patience
         self.register_buffer("multiplier", torch.tensor(_MOST))

@@ -8,7 +8,7 @@ h_0 = tanh(W_z z + b_z), h_{t+1} = tanh(W_dec h_t + W_x x_t + b_dec), x_t = sigm
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,8 @@ __all__ = ["AutoregressiveRecurrentDecoder", "RecurrentDecoder", "RecurrentEncod
 Cell = Literal["rnn", "gru", "lstm"]
 State = tuple[Tensor, ...]
 """(h,) or, for an LSTM, (h, c); each [B, hidden]."""
+
+Network = TypeVar("Network", bound=nn.Module)
 
 SEQUENCES: dict[str, Callable[..., nn.RNNBase]] = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 CELLS: dict[str, Callable[..., nn.RNNCellBase]] = {"rnn": nn.RNNCell, "gru": nn.GRUCell, "lstm": nn.LSTMCell}
@@ -55,8 +57,11 @@ class RecurrentEncoder(nn.Module):
         super().__init__()
         _check(cell, inputs=inputs, outputs=outputs, window=window, hidden=hidden)
         self.hop, self.reverse = window, reverse
-        self.network = SEQUENCES[cell](inputs, hidden, batch_first=True)
+        self.network = _remembering(SEQUENCES[cell](inputs, hidden, batch_first=True))
         self.out = nn.Linear(hidden, outputs)
+        # Models scale their input to [-1, 1]. As with the paper's 0 and 1, silence starts without any effect.
+        with torch.no_grad():
+            cast(Tensor, self.network.bias_ih_l0).copy_(cast(Tensor, self.network.weight_ih_l0).sum(1))
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode sequences whose steps count where `mask`, bool [B, T], is True; the others are at the ends of rows.
@@ -111,18 +116,23 @@ class RecurrentDecoder(nn.Module):
         hidden: units of the recurrent network.
         cell: `rnn` (tanh), `gru` or `lstm`; the cell state of an LSTM starts with zeros.
         hop: steps of a window, those of the encoder.
+        bias: initial bias of the outputs. For data that are mostly 0, their log-odds of being 1: otherwise the first
+            training steps push every state of the network to one side, where it forgets its latent.
 
     Raises:
         NarrowsError: if a size is below 1, or the cell is unknown.
     """
 
-    def __init__(self, latents: int, outputs: int, hidden: int = 500, cell: Cell = "rnn", hop: int = 50) -> None:
+    def __init__(
+        self, latents: int, outputs: int, hidden: int = 500, cell: Cell = "rnn", hop: int = 50, bias: float = 0.0
+    ) -> None:
         super().__init__()
         _check(cell, latents=latents, outputs=outputs, hidden=hidden, hop=hop)
         self.hop, self.kind = hop, cell
         self.start = nn.Linear(latents, hidden)
-        self.cell = CELLS[cell](outputs, hidden)
+        self.cell = _remembering(CELLS[cell](outputs, hidden))
         self.out = nn.Linear(hidden, outputs)
+        nn.init.constant_(self.out.bias, bias)
 
     def forward(self, z: Tensor, mask: Tensor | None = None) -> Tensor:
         """Decode latents window by window; `mask` has no effect, because windows are independent of each other."""
@@ -166,18 +176,23 @@ class AutoregressiveRecurrentDecoder(AutoregressiveDecoder):
         hidden: units of the recurrent network.
         cell: `rnn` (tanh), `gru` or `lstm`; the cell state of an LSTM starts with zeros.
         hop: steps of a window, those of the encoder.
+        bias: initial bias of the outputs. For data that are mostly 0, their log-odds of being 1: otherwise the first
+            training steps push every state of the network to one side, where it forgets its latent.
 
     Raises:
         NarrowsError: if a size is below 1, or the cell is unknown.
     """
 
-    def __init__(self, latents: int, outputs: int, hidden: int = 500, cell: Cell = "rnn", hop: int = 50) -> None:
+    def __init__(
+        self, latents: int, outputs: int, hidden: int = 500, cell: Cell = "rnn", hop: int = 50, bias: float = 0.0
+    ) -> None:
         super().__init__()
         _check(cell, latents=latents, outputs=outputs, hidden=hidden, hop=hop)
         self.hop, self.kind = hop, cell
         self.start = nn.Linear(latents, hidden)
-        self.network = SEQUENCES[cell](outputs, hidden, batch_first=True)
+        self.network = _remembering(SEQUENCES[cell](outputs, hidden, batch_first=True))
         self.out = nn.Linear(hidden, outputs)
+        nn.init.constant_(self.out.bias, bias)
 
     def forward(self, z: Tensor, levels: Tensor, condition: Tensor | None = None) -> Tensor:
         """Return the outputs of all steps, [B, outputs, N hop], given the data as 0 and 1, int64 [B, outputs, N hop].
@@ -223,6 +238,18 @@ class RecurrentState:
         states, self.state = decoder.network(x.unsqueeze(1), self.state)
         self.time += 1
         return decoder.out(states[:, 0])
+
+
+def _remembering(network: Network) -> Network:
+    """Start the recurrent weights of a tanh network with the identity, so that its state lasts (Le et al. 2015).
+
+    Our choice: with PyTorch's own start it forgets its first state in a few steps, the decoder learns to do without its
+    latent, and the latent stays empty. LSTM and GRU cells remember by themselves.
+    """
+    for name, weight in network.named_parameters():
+        if name.startswith("weight_hh") and weight.shape[0] == weight.shape[1]:
+            nn.init.eye_(weight)
+    return network
 
 
 def _check(cell: str, **sizes: int) -> None:

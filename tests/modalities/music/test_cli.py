@@ -1,5 +1,6 @@
 """From a folder of MIDI files to a model, codes, pieces and reports, as a user would go."""
 
+import csv
 import json
 import logging
 import re
@@ -11,10 +12,12 @@ import torch
 
 from narrows.cli import main
 from narrows.modalities.music.compose import composed
+from narrows.modalities.music.finetune import Classifier
 from narrows.modalities.music.latents import WindowLatents, song_accuracy, window_latents
 from narrows.modalities.music.midi import Clock, Notes, read_notes, write_notes
 from narrows.modalities.music.modality import MODALITY
 from narrows.modalities.music.report import note_figures
+from narrows.networks import RecurrentEncoder
 from narrows.pretrained import load
 from narrows.sampling import Sampling
 
@@ -233,3 +236,49 @@ def test_latents_of_windows_are_those_of_encode(place: Path) -> None:
     whole = rolls[last][None, :, : rolls.lengths[last] // WINDOW * WINDOW]
     expected = model.encode(whole)[0].T
     torch.testing.assert_close(torch.from_numpy(found.z[found.stretch == last]), expected)
+
+
+def test_classifiers_with_few_labels(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out = str(place / "run"), tmp_path / "few"
+    options = ["--counts", "1,3", "--seeds", "2", "--steps", "30"]
+    assert main(["finetune", run, *options, "--out", str(out)]) == 0
+    rows = list(csv.DictReader((out / "finetune.csv").open()))
+    assert len(rows) == 3 * 3 * 2
+    assert {row["method"] for row in rows} == {"warm", "cold", "frozen"}
+    assert all(0 <= float(row["accuracy"]) <= 1 for row in rows)
+    assert "Few labels" in (out / "index.html").read_text()
+    again = tmp_path / "again"
+    assert main(["finetune", run, *options, "--out", str(again)]) == 0
+    assert (again / "finetune.csv").read_bytes() == (out / "finetune.csv").read_bytes()
+
+    # The songs have no pitch in common: with all labels, learning tells them apart.
+    longer = tmp_path / "longer"
+    assert main(["finetune", run, "--counts", "1", "--seeds", "1", "--steps", "200", "--out", str(longer)]) == 0
+    learnt = [row for row in csv.DictReader((longer / "finetune.csv").open()) if not row["labels"]]
+    assert all(float(row["accuracy"]) > 0.8 for row in learnt if row["method"] in ("warm", "cold"))
+
+    table = tmp_path / "labels.csv"
+    table.write_text("file,label\nant.mid,low\nbee.mid,low\ncat.mid,high\n")
+    assert main(["finetune", run, *options, "--labels", str(table), "--out", str(tmp_path / "two")]) == 0
+    capsys.readouterr()
+    for text, message in {
+        "file,label\nant.mid,low\nelk.mid,high\n": "names files that the run does not have: elk",
+        "song,label\nant.mid,low\n": "has no columns `file` and `label`, only song, label",
+        "file,label\nant.mid,low\n": "1 classes have training windows",
+        "file,label\nant.mid,low\nbee.mid,\n": "has no label for bee",
+    }.items():
+        table.write_text(text)
+        assert main(["finetune", run, "--labels", str(table), "--out", str(tmp_path / "no")]) == 1
+        assert message in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_a_warm_classifier_starts_with_the_encoders_weights_and_state(place: Path) -> None:
+    encoder = load(place / "run").encoder
+    assert isinstance(encoder, RecurrentEncoder)
+    x, state = torch.rand(4, 54, WINDOW), torch.randn(6)
+    warm, cold = Classifier(encoder, 3, state), Classifier(encoder, 3, None)
+    torch.testing.assert_close(warm(x), warm.out(encoder.last_states(x, state=state)[:, 0]))
+    assert torch.equal(warm.encoder.network.weight_hh_l0, encoder.network.weight_hh_l0)
+    assert not torch.equal(cold.encoder.network.weight_hh_l0, encoder.network.weight_hh_l0)
+    assert (cold.state == 0).all()

@@ -89,6 +89,7 @@ def test_values_beyond_seven_bits_are_brought_into_range() -> None:
         (b"a text that is long enough to be a header", "it is not a MIDI file"),
         (midi(note(0, 480, 60))[:-8], "it is truncated"),
         (midi(note(0, 480, 60), division=0xE728), "SMPTE frames"),
+        (midi(note(0, 480, 60), division=0), "a beat has no ticks"),
         (midi(), "it has no notes"),
         (midi(b""), "it has no notes"),
         (midi(note(0, 480, 36, channel=9)), "it has only drums: set data.drums"),

@@ -73,12 +73,11 @@ def read_notes(
     library = _symusic()
     try:
         score = library.Score.from_midi(content, sanitize_data=True)
-        minutes = score.to("second").end() / 60
     except Exception as error:  # a damaged file can make the parser raise anything
         reason = next((words for part, words in MISTAKES.items() if part in str(error)), f"it is damaged: {error}")
         raise DataError(reason) from error
-    if minutes > max_minutes:
-        raise DataError(f"it lasts {minutes:,.0f} minutes: set data.max_minutes if it is really music")
+    if score.ticks_per_quarter < 1:
+        raise DataError("it is damaged: a beat has no ticks")
     if tracks:
         names = [track.name for track in score.tracks]
         if missing := [name for name in tracks if name not in names]:
@@ -88,25 +87,26 @@ def read_notes(
         raise DataError("it has only drums: set data.drums" if score.note_num() and not tracks else "it has no notes")
     parts = [track.notes.numpy() for track in kept]
     columns = {name: np.concatenate([part[name] for part in parts]).astype(np.int64) for name in parts[0]}
-    start, end = columns["time"], columns["time"] + columns["duration"]
-    steps = [np.rint(_steps(ticks, score, clock)).astype(np.int64) for ticks in (start, end)]
+    ticks = np.stack([columns["time"], columns["time"] + columns["duration"]])
+    seconds = _seconds(ticks, score)
+    if (minutes := seconds.max() / 60) > max_minutes:
+        raise DataError(f"it lasts {minutes:,.0f} minutes: set data.max_minutes if it is really music")
+    beats = ticks / score.ticks_per_quarter
+    steps = np.rint(seconds * clock.rate if clock.per_beat is None else beats * clock.per_beat).astype(np.int64)
     order = np.lexsort([columns["pitch"], steps[0]])
     notes = Notes(steps[0], np.maximum(steps[1], steps[0] + 1), columns["pitch"], columns["velocity"].clip(1, 127))
     return Notes(*(part[order] for part in notes))
 
 
-def _steps(ticks: np.ndarray, score: Any, clock: Clock) -> np.ndarray:
-    """Return the time of ticks in steps, float64; a beat is a quarter note, 0.5 s until a tempo is given."""
-    beats = ticks / score.ticks_per_quarter
-    if clock.per_beat is not None:
-        return beats * clock.per_beat
+def _seconds(ticks: np.ndarray, score: Any) -> np.ndarray:
+    """Return the time of ticks in seconds, float64; a beat is a quarter note, of 0.5 s until a tempo is given."""
     tempos = score.tempos.numpy()
     times, seconds = tempos["time"].astype(np.int64), tempos["mspq"].astype(np.float64) / 1e6
     if not len(times) or times[0] > 0:
         times, seconds = np.append(0, times), np.append(SECONDS_PER_BEAT, seconds)
     begin = np.append(0, np.cumsum(np.diff(times) * seconds[:-1]))  # of each tempo, in seconds times ticks per beat
     place = np.searchsorted(times, ticks, side="right") - 1
-    return (begin[place] + (ticks - times[place]) * seconds[place]) / score.ticks_per_quarter * clock.rate
+    return (begin[place] + (ticks - times[place]) * seconds[place]) / score.ticks_per_quarter
 
 
 def write_notes(path: Path, notes: Notes, clock: Clock) -> None:

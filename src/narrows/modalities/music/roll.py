@@ -92,11 +92,13 @@ class RollLayout:
         """Return the roll uint8 [T, C] of notes, up to the end of the last; other pitches are left out."""
         roll = np.zeros((int(notes.end.max(initial=0)), self.channels), np.uint8)
         kept = Notes(*(part[self.covers(notes)] for part in notes))
-        for start, end, pitch, velocity in zip(*(part.tolist() for part in kept), strict=True):
-            column = pitch - self.lowest
-            roll[start:end, column] = velocity if self.velocity else 1
-            if self.onsets:
-                roll[start, self.pitches + column] = self.scale
+        lengths, column = kept.end - kept.start, kept.pitch - self.lowest
+        # Every step of every note; where notes of one pitch overlap, the later one counts.
+        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+        level = kept.velocity if self.velocity else np.ones_like(column)
+        roll[np.repeat(kept.start, lengths) + within, np.repeat(column, lengths)] = np.repeat(level, lengths)
+        if self.onsets:
+            roll[kept.start, self.pitches + column] = self.scale
         return roll
 
     def to_notes(self, roll: np.ndarray) -> Notes:
