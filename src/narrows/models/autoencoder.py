@@ -49,6 +49,11 @@ class Autoencoder(LatentVariableModel):
         """
         raise NarrowsError(f"a {type(self).__name__} has one stage")
 
+    @property
+    def informed(self) -> bool:
+        """Whether what it samples depends on a class: the decoder or the learned prior is conditioned on it."""
+        return self.conditional or (self.prior is not None and self.prior.classes > 0)
+
     def place_on(self, first: Autoencoder) -> None:
         """Use `first` as the first stage.
 
@@ -286,8 +291,7 @@ class Autoencoder(LatentVariableModel):
         if n < 1:
             raise NarrowsError(f"n is {n}: it must be at least 1")
         stream = replace(sampling, seed=sampling.generator)
-        informed = self.conditional or (self.prior is not None and self.prior.classes > 0)
-        if condition is None and informed and self.classes:
+        if condition is None and self.informed and self.classes:
             source = "cpu" if stream.generator is None else stream.generator.device
             condition = torch.randint(len(self.classes), (n,), generator=stream.generator, device=source)
         if self.prior is None:

@@ -185,7 +185,7 @@ def _samples(model: Autoencoder, modality: Modality, progress: Progress) -> Iter
         with drawing(progress, "sample", DRAWN, model.sampled_length, model.spec.rate) as advance:
             made = model.sample(DRAWN, labels if model.classes else None, Sampling(seed=0), progress=advance)
         rows = [
-            Row(model.classes[label] if model.classes else "", [x])
+            Row(model.classes[label] if model.informed else "", [x])
             for label, x in zip(labels.tolist(), made, strict=True)
         ]
         caption = "Samples."

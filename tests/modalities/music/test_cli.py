@@ -35,6 +35,7 @@ estimator: {class_path: Pathwise}
 data: {window: 8, stride: 4, validation: 0.2, test: 0.2, rare: 0}
 training: {steps: 6, batch_size: 4, log_every: 2, validate_every: 3, checkpoint_every: 3}
 variants:
+  vae: {}
   vq:
     model:
       init_args:
@@ -282,3 +283,15 @@ def test_a_warm_classifier_starts_with_the_encoders_weights_and_state(place: Pat
     assert torch.equal(warm.encoder.network.weight_hh_l0, encoder.network.weight_hh_l0)
     assert not torch.equal(cold.encoder.network.weight_hh_l0, encoder.network.weight_hh_l0)
     assert (cold.state == 0).all()
+
+
+def test_a_comparison_of_music(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    budget = ["--budget", "4", "--seeds", "1", "--learning-rates", "1e-3", "--limit", "2", "--samples", "2"]
+    data = ["--recipe", str(place / "tiny.yaml"), "--data", str(place / "songs"), *budget]
+    assert main(["compare", "vae", "vq", *data, "--bits", "6", "--out", str(out)]) == 0
+    rows = (out / "summary.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["vae", "vq"]
+    assert "note_f1" in rows[0]
+    assert 'class="tune"' in (out / "report.html").read_text()
+    assert (out / "reconstructions" / "index.html").exists()

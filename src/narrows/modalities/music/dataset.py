@@ -214,7 +214,9 @@ def _rolls(stretches: list[Stretch], titles: list[str], layout: RollLayout, sett
     return Rolls(
         values=np.concatenate([np.zeros((0, layout.channels), np.uint8), *cut]),
         offsets=np.cumsum([0, *map(len, cut)]),
-        names=[f"{one.song.name} {one.begin}" if one.begin else one.song.name for one in stretches],
+        names=[
+            f"{one.song.name} at {_place(one.begin, settings)}" if one.begin else one.song.name for one in stretches
+        ],
         labels=np.array([number[one.song.name] for one in stretches], np.int64),
         classes=titles,
         window=settings.window,
@@ -231,3 +233,11 @@ def _padded(roll: np.ndarray, length: int) -> np.ndarray:
 
 def _mark(stretch: Stretch) -> bytes:
     return b"%b %d %d" % (stretch.song.mark, stretch.begin, stretch.end)
+
+
+def _place(step: int, settings: MusicSettings) -> str:
+    """Return the time of a step for the name of a stretch, which may become that of a file."""
+    if settings.steps_per_beat:
+        return f"beat {step // settings.steps_per_beat}"
+    minutes, seconds = divmod(int(step / settings.rate), 60)
+    return f"{minutes}m{seconds:02}s"

@@ -27,7 +27,7 @@ SHOWN = 600
 """The most windows of training and of held-out music on the map; each carries its notes twice."""
 SIZE, MARGIN = 640, 12
 """Side of the map and its margin, in pixels."""
-GRID = np.linspace(-2, 2, 5)
+GRID = np.linspace(-1.5, 1.5, 4)
 """Points of each latent dimension that are decoded, in standard deviations of the prior."""
 SEED = 0
 

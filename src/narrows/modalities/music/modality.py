@@ -132,11 +132,8 @@ class MusicModality(Modality):
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
         """Return the pieces to look at and to play, a few in a row."""
         layout = RollLayout.of(spec.details)
-        tunes = [
-            Tune(row.name or str(index + 1), to_levels(x, layout))
-            for row in rows
-            for index, x in enumerate(row.examples)
-        ]
+        pieces = [(row.name, x) for row in rows for x in row.examples]
+        tunes = [Tune(name or str(index + 1), to_levels(x, layout)) for index, (name, x) in enumerate(pieces)]
         in_rows = [tunes[at : at + COLUMNS] for at in range(0, len(tunes), COLUMNS)]
         return PianoRolls(caption, in_rows, layout, layout.clock(spec.rate))
 
@@ -163,9 +160,8 @@ class MusicModality(Modality):
         return reconstructions(model, examples)
 
     def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
-        """Yield the sections with the map of the latents."""
-        held_out = Rolls.joined([data.validation, data.test])
-        return map_sections(model, data.train, held_out, RollLayout.of(model.spec.details))
+        """Yield the sections with the map of the latents, of training and validation windows."""
+        return map_sections(model, data.train, data.validation, RollLayout.of(model.spec.details))
 
     def evaluate(
         self,
