@@ -188,7 +188,14 @@ class Autoencoder(LatentVariableModel):
         sampling: Sampling | None = None,
         progress: Progress | None = None,
     ) -> Tensor:
-        """Return the mean of p(x|z), or a draw from it by an autoregressive decoder, [B, C, *size]."""
+        """Return the mean of p(x|z), or a draw from it by an autoregressive decoder, [B, C, *size].
+
+        Args:
+            z: the latents that the decoder reads, [B, channels, *grid]; `decode` takes codes instead.
+            condition: the class of each example, as for `decode`.
+            sampling: how an autoregressive decoder draws.
+            progress: called with the number of positions drawn and the total.
+        """
         if not isinstance(self.decoder, AutoregressiveDecoder):
             return self.observe(z, None, condition).mean
         given, length = self.check_condition(condition, len(z)), z.shape[2] * self.hop
