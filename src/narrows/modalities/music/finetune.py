@@ -31,7 +31,7 @@ from narrows.networks import RecurrentEncoder
 from narrows.pretrained import load
 from narrows.progress import Progress, hidden
 from narrows.report.page import Cell, Figure, Page, Section, Table, write_page
-from narrows.report.svg import HUES, chart, padded, to_svg
+from narrows.report.svg import HUES, chart, padded, standalone, to_svg
 from narrows.report.tables import write_csv
 
 __all__ = ["METHODS", "Classifier", "Result", "finetune"]
@@ -249,16 +249,16 @@ def _report(found: list[Result], chance: float, folder: str, out: Path) -> Path:
         axes.errorbar(places, means, spreads, color=colours[method], marker="o", markersize=4, linewidth=1.8)
     axes.set_xticks(places, [_name(count) for count in counts])
     axes.set(ylim=padded(0.0, 1.0))
-    svg = to_svg(drawing)
+    figure = Figure("By the number of labels, with standard deviations over seeds.", to_svg(drawing))
     with whole_file(out / "finetune.svg") as aside:
-        aside.write_text(svg)
+        aside.write_text(standalone(figure))
     methods = ", ".join(f"{about} ({method})" for method, about in METHODS.items())
     text = (
         f"Classifiers by the number of labelled windows of each class: {methods}. Always naming the most frequent "
         f"class is right for {chance:.1%}."
     )
     table = Table("Means and standard deviations over seeds.", ["labels of each class", *METHODS], rows)
-    page = Page(f"Few labels: {folder}", sections=[Section("Accuracy", text, [Figure("By labels.", svg), table])])
+    page = Page(f"Few labels: {folder}", sections=[Section("Accuracy", text, [figure, table])])
     write_page(out / "index.html", page)
     return out / "index.html"
 
