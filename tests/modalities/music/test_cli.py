@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -295,3 +296,16 @@ def test_a_comparison_of_music(place: Path, tmp_path: Path) -> None:
     assert "note_f1" in rows[0]
     assert 'class="tune"' in (out / "report.html").read_text()
     assert (out / "reconstructions" / "index.html").exists()
+
+
+def test_a_model_of_drums_reads_the_drums_of_files(place: Path, tmp_path: Path) -> None:
+    from symusic import Note, Score, Track
+
+    score = Score(480)
+    score.tracks.append(Track("drums", is_drum=True, notes=[Note(0, 480, 60, 80)]))
+    (tmp_path / "drums.mid").write_bytes(score.dumps_midi())
+    spec = load(place / "run").spec
+    with pytest.raises(ValueError, match="only drums"):
+        MODALITY.read([tmp_path / "drums.mid"], spec)
+    with_drums = replace(spec, details={**spec.details, "drums": True})
+    assert MODALITY.read([tmp_path / "drums.mid"], with_drums)[0].sum() == 10 + 1

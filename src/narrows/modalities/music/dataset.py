@@ -197,7 +197,7 @@ def _layout(stretches: list[Stretch], settings: MusicSettings) -> RollLayout:
         lowest = int(np.searchsorted(counts, least, side="right"))
         highest = int(np.searchsorted(counts, len(found) - least))
         pitches = (lowest, max(lowest, highest))
-    return RollLayout(*pitches, settings.onsets, settings.velocity, settings.steps_per_beat)
+    return RollLayout(*pitches, settings.onsets, settings.velocity, settings.steps_per_beat, settings.drums)
 
 
 def _notes_of(stretch: Stretch) -> Notes:

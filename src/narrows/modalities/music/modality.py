@@ -184,7 +184,7 @@ class MusicModality(Modality):
 def _read(file: Path, spec: Spec) -> Tensor:
     layout = RollLayout.of(spec.details)
     try:
-        notes = read_notes(file.read_bytes(), layout.clock(spec.rate))
+        notes = read_notes(file.read_bytes(), layout.clock(spec.rate), drums=layout.drums)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
     except OSError as error:

@@ -31,6 +31,7 @@ class RollLayout:
         onsets: whether there are channels for the starts of notes.
         velocity: whether the values of sounding notes are velocities.
         steps_per_beat: steps per beat; None if steps have a fixed length.
+        drums: whether drum tracks are read, too.
 
     Raises:
         NarrowsError: if a value has the wrong type or size, as in a file that was edited.
@@ -41,11 +42,13 @@ class RollLayout:
     onsets: bool = True
     velocity: bool = False
     steps_per_beat: int | None = None
+    drums: bool = False
 
     def __post_init__(self) -> None:
         numbers = (self.lowest, self.highest, self.steps_per_beat or 1)
         right = all(isinstance(number, int) for number in numbers) and 0 <= self.lowest <= self.highest <= LOUDEST
-        if not right or numbers[2] < 1 or not isinstance(self.onsets, bool) or not isinstance(self.velocity, bool):
+        flags = all(isinstance(flag, bool) for flag in (self.onsets, self.velocity, self.drums))
+        if not right or not flags or numbers[2] < 1:
             raise NarrowsError(f"{self} describes no piano roll: its pitches are from 0 to {LOUDEST}")
 
     @classmethod
