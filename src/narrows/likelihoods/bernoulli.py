@@ -48,7 +48,10 @@ class Bernoulli(DiscreteLikelihood):
 
 def _check(x: Tensor) -> None:
     if not ((x == 0) | (x == 1)).all():
-        raise NarrowsError("Bernoulli describes pixels that are 0 or 1: set data.binary")
+        raise NarrowsError(
+            "Bernoulli describes values that are 0 or 1: make the data binary (data.binary=true, or without "
+            "data.velocity), or choose another likelihood"
+        )
 
 
 class _Observation(Observation):
