@@ -1,7 +1,7 @@
 """The very deep VAE with 48 layers: a training step compared with the plain one, DistortionTarget, checkpointing.
 
 A step is forward, loss, backward and Adam on a few 32x32 images in float32. The plain model is that of
-`benchmarks.vdvae`; both are measured in PyTorch's default memory layout, which is ours, and with channels last. The
+`benchmarks.vdvae`; both are measured with channels last, which is our layout, and in PyTorch's default layout. The
 limit is its convolutions alone: each runs forward and backward on the inputs that it has in the model, one after
 another. Times are medians of interleaved repeats.
 
@@ -39,7 +39,7 @@ from narrows.networks.hierarchy import Head, Stem
 WIDTH, LATENTS, MIDDLE = 128, 16, 32
 LAYERS = {1: 2, 4: 4, 8: 10, 16: 16, 32: 16}
 BATCH, GAMMA = 4, 8.0
-LAYOUTS = {"": torch.contiguous_format, ", channels last": torch.channels_last}
+LAYOUTS = {", channels last": torch.channels_last, ", contiguous": torch.contiguous_format}
 PAIRS, ALONE = 8, 40
 """Number of pairs of steps, and of runs of the estimators alone, per repeat: the differences are small."""
 

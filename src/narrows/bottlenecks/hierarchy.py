@@ -150,8 +150,6 @@ class Hierarchy(Bottleneck):
             resolutions.
     """
 
-    memory_format = torch.contiguous_format  # faster for many narrow convolutions
-
     def __init__(
         self,
         width: int = 128,

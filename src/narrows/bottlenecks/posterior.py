@@ -220,14 +220,8 @@ class SampledPosterior(Posterior):
 
 
 class Bottleneck(nn.Module, ABC):
-    """Maps features [B, `features`, *grid] to a Posterior over latents z [B, `channels`, *grid].
+    """Maps features [B, `features`, *grid] to a Posterior over latents z [B, `channels`, *grid]."""
 
-    Attributes:
-        memory_format: the layout of the weights of a model with this bottleneck. Most convolutions are faster with
-            channels last, and a quantizer then reads features as tokens, uncopied.
-    """
-
-    memory_format: ClassVar[torch.memory_format] = torch.channels_last
     features: int
     channels: int
 
