@@ -149,6 +149,10 @@ class Modality(ABC):
         """
         return {}
 
+    def in_own_units(self, figures: Mapping[str, float], examples: Examples) -> dict[str, float]:
+        """Return figures of `examples`, such as `bits_per_dim`, in the units of the modality, such as bits per note."""
+        return {}
+
     @abstractmethod
     def describe(self, data: Data, spec: Spec) -> str:
         """Describe in one line the data a model was trained on, for the head of its report."""

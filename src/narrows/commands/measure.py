@@ -107,7 +107,8 @@ def evaluate(
         figures_of = modality.figures if modality.has_figures else None
         measured = measure(model, part.numbered(model.classes), latents, figures_of, advance=meter.advance)
     # Figures with a qualified name ("x, y") do not describe this split alone, and are stored elsewhere.
-    figures = measured.figures | {name: value for name, value in own.items() if ", " not in name}
+    figures = measured.figures | modality.in_own_units(measured.figures, part)
+    figures |= {name: value for name, value in own.items() if ", " not in name}
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     path = run.evaluation if source is None else run.evaluation.with_name(f"evaluation-{_name_of(source)}.json")
     done = Evaluation(

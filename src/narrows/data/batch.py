@@ -22,6 +22,8 @@ class Batch(NamedTuple):
     """True for data and False for padding, bool [B, *size]; None if there is no padding."""
     condition: Tensor | None = None
     """The class of each example, an index into `Spec.classes`, int64 [B]; -1 if unknown. None without classes."""
+    damaged: Tensor | None = None
+    """What the encoder reads instead of the data, as in a denoising autoencoder, float [B, C, *size]; None for x."""
 
     def repeated(self, samples: int) -> Batch:
         """Return the batch repeated `samples` (S) times, [S * B, ...]; each repetition is contiguous."""

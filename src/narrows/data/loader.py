@@ -20,11 +20,11 @@ from torch import Tensor
 
 from narrows.data.errors import DataError
 
-__all__ = ["BatchPlan", "Loader", "batches", "coins", "permutation", "places", "random_subset"]
+__all__ = ["BatchPlan", "Loader", "batches", "coins", "permutation", "places", "random_subset", "uniforms"]
 
 SUBSETS = 0
 """The seed of all subsets, which are thus the same in every run."""
-EPOCHS, FLIPS = 0, 1
+EPOCHS, FLIPS, NOISE = 0, 1, 2
 """Uses of random streams; streams of one seed and different uses are independent."""
 AHEAD = 4
 """The number of batches prepared ahead of the reader."""
@@ -45,6 +45,11 @@ def random_subset(total: int, count: int) -> np.ndarray:
 def coins(count: int, seed: int, step: int) -> np.ndarray:
     """Return the fair coin flips of a step, bool [count]."""
     return _bits(count, seed, FLIPS, step) >> np.uint64(63) == 1
+
+
+def uniforms(count: int, seed: int, step: int, example: int) -> np.ndarray:
+    """Return random numbers in [0, 1) for an example of a step's global batch, float64 [count]."""
+    return (_bits(count, seed, NOISE, step, example) >> np.uint64(11)) * 2.0**-53
 
 
 @dataclass(frozen=True)
@@ -191,5 +196,5 @@ def places(count: int, plan: BatchPlan) -> Iterator[np.ndarray]:
             place += plan.size
 
 
-def _bits(count: int, seed: int, use: int, index: int) -> np.ndarray:
-    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=(use, index))).random_raw(count)
+def _bits(count: int, seed: int, *use: int) -> np.ndarray:
+    return np.random.PCG64(np.random.SeedSequence(seed, spawn_key=use)).random_raw(count)

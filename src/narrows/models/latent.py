@@ -290,8 +290,8 @@ class LatentVariableModel(nn.Module):
         Raises:
             NarrowsError: if classes are missing or of another shape.
         """
+        posterior = self.posterior(batch.x if batch.damaged is None else batch.damaged, batch.mask)
         batch = self.filled(batch)
-        posterior = self.posterior(batch.x, batch.mask)
         z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
         observation, described = self.described(batch, z)
         log_likelihood = observation.log_prob(described.x, described.mask).view(log_q.shape)
@@ -311,7 +311,7 @@ class LatentVariableModel(nn.Module):
     def described(self, batch: Batch, z: Tensor) -> tuple[Observation, Batch]:
         """Return p(x|z) of S latents per example, z [S, B, channels, *grid], and its data, repeated to [S * B, ...]."""
         condition = self._one_each(batch.condition, len(batch.x))
-        repeated = self.filled(batch)._replace(condition=condition).repeated(len(z))
+        repeated = self.filled(batch)._replace(condition=condition, damaged=None).repeated(len(z))
         z = z.flatten(0, 1)
         mask = self.latent_mask(repeated.mask, tuple(z.shape[2:]))
         if mask is not None:

@@ -13,11 +13,13 @@ import torch
 
 from narrows.cli import main
 from narrows.modalities.music.compose import composed
+from narrows.modalities.music.dataset import open_music
 from narrows.modalities.music.finetune import Classifier
 from narrows.modalities.music.latents import WindowLatents, song_accuracy, window_latents
 from narrows.modalities.music.midi import Clock, Notes, read_notes, write_notes
 from narrows.modalities.music.modality import MODALITY
 from narrows.modalities.music.report import note_figures
+from narrows.modalities.music.settings import MusicSettings
 from narrows.networks import RecurrentEncoder
 from narrows.pretrained import load
 from narrows.sampling import Sampling
@@ -81,6 +83,8 @@ def test_a_run_and_its_report(place: Path) -> None:
     titles = re.findall(r"<h2[^>]*>([^<]*)", page)
     assert titles[:5] == ["Reconstructions", "Samples", "Bits per dimension", "Map", "The plane, decoded"]
     assert "<title>bee, 0:0" in page
+    assert [row in page for row in ("of the window", "of the window before", "zero for every window")] == [True] * 3
+    assert re.search(r"A window&#39;s latents have [\d.]+ bits; \d of 2 dimensions are active", page)
     notes = json.loads(re.search(r'class="notes">(.*?)</script>', page)[1])  # type: ignore[index]
     assert len(notes) == page.count("<circle")
     assert all(len(pair) == 2 and len(pair[0][0]) == 4 for pair in notes if pair[0])
@@ -142,7 +146,50 @@ def test_a_piece_of_any_length(place: Path, tmp_path: Path, capsys: pytest.Captu
     assert "ant.mid, continued" in page
     capsys.readouterr()
     assert main(["compose", run, "-n", "2", "--start", str(song)]) == 1
-    assert "-n 2: from one file there is one piece to make" in capsys.readouterr().err
+    assert "-n 2: from what is given there is one piece to make" in capsys.readouterr().err
+
+
+def test_a_piece_through_chosen_latents(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, song, out = str(place / "run"), place / "songs" / "ant.mid", tmp_path / "through"
+    model = load(run)
+    (x,) = MODALITY.read([song], model.spec)
+    z = model.encode(x[None, :, 20 : 20 + WINDOW])
+    assert main(["compose", run, "--steps", "20", "--through", "0.5 -1", f"{song}@1.0", "--out", str(out)]) == 0
+    path = torch.stack(
+        [torch.tensor([0.5, -1.0]), torch.lerp(torch.tensor([0.5, -1.0]), z[0, :, 0], 0.5), z[0, :, 0]], 1
+    )
+    expected = model.decode_latents(path[None])[0, :, :20]
+    assert read_if_any(out / "000.mid") == read_written(expected, model, tmp_path / "expected.mid")
+    assert main(["compose", run, "--steps", "30", "--through", f"{song}@0:01", "--out", str(out)]) == 0
+    assert read_if_any(out / "000.mid") == read_written(composed(model, z, 30)[0], model, tmp_path / "expected.mid")
+    capsys.readouterr()
+    for asked, message in {
+        ("--through", "1 2 3"): "the latents of this model have 2 dimensions, not 3",
+        ("--through", "nothing.mid"): "nothing.mid cannot be read",
+        ("--through", f"{song}@99"): "has 0 steps, less than a window of 8",
+        ("--through", "1 2", "--start", str(song)): "a piece through chosen latents has no other start",
+        ("--through", "1 2", "-n", "2"): "there is one piece to make",
+    }.items():
+        assert main(["compose", run, *asked]) == 1
+        assert message in capsys.readouterr().err
+
+
+def test_a_lower_threshold_gives_more_notes(place: Path, tmp_path: Path) -> None:
+    counts = []
+    for threshold in ("0.3", "0.5", "0.7"):
+        out = tmp_path / threshold
+        assert main(["reconstruct", str(place / "run"), "--threshold", threshold, "--out", str(out)]) == 0
+        counts.append(sum(len((read_if_any(file) or [[]])[0]) for file in out.glob("*.mid")))
+        assert main(["compose", str(place / "run"), "--threshold", threshold, "--out", str(out)]) == 0
+    assert counts[0] > counts[1] > counts[2]
+
+
+def test_a_file_is_restored_with_its_own_notes(place: Path, tmp_path: Path) -> None:
+    song = place / "songs" / "ant.mid"
+    assert main(["restore", str(place / "run"), str(song), "--threshold", "0.4", "--out", str(tmp_path)]) == 0
+    given, whole = (set(zip(*read_if_any(file)[:3], strict=True)) for file in (song, tmp_path / "ant.mid"))
+    assert given <= whole
+    assert (tmp_path / "index.html").read_text().count('class="tune"') == 2
 
 
 def test_a_piece_continues_the_window_of_its_latent(place: Path) -> None:
@@ -179,7 +226,15 @@ def test_evaluate_states_notes_songs_and_baselines(place: Path) -> None:
     figures = json.loads((place / "run" / "evaluation.json").read_text())["figures"]
     assert {"note_f1", "note_precision", "note_recall", "song_accuracy", "song_accuracy_by_chance"} <= figures.keys()
     assert 0 < figures["order1_bits_per_dim"] < figures["unigram_bits_per_dim"] < 1
-    assert main(["evaluate", str(place / "run"), "--data", str(place / "songs")]) == 0
+    assert figures["bits_per_step"] == pytest.approx(figures["bits_per_dim"] * 54)
+    data = open_music(MusicSettings(source=str(place / "songs"), window=WINDOW, validation=0.2, test=0.2, rare=0))
+    begun = sum(len(data.layout.to_notes(data.test.stored(index)).start) for index in range(len(data.test)))
+    assert figures["bits_per_note"] == pytest.approx(figures["bits_per_dim"] * data.test.values.size / begun)
+    assert main(["evaluate", str(place / "run"), "--data", str(place / "songs"), "--remove", "0.5"]) == 0
+    (other,) = (place / "run").glob("evaluation-*.json")
+    figures = json.loads(other.read_text())["figures"]
+    assert {"restored_recall", "restored_precision", "restored_f1"} <= figures.keys()
+    assert 0 < figures["damaged_f1"] < 1
 
 
 def test_codes_and_a_prior_over_them(place: Path, tmp_path: Path) -> None:

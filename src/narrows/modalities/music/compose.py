@@ -1,11 +1,13 @@
-"""Pieces longer than a window: the recurrent decoder goes on from a latent, or from the end of a given piece."""
+"""Pieces of any length: the recurrent decoder goes on from a latent or a given piece, or follows several latents."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.commands.source import open_run
@@ -13,6 +15,8 @@ from narrows.decoding import require_prior
 from narrows.errors import NarrowsError
 from narrows.likelihoods import DiscreteLikelihood
 from narrows.modalities.music.modality import MODALITY
+from narrows.modalities.music.player import step_seconds
+from narrows.modalities.music.roll import THRESHOLD, RollLayout
 from narrows.modality import Row
 from narrows.models import Autoencoder
 from narrows.models.drawing import draw_levels
@@ -23,14 +27,21 @@ from narrows.sampling import Sampling
 
 __all__ = ["compose", "composed"]
 
+SEPARATOR = r"\s*,\s*|\s+"
+NUMBERS = rf"-?[\d.]+((?:{SEPARATOR})-?[\d.]+)*"
+TIME = r"(?:(\d+):)?(\d+(?:\.\d+)?)"
+"""Minutes, if given, and seconds."""
+
 
 def compose(
     folder: str,
     steps: int,
     n: int = 1,
     start: Path | None = None,
+    through: Sequence[str] = (),
     out: Path | None = None,
     sampling: Sampling | None = None,
+    threshold: float = THRESHOLD,
     progress: Progress = hidden,
 ) -> Path:
     """Write pieces of any length as MIDI files with a page that plays them, and return the page's path.
@@ -38,17 +49,21 @@ def compose(
     Args:
         folder: the run folder, or its id on the hub.
         steps: T, steps to generate.
-        n: number of pieces, each from a latent of its own; must be 1 with `start`.
+        n: number of pieces, each from a latent of its own; must be 1 with `start` or `through`.
         start: a MIDI file to go on from. A decoder that reads the data continues the file itself; one that does not
             continues its reconstruction.
+        through: latents of your choice, each as numbers such as `0.5 -1`, or as a MIDI file whose window they describe:
+            the first one of FILE, or the one that begins at a time, FILE@SECONDS or FILE@MINUTES:SECONDS. One leads all
+            steps. The windows of a piece through several have latents on the lines from one to the next.
         out: folder to write to; None means `pieces` in the run folder.
         sampling: how latents are drawn from the prior, and steps from a decoder that reads the data; None for the
             defaults with seed 0.
+        threshold: probability above which a note sounds; it has no effect on decoders that draw.
         progress: shows the progress.
 
     Raises:
-        NarrowsError: if the model has no recurrent decoder, or codes but no prior; or if the file is shorter than a
-            window.
+        NarrowsError: if the model has no recurrent decoder, or codes but no prior; if a file is shorter than a window;
+            or if chosen latents are not those of the model.
         DataError: if the file cannot be read.
     """
     model, sampling = load(folder), sampling or Sampling(seed=0)
@@ -60,20 +75,35 @@ def compose(
     with torch.random.fork_rng(devices=[]):
         if isinstance(sampling.seed, int):
             torch.manual_seed(sampling.seed)
-        if start is None:
-            require_prior(folder, model, model.sampled_prior, sampling, None)
-            latents, opening = model.sample_latents(n, None, sampling)[0], None
-            names = [f"piece {index + 1}" for index in range(n)]
-        else:
-            if n != 1:
-                raise NarrowsError(f"-n {n}: from one file there is one piece to make; leave it out")
+        if (start or through) and n != 1:
+            raise NarrowsError(f"-n {n}: from what is given there is one piece to make; leave it out")
+        opening = None
+        if through:
+            if start is not None:
+                raise NarrowsError(f"--start {start}: a piece through chosen latents has no other start; leave it out")
+            latents, names = torch.cat([_chosen(model, place) for place in through], 2), [" to ".join(through)]
+        elif start is not None:
             opening = _whole_windows(MODALITY.read([start], model.spec)[0], model.hop, start)
             latents, names = model.posterior(opening).mode, [f"{start.name}, continued"]
+        else:
+            require_prior(folder, model, model.sampled_prior, sampling, None)
+            latents = model.sample_latents(n, None, sampling)[0]
+            names = [f"piece {index + 1}" for index in range(n)]
         with progress("compose", steps, "steps") as meter:
-            pieces = composed(model, latents, steps, opening, sampling, lambda done, _: meter.to(done))
+
+            def advance(done: int, _: int) -> None:
+                meter.to(done)
+
+            if len(through) > 1:
+                windows = -(-steps // model.hop)
+                path = F.interpolate(latents, size=windows, mode="linear", align_corners=True)
+                pieces = model.decode_latents(path, sampling=sampling, progress=advance)[:, :, :steps]
+            else:
+                pieces = composed(model, latents, steps, opening, sampling, advance)
             meter.to(steps)
     rows = [Row(name, [x]) for name, x in zip(names, pieces, strict=True)]
-    return MODALITY.save_rows(out or open_run(folder).outputs / "pieces", f"Pieces of {folder}", rows, model.spec)
+    out = out or open_run(folder).outputs / "pieces"
+    return MODALITY.save_rows(out, f"Pieces of {folder}", rows, model.spec, threshold=threshold)
 
 
 @torch.no_grad()
@@ -122,3 +152,22 @@ def _whole_windows(x: Tensor, hop: int, file: Path) -> Tensor:
     if not count:
         raise NarrowsError(f"{file} has {x.shape[1]} steps, less than a window of {hop}: give a longer one")
     return x[:, : count * hop].unsqueeze(0)
+
+
+@torch.no_grad()
+def _chosen(model: Autoencoder, place: str) -> Tensor:
+    """Return the latents [1, channels, 1] that numbers, or a file and a time in it, stand for."""
+    channels = model.bottleneck.channels
+    if re.fullmatch(NUMBERS, place):
+        numbers = [float(part) for part in re.split(SEPARATOR, place)]
+        if model.discrete or len(numbers) != channels:
+            latents = "codes: name files instead" if model.discrete else f"{channels} dimensions, not {len(numbers)}"
+            raise NarrowsError(f"--through {place!r}: the latents of this model have {latents}")
+        return torch.tensor(numbers).view(1, -1, 1)
+    file, found, time = place.rpartition("@")
+    timed = re.fullmatch(TIME, time) if found and not Path(place).exists() else None
+    path = Path(file if timed else place)
+    x = MODALITY.read([path], model.spec)[0]
+    step = step_seconds(RollLayout.of(model.spec.details).clock(model.spec.rate))
+    first = round((60 * int(timed[1] or 0) + float(timed[2])) / step) if timed else 0
+    return model.posterior(_whole_windows(x[:, first : first + model.hop], model.hop, path)).mode

@@ -223,7 +223,8 @@ def _rolls(stretches: list[Stretch], titles: list[str], layout: RollLayout, sett
         begins=np.array([one.begin for one in stretches], np.int64),
         stride=settings.stride or settings.window,
         windows_per_song=settings.windows_per_song,
-        scale=layout.scale,
+        layout=layout,
+        removed=settings.removed_notes,
     )
 
 

@@ -187,7 +187,7 @@ def _labelled(model: Autoencoder, rolls: Rolls, of_song: dict[int, int]) -> Labe
     ]
     x = torch.stack(windows) if windows else torch.zeros(0, *model.shape[:1], model.hop)
     y = torch.tensor([of_song[int(places.song[index])] for index in kept], dtype=torch.long)
-    return Labelled(2 * x / rolls.scale - 1, y)
+    return Labelled(2 * x / rolls.layout.scale - 1, y)
 
 
 def _chosen(y: Tensor, count: int | None) -> Tensor:

@@ -21,7 +21,8 @@ from narrows.modalities.music.map import map_sections
 from narrows.modalities.music.midi import read_notes, write_notes
 from narrows.modalities.music.player import PianoRolls, Tune
 from narrows.modalities.music.report import note_figures, reconstructions
-from narrows.modalities.music.roll import RollLayout, to_levels
+from narrows.modalities.music.restoration import restoration
+from narrows.modalities.music.roll import THRESHOLD, RollLayout, to_levels
 from narrows.modalities.music.rolls import Rolls
 from narrows.modalities.music.settings import MusicSettings
 from narrows.modality import Modality, Row
@@ -77,6 +78,16 @@ class MusicModality(Modality):
         "order1_bits_per_dim": "bits per value",
         "song_accuracy": "share of 1",
         "song_accuracy_by_chance": "share of 1",
+        "bits_per_step": "bits per step",
+        "bits_per_note": "bits per note",
+        "restored_recall": "share of 1",
+        "restored_precision": "share of 1",
+        "restored_f1": "share of 1",
+        "damaged_f1": "share of 1",
+    }
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        "evaluate": ("remove",),
+        **dict.fromkeys(("reconstruct", "interpolate", "sample"), ("threshold",)),
     }
 
     def open(
@@ -100,18 +111,25 @@ class MusicModality(Modality):
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
         """Write a MIDI file of the notes whose values are above one half."""
-        layout = RollLayout.of(spec.details)
-        write_notes(path, layout.to_notes(to_levels(x, layout)), layout.clock(spec.rate))
+        _write(path, to_levels(x, RollLayout.of(spec.details)), spec)
 
-    def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, **options: Any) -> Path:
-        """Write a MIDI file of each piece into a folder, with a page that plays them, and return the page's path."""
-        pieces = [(row.name, x) for row in rows for x in row.examples]
-        for index, (_, x) in enumerate(pieces):
-            self.write(out / f"{index:03}{self.suffix}", x, spec)
-        tunes = [Row("", [x]) for _, x in pieces]
-        names = [name or str(index) for index, (name, _) in enumerate(pieces)]
-        named = [row._replace(name=name) for row, name in zip(tunes, names, strict=True)]
-        return _page(out / "index.html", title, self.show_rows(named, spec, title))
+    def save_rows(
+        self,
+        out: Path,
+        title: str,
+        rows: Sequence[Row],
+        spec: Spec,
+        threshold: float = THRESHOLD,
+        **options: Any,
+    ) -> Path:
+        """Write a MIDI file of each piece into a folder, with a page that plays them, and return the page's path.
+
+        Notes sound where their values are above `threshold`.
+        """
+        tunes = _tunes(rows, spec, first=0, threshold=threshold)
+        for index, tune in enumerate(tunes):
+            _write(out / f"{index:03}{self.suffix}", tune.roll, spec)
+        return _page(out / "index.html", title, _in_rows(tunes, spec, title))
 
     def save_versions(
         self,
@@ -120,30 +138,41 @@ class MusicModality(Modality):
         names: Sequence[str],
         versions: Mapping[str, Sequence[Tensor]],
         spec: Spec,
+        threshold: float = THRESHOLD,
         **options: Any,
     ) -> Path:
-        """Write MIDI files of the last version into a folder, with a page that plays all versions side by side."""
-        for name, x in zip(names, list(versions.values())[-1], strict=True):
-            self.write(out / f"{name}{self.suffix}", x, spec)
+        """Write MIDI files of the last version into a folder, with a page that plays all versions side by side.
+
+        Notes sound where their values are above `threshold`.
+        """
         first, *others = versions
         labelled = {first: list(names), **{other: [f"{name}: {other}" for name in names] for other in others}}
-        return _page(out / "index.html", title, _block(labelled, versions, spec, title))
+        rows = _versions(labelled, versions, spec, threshold)
+        for name, row in zip(names, rows, strict=True):
+            _write(out / f"{name}{self.suffix}", row[-1].roll, spec)
+        return _page(out / "index.html", title, _block(rows, spec, title))
 
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
         """Return the pieces to look at and to play, a few in a row."""
-        layout = RollLayout.of(spec.details)
-        pieces = [(row.name, x) for row in rows for x in row.examples]
-        tunes = [Tune(name or str(index + 1), to_levels(x, layout)) for index, (name, x) in enumerate(pieces)]
-        in_rows = [tunes[at : at + COLUMNS] for at in range(0, len(tunes), COLUMNS)]
-        return PianoRolls(caption, in_rows, layout, layout.clock(spec.rate))
+        return _in_rows(_tunes(rows, spec, first=1), spec, caption)
 
     def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
         """Return the versions of each piece side by side, to look at and to play."""
-        return _block({name: [name] * len(pieces) for name, pieces in versions.items()}, versions, spec, caption)
+        labelled = {name: [name] * len(pieces) for name, pieces in versions.items()}
+        return _block(_versions(labelled, versions, spec), spec, caption)
 
     def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
         """Return precision, recall and F1 of notes by step and pitch; see `note_figures`."""
         return note_figures(x, reconstruction)
+
+    def in_own_units(self, figures: Mapping[str, float], examples: Examples) -> dict[str, float]:
+        """Return the bits of the bound per step, and per note that begins in the examples."""
+        assert isinstance(examples, Rolls)
+        bits = figures["bits_per_dim"]
+        return {
+            "bits_per_step": bits * examples.layout.channels,
+            "bits_per_note": bits * examples.values.size / max(1, examples.notes),
+        }
 
     def describe(self, data: Data, spec: Spec) -> str:
         """Return the number of songs, the length of the training part, the step and the pitches."""
@@ -171,14 +200,20 @@ class MusicModality(Modality):
         examples: Examples,
         source: str | None,
         progress: Progress,
+        remove: float | None = None,
         **options: Any,
     ) -> dict[str, float]:
-        """Return how well the latents tell the songs apart, and the bits per value of two models that only count."""
+        """Return how well the latents tell the songs apart, and the bits per value of two models that only count.
+
+        With `remove`, also return how well notes that are removed with this probability are restored.
+        """
         assert isinstance(examples, Rolls)
-        figures = {}
+        figures: dict[str, float] = {}
         if source is None:
-            figures = song_accuracy(window_latents(model, data.train), window_latents(model, examples))
-        return figures if RollLayout.of(model.spec.details).velocity else {**figures, **baselines(data.train, examples)}
+            figures |= song_accuracy(window_latents(model, data.train), window_latents(model, examples))
+        if not examples.layout.velocity:
+            figures |= baselines(data.train, examples)
+        return figures if remove is None else figures | restoration(model, examples, remove)
 
 
 def _read(file: Path, spec: Spec) -> Tensor:
@@ -202,15 +237,40 @@ def _read(file: Path, spec: Spec) -> Tensor:
     return torch.from_numpy(layout.to_roll(notes).T.astype(np.float32) / layout.scale)
 
 
-def _block(
-    names: Mapping[str, Sequence[str]], versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str
-) -> PianoRolls:
+def _write(path: Path, roll: np.ndarray, spec: Spec) -> None:
     layout = RollLayout.of(spec.details)
-    columns = [
-        [Tune(name, to_levels(x, layout)) for name, x in zip(names[version], pieces, strict=True)]
+    write_notes(path, layout.to_notes(roll), layout.clock(spec.rate))
+
+
+def _tunes(rows: Sequence[Row], spec: Spec, first: int, threshold: float = THRESHOLD) -> list[Tune]:
+    """Return all pieces; those without a name are numbered from `first`."""
+    layout = RollLayout.of(spec.details)
+    pieces = [(row.name, x) for row in rows for x in row.examples]
+    return [Tune(name or str(index), to_levels(x, layout, threshold)) for index, (name, x) in enumerate(pieces, first)]
+
+
+def _in_rows(tunes: Sequence[Tune], spec: Spec, caption: str) -> PianoRolls:
+    return _block([tunes[at : at + COLUMNS] for at in range(0, len(tunes), COLUMNS)], spec, caption)
+
+
+def _versions(
+    names: Mapping[str, Sequence[str]],
+    versions: Mapping[str, Sequence[Tensor]],
+    spec: Spec,
+    threshold: float = THRESHOLD,
+) -> list[tuple[Tune, ...]]:
+    """Return a row for each piece, with its versions."""
+    layout = RollLayout.of(spec.details)
+    columns = (
+        [Tune(name, to_levels(x, layout, threshold)) for name, x in zip(names[version], pieces, strict=True)]
         for version, pieces in versions.items()
-    ]
-    return PianoRolls(caption, [list(row) for row in zip(*columns, strict=True)], layout, layout.clock(spec.rate))
+    )
+    return list(zip(*columns, strict=True))
+
+
+def _block(rows: Sequence[Sequence[Tune]], spec: Spec, caption: str) -> PianoRolls:
+    layout = RollLayout.of(spec.details)
+    return PianoRolls(caption, rows, layout, layout.clock(spec.rate))
 
 
 def _page(path: Path, title: str, block: Block) -> Path:

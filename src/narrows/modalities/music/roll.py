@@ -12,9 +12,11 @@ from torch import Tensor
 from narrows.errors import NarrowsError
 from narrows.modalities.music.midi import PLAIN_VELOCITY, Clock, Notes
 
-__all__ = ["RollLayout", "to_levels"]
+__all__ = ["THRESHOLD", "RollLayout", "to_levels"]
 
 LOUDEST = 127
+THRESHOLD = 0.5
+"""The probability above which a note sounds."""
 
 
 @dataclass(frozen=True)
@@ -124,10 +126,13 @@ class RollLayout:
         return Notes(start, end, pitch + self.lowest, np.where(velocity == 0, PLAIN_VELOCITY, velocity))
 
 
-def to_levels(x: Tensor, layout: RollLayout) -> np.ndarray:
-    """Return the piano roll uint8 [T, C] of a model's values [C, T]; without velocities, above one half is a note."""
+def to_levels(x: Tensor, layout: RollLayout, threshold: float = THRESHOLD) -> np.ndarray:
+    """Return the piano roll uint8 [T, C] of a model's values [C, T]; above the threshold, a value is on.
+
+    Velocities are rounded instead.
+    """
     values = x.detach().cpu().numpy().T
-    levels = (values > 0.5) * layout.scale
+    levels = (values > threshold) * layout.scale
     if layout.velocity:
         levels[:, : layout.pitches] = np.rint(values[:, : layout.pitches].clip(0, 1) * layout.scale)
     return levels.astype(np.uint8)

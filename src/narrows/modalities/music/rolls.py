@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -11,8 +12,10 @@ from torch import Tensor
 
 from narrows.data.batch import Batch
 from narrows.data.errors import DataError
-from narrows.data.loader import BatchPlan, Loader, places
+from narrows.data.loader import BatchPlan, Loader, places, uniforms
 from narrows.data.sequences import Sequences
+from narrows.modalities.music.damage import without_notes
+from narrows.modalities.music.roll import RollLayout
 
 __all__ = ["Rolls"]
 
@@ -23,15 +26,17 @@ class Rolls(Sequences):
 
     Args:
         begins: the step of its song at which each stretch begins, int64 [N].
+        layout: what the values mean.
         stride: steps from the start of one training window to the next.
         windows_per_song: use only the first windows of each song; None uses all.
-        scale: the value that stands for 1.
+        removed: share of the notes of training windows that the encoder does not see.
     """
 
     begins: np.ndarray
+    layout: RollLayout
     stride: int
     windows_per_song: int | None = None
-    scale: int = 1
+    removed: float = 0.0
 
     def _at(self, which: np.ndarray) -> Rolls:
         part = super()._at(which)
@@ -60,12 +65,17 @@ class Rolls(Sequences):
             which, first = which[kept], first[kept]
         return which, first * self.stride
 
+    @property
+    def notes(self) -> int:
+        """The number of notes that begin in the stretches, or sound at their first step."""
+        return sum(len(self.layout.to_notes(self.stored(index)).pitch) for index in range(len(self)))
+
     def batches(self, plan: BatchPlan) -> Loader:
         """Return endless batches of windows; every window is used once in an epoch.
 
         Returns:
             a loader of (rolls uint8 [B / processes, W, C], number of steps before the end int64 [B / processes], songs
-            int64 [B / processes]).
+            int64 [B / processes]) and, if notes are removed, the rolls without them.
 
         Raises:
             DataError: if there are no windows, or the batch is larger than their number.
@@ -75,13 +85,24 @@ class Rolls(Sequences):
             raise DataError(f"training.batch_size is {plan.size}, but there are only {len(which)} windows to train on")
 
         def generate() -> Generator[tuple[np.ndarray, ...]]:
-            for chosen in places(len(which), plan):
+            for step, chosen in enumerate(places(len(which), plan), plan.start):
                 own = chosen[plan.part]
-                yield self.windows(which[own], starts[own])
+                stored = self.windows(which[own], starts[own])
+                yield (*stored, self._damaged(stored[0], plan, step)) if self.removed else stored
 
         return Loader(generate())
 
-    def batch(self, rolls: Tensor, lengths: Tensor, songs: Tensor) -> Batch:
+    def _damaged(self, rolls: np.ndarray, plan: BatchPlan, step: int) -> np.ndarray:
+        random = partial(uniforms, seed=plan.seed, step=step)
+        places = enumerate(rolls, plan.part.start)
+        return np.stack(
+            [without_notes(roll, self.layout, self.removed, partial(random, example=place)) for place, roll in places]
+        )
+
+    def batch(self, rolls: Tensor, lengths: Tensor, songs: Tensor, damaged: Tensor | None = None) -> Batch:
         """Return rolls uint8 [B, T, C] as float32 [B, C, T] in [0, 1], masked beyond `lengths` int64 [B] steps."""
         real = torch.arange(rolls.shape[1], device=rolls.device) < lengths.unsqueeze(1)
-        return Batch(rolls.transpose(1, 2).float() / self.scale, real, songs)
+        return Batch(self._values(rolls), real, songs, None if damaged is None else self._values(damaged))
+
+    def _values(self, rolls: Tensor) -> Tensor:
+        return rolls.transpose(1, 2).float() / self.layout.scale

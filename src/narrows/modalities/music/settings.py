@@ -29,6 +29,8 @@ class MusicSettings:
             a note starts at this step. Without, notes of one pitch that follow each other directly are one note.
         velocity: keep how hard notes are struck: values are 0 to 127, divided by 127, instead of 0 and 1. This needs a
             likelihood other than Bernoulli.
+        removed_notes: the share of the notes of a training window, chosen at random, that the encoder does not see and
+            the decoder has to give all the same, as in a denoising autoencoder (Vincent et al. 2008).
         pitches: the lowest and the highest pitch (60 is middle C); None finds them in the training data.
         rare: the share of the training notes that may lie below the lowest or above the highest pitch, if they are
             found in the data. Notes outside are left out.
@@ -52,6 +54,7 @@ class MusicSettings:
     drums: bool = False
     onsets: bool = True
     velocity: bool = False
+    removed_notes: float = 0.0
     pitches: tuple[int, int] | None = None
     rare: float = 0.005
     hold_out: Literal["time", "song"] = "time"
@@ -73,7 +76,7 @@ class MusicSettings:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise DataError(f"data.{name} is {value}: it must be at least {least}")
-        for name in ("validation", "test", "rare"):
+        for name in ("validation", "test", "rare", "removed_notes"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
         if self.max_minutes <= 0:
