@@ -43,6 +43,11 @@ variants:
     model:
       init_args:
         bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}
+  velocity:
+    model:
+      init_args:
+        likelihood: {class_path: DiscretizedLogistic, init_args: {levels: 128}}
+    data: {velocity: true}
   autoregressive:
     model:
       init_args:
@@ -172,6 +177,20 @@ def test_a_piece_through_chosen_latents(place: Path, tmp_path: Path, capsys: pyt
     }.items():
         assert main(["compose", run, *asked]) == 1
         assert message in capsys.readouterr().err
+
+
+def test_a_model_of_velocities(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    recipe, data = str(place / "tiny.yaml"), ["--data", str(place / "songs")]
+    run, out = str(tmp_path / "run"), str(tmp_path / "made")
+    assert main(["train", recipe, "--variant", "velocity", *data, "--out", run]) == 0
+    assert main(["reconstruct", run, str(place / "songs" / "ant.mid"), "--out", out]) == 0
+    spec = load(run).spec
+    (x,) = MODALITY.read([place / "songs" / "ant.mid"], spec)
+    assert x.unique().tolist() == [0.0, pytest.approx(80 / 127), 1.0]
+    assert main(["evaluate", run]) == 0
+    assert "unigram" not in capsys.readouterr().out
+    assert main(["train", recipe, *data, "--data.velocity=true", "--out", out]) == 1
+    assert "Bernoulli" in capsys.readouterr().err
 
 
 def test_a_lower_threshold_gives_more_notes(place: Path, tmp_path: Path) -> None:

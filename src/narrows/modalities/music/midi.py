@@ -104,9 +104,9 @@ def _seconds(ticks: np.ndarray, score: Any) -> np.ndarray:
     times, seconds = tempos["time"].astype(np.int64), tempos["mspq"].astype(np.float64) / 1e6
     if not len(times) or times[0] > 0:
         times, seconds = np.append(0, times), np.append(SECONDS_PER_BEAT, seconds)
-    begin = np.append(0, np.cumsum(np.diff(times) * seconds[:-1]))  # of each tempo, in seconds times ticks per beat
-    place = np.searchsorted(times, ticks, side="right") - 1
-    return (begin[place] + (ticks - times[place]) * seconds[place]) / score.ticks_per_quarter
+    times = np.append(times, max(ticks.max(), times[-1]) + 1)
+    begin = np.append(0, np.cumsum(np.diff(times) * seconds)) / score.ticks_per_quarter  # of each tempo, in seconds
+    return np.interp(ticks, times, begin)
 
 
 def write_notes(path: Path, notes: Notes, clock: Clock) -> None:

@@ -98,10 +98,12 @@ class RollLayout:
         roll = np.zeros((int(notes.end.max(initial=0)), self.channels), np.uint8)
         kept = Notes(*(part[self.covers(notes)] for part in notes))
         lengths, column = kept.end - kept.start, kept.pitch - self.lowest
-        # Every step of every note; where notes of one pitch overlap, the later one counts.
-        within = np.arange(lengths.sum()) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-        level = kept.velocity if self.velocity else np.ones_like(column)
-        roll[np.repeat(kept.start, lengths) + within, np.repeat(column, lengths)] = np.repeat(level, lengths)
+        # The places of every step of every note; where notes of one pitch overlap, the later one counts.
+        first = kept.start * self.channels + column
+        total = np.cumsum(lengths)
+        places = np.repeat(first - self.channels * (total - lengths), lengths)
+        places += self.channels * np.arange(len(places))
+        roll.reshape(-1)[places] = np.repeat(kept.velocity, lengths) if self.velocity else self.scale
         if self.onsets:
             roll[kept.start, self.pitches + column] = self.scale
         return roll
