@@ -86,14 +86,14 @@ def read_notes(
     if not kept:
         raise DataError("it has only drums: set data.drums" if score.note_num() and not tracks else "it has no notes")
     parts = [track.notes.numpy() for track in kept]
-    columns = {name: np.concatenate([part[name] for part in parts]).astype(np.int64) for name in parts[0]}
+    columns = {name: np.concatenate([part[name] for part in parts], dtype=np.int64) for name in parts[0]}
     ticks = np.stack([columns["time"], columns["time"] + columns["duration"]])
     seconds = _seconds(ticks, score)
     if (minutes := seconds.max() / 60) > max_minutes:
         raise DataError(f"it lasts {minutes:,.0f} minutes: set data.max_minutes if it is really music")
     beats = ticks / score.ticks_per_quarter
     steps = np.rint(seconds * clock.rate if clock.per_beat is None else beats * clock.per_beat).astype(np.int64)
-    order = np.lexsort([columns["pitch"], steps[0]])
+    order = np.argsort(128 * steps[0] + columns["pitch"], kind="stable")
     notes = Notes(steps[0], np.maximum(steps[1], steps[0] + 1), columns["pitch"], columns["velocity"].clip(1, 127))
     return Notes(*(part[order] for part in notes))
 
