@@ -165,6 +165,7 @@ def test_a_piece_through_chosen_latents(place: Path, tmp_path: Path, capsys: pyt
     )
     expected = model.decode_latents(path[None])[0, :, :20]
     assert read_if_any(out / "000.mid") == read_written(expected, model, tmp_path / "expected.mid")
+    assert "0.5 -1 to ant.mid@1.0" in (out / "index.html").read_text()
     assert main(["compose", run, "--steps", "30", "--through", f"{song}@0:01", "--out", str(out)]) == 0
     assert read_if_any(out / "000.mid") == read_written(composed(model, z, 30)[0], model, tmp_path / "expected.mid")
     capsys.readouterr()

@@ -81,7 +81,7 @@ def compose(
         if through:
             if start is not None:
                 raise NarrowsError(f"--start {start}: a piece through chosen latents has no other start; leave it out")
-            latents, names = torch.cat([_chosen(model, place) for place in through], 2), [" to ".join(through)]
+            latents, names = torch.cat([_chosen(model, place) for place in through], 2), [_told(through)]
         elif start is not None:
             opening = _whole_windows(MODALITY.read([start], model.spec)[0], model.hop, start)
             latents, names = model.posterior(opening).mode, [f"{start.name}, continued"]
@@ -152,6 +152,11 @@ def _whole_windows(x: Tensor, hop: int, file: Path) -> Tensor:
     if not count:
         raise NarrowsError(f"{file} has {x.shape[1]} steps, less than a window of {hop}: give a longer one")
     return x[:, : count * hop].unsqueeze(0)
+
+
+def _told(through: Sequence[str]) -> str:
+    """Return chosen latents in words; of a file, its name without the folder."""
+    return " to ".join(place if re.fullmatch(NUMBERS, place) else Path(place).name for place in through)
 
 
 @torch.no_grad()

@@ -40,7 +40,14 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="LATENT",
         help="latents to go through: numbers such as '0.5 -1', or FILE, or FILE@SECONDS for its window there",
     )
-    parser.add_argument("--seed", type=seed, default=0, help="random seed of the latents (0)")
+    parser.add_argument("--seed", type=seed, default=0, help="random seed of latents and of draws (0)")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        metavar="T",
+        help="of decoders that draw, and of a learned prior; below 1 is cleaner but flatter (1)",
+    )
     parser.add_argument("--threshold", type=_share, default=0.5, metavar="P", help=THRESHOLD_HELP)
     add_out(parser, "the folder to write (pieces in the run folder)")
     parser.set_defaults(run=_compose)
@@ -88,7 +95,7 @@ def _compose(options: argparse.Namespace, _: list[str]) -> object:
         start=options.start,
         through=options.through,
         out=options.out,
-        sampling=Sampling(seed=options.seed),
+        sampling=Sampling(options.temperature, seed=options.seed),
         threshold=options.threshold,
         progress=progress,
     )
