@@ -8,8 +8,9 @@ import threading
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import redirect_stderr, redirect_stdout
-from multiprocessing import connection, get_context, parent_process
-from multiprocessing.context import SpawnProcess
+from multiprocessing import connection, get_all_start_methods, get_context, parent_process
+from multiprocessing.context import BaseContext
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import torch
@@ -20,6 +21,7 @@ from narrows.registry import is_trusted, trusted_code
 __all__ = ["run_apart"]
 
 SECONDS_BETWEEN_LOOKS = 1.0
+PRELOADED = ["narrows.commands.train", "narrows.commands.measure"]
 
 
 def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Callable[[], object]) -> None:
@@ -33,15 +35,16 @@ def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Ca
     Raises:
         NarrowsError: if a function fails, with its last line of output and its log file.
     """
-    context = get_context("spawn")  # a fork would inherit thread locks and the random state
+    context = _context()
     threads = max(1, torch.get_num_threads() // at_once)
-    waiting, running = list(work.items()), dict[SpawnProcess, Path]()
+    waiting, running = list(work.items()), dict[BaseProcess, Path]()
     try:
         while waiting or running:
             while waiting and len(running) < at_once:
                 log, function = waiting.pop(0)
                 log.parent.mkdir(parents=True, exist_ok=True)
-                process = context.Process(target=_apart, args=(function, log, threads, is_trusted()))
+                given = (function, log, threads, is_trusted(), dict(os.environ))
+                process = context.Process(target=_apart, args=given)  # type: ignore[attr-defined]
                 process.start()
                 running[process] = log
             connection.wait([process.sentinel for process in running], SECONDS_BETWEEN_LOOKS)
@@ -56,7 +59,22 @@ def run_apart(work: Mapping[Path, Callable[[], object]], at_once: int, watch: Ca
             process.join()
 
 
-def _apart(function: Callable[[], object], log: Path, threads: int, trusted: bool) -> None:
+def _context() -> BaseContext:
+    """Return the way to start processes: forks of a server that has imported what they need, and has no threads.
+
+    A fork of this process would inherit its thread locks and its random state. Where there are no forks, each process
+    imports everything itself.
+    """
+    context = get_context("forkserver" if "forkserver" in get_all_start_methods() else "spawn")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def _apart(
+    function: Callable[[], object], log: Path, threads: int, trusted: bool, environment: Mapping[str, str]
+) -> None:
+    os.environ.clear()
+    os.environ.update(environment)  # the server has that of its start
     torch.set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     with log.open("a") as file, redirect_stdout(file), redirect_stderr(file):
