@@ -349,7 +349,8 @@ def batch() -> Batch:
 def test_the_loss_is_that_of_the_real_samples(decoder: str) -> None:
     """Nats of all sounds over the samples of all, and the commitment."""
     spoken = model(DECODERS[decoder])
-    x, _, speakers = given = batch()
+    given = batch()
+    x, speakers = given.x, given.condition
     loss, figures = AutoencoderTask(spoken, Pathwise(), Batch).eval()(*given)
     alone = [x[each : each + 1, :, :length] for each, length in enumerate(LENGTHS)]
     z = [spoken.bottleneck.embed(spoken.encode(sound)) for sound in alone]
