@@ -175,6 +175,7 @@ def test_a_piece_through_chosen_latents(place: Path, tmp_path: Path, capsys: pyt
         ("--through", f"{song}@99"): "has 0 steps, less than a window of 8",
         ("--through", "1 2", "--start", str(song)): "a piece through chosen latents has no other start",
         ("--through", "1 2", "-n", "2"): "there is one piece to make",
+        ("--through", "1 2", "--temperature", "0.5"): "--temperature 0.5: nothing is drawn here",
     }.items():
         assert main(["compose", run, *asked]) == 1
         assert message in capsys.readouterr().err
@@ -254,6 +255,7 @@ def test_evaluate_states_notes_songs_and_baselines(place: Path) -> None:
     (other,) = (place / "run").glob("evaluation-*.json")
     figures = json.loads(other.read_text())["figures"]
     assert {"restored_recall", "restored_precision", "restored_f1"} <= figures.keys()
+    assert not {"song_accuracy", "unigram_bits_per_dim"} & figures.keys()
     assert 0 < figures["damaged_f1"] < 1
 
 

@@ -157,6 +157,17 @@ def test_files_that_cannot_be_read_are_skipped_and_named(folder: Path, caplog: p
         opened(folder, strict=True)
 
 
+def test_files_that_differ_only_in_their_ending_are_songs_of_their_own(folder: Path) -> None:
+    song(folder, "middle2", 300)
+    (folder / "middle2.mid").rename(folder / "middle.MIDI")
+    data = opened(folder, validation=0.1, test=0.1)
+    assert data.spec.classes == ("a/short", "long", "middle.MIDI", "middle.mid")
+    for part in (data.train, data.validation, data.test):
+        for index in range(len(part)):
+            stretch = steps_of(part.stored(index))
+            assert stretch == list(range(part.begins[index], part.begins[index] + len(stretch)))
+
+
 def test_a_source_without_music_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="has no MIDI files"):
         opened(tmp_path)

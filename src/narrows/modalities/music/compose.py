@@ -72,6 +72,9 @@ def compose(
             f"the decoder of {folder} is a {type(model.decoder).__name__}, which makes windows only: composing needs a "
             "recurrent decoder, such as that of vrae-20d"
         )
+    drawn = model.autoregressive or (model.prior is not None and not (start or through))
+    if sampling.temperature != 1 and not drawn:
+        raise NarrowsError(f"--temperature {sampling.temperature:g}: nothing is drawn here; leave it out")
     with torch.random.fork_rng(devices=[]):
         if isinstance(sampling.seed, int):
             torch.manual_seed(sampling.seed)
@@ -86,7 +89,7 @@ def compose(
             opening = _whole_windows(MODALITY.read([start], model.spec)[0], model.hop, start)
             latents, names = model.posterior(opening).mode, [f"{start.name}, continued"]
         else:
-            require_prior(folder, model, model.sampled_prior, sampling, None)
+            require_prior(folder, model, model.sampled_prior, Sampling(seed=sampling.seed), None)
             latents = model.sample_latents(n, None, sampling)[0]
             names = [f"piece {index + 1}" for index in range(n)]
         with progress("compose", steps, "steps") as meter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,7 +129,7 @@ def _read(settings: MusicSettings, clock: Clock, skipped: Skipped, progress: Pro
         raise DataError(f"data.source {settings.source} does not exist")
     files = [root.name] if root.is_file() else [file for file in walk(root) if file.lower().endswith(EXTENSIONS)]
     folder = root.parent if root.is_file() else root
-    names = {file: str(Path(file).with_suffix("")) for file in files}
+    names = _names(files)
     if unknown := sorted(set(settings.songs) - set(names.values())):
         raise DataError(f"data.songs names {', '.join(unknown)}, but {settings.source} has no such file")
     wanted = [file for file in files if not settings.songs or names[file] in settings.songs]
@@ -143,6 +144,13 @@ def _read(settings: MusicSettings, clock: Clock, skipped: Skipped, progress: Pro
             except (DataError, OSError) as error:
                 skipped.add(str(folder / file), str(error))
             meter.advance()
+
+
+def _names(files: list[str]) -> dict[str, str]:
+    """Return the name of each file's song: its path without the ending, unless two would then be equal."""
+    short = {file: str(Path(file).with_suffix("")) for file in files}
+    count = Counter(short.values())
+    return {file: name if count[name] == 1 else file for file, name in short.items()}
 
 
 def _split(songs: list[Song], settings: MusicSettings) -> tuple[dict[str, list[Stretch]], list[str]]:

@@ -205,14 +205,16 @@ class MusicModality(Modality):
     ) -> dict[str, float]:
         """Return how well the latents tell the songs apart, and the bits per value of two models that only count.
 
+        Both compare with the training music, so they are left out for another source and for the training music itself.
         With `remove`, also return how well notes that are removed with this probability are restored.
         """
         assert isinstance(examples, Rolls)
         figures: dict[str, float] = {}
-        if source is None:
+        held_out = data.train.stretches.isdisjoint(examples.stretches)
+        if source is None and held_out:
             figures |= song_accuracy(window_latents(model, data.train), window_latents(model, examples))
-        if not examples.layout.velocity:
-            figures |= baselines(data.train, examples)
+            if not examples.layout.velocity:
+                figures |= baselines(data.train, examples)
         return figures if remove is None else figures | restoration(model, examples, remove)
 
 

@@ -66,6 +66,11 @@ class Rolls(Sequences):
         return which, first * self.stride
 
     @property
+    def stretches(self) -> set[tuple[int, int]]:
+        """The song and the first step of each stretch."""
+        return set(zip(self.labels.tolist(), self.begins.tolist(), strict=True))
+
+    @property
     def notes(self) -> int:
         """The number of notes that begin in the stretches, or sound at their first step."""
         return sum(len(self.layout.to_notes(self.stored(index)).pitch) for index in range(len(self)))
