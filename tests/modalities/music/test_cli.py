@@ -172,7 +172,16 @@ def test_a_piece_through_chosen_latents(place: Path, tmp_path: Path, capsys: pyt
     for asked, message in {
         ("--through", "1 2 3"): "the latents of this model have 2 dimensions, not 3",
         ("--through", "nothing.mid"): "nothing.mid cannot be read",
-        ("--through", f"{song}@99"): "has 0 steps, less than a window of 8",
+        ("--through", f"{song}@99"): "has 120 steps, and a window of 8 does not begin at 1980",
+        ("--through", "1.2.3 1"): "1.2.3 1 cannot be read",
+        (
+            "--through",
+            "1 2",
+            "2 1",
+            "3 1",
+            "--steps",
+            "16",
+        ): "3 latents need as many windows of 8 steps",
         ("--through", "1 2", "--start", str(song)): "a piece through chosen latents has no other start",
         ("--through", "1 2", "-n", "2"): "there is one piece to make",
         ("--through", "1 2", "--temperature", "0.5"): "--temperature 0.5: nothing is drawn here",
@@ -215,11 +224,13 @@ def test_a_file_is_restored_with_its_own_notes(place: Path, tmp_path: Path) -> N
 
 def test_a_piece_continues_the_window_of_its_latent(place: Path) -> None:
     model, z = load(place / "run"), torch.randn(2, 2, 3)
-    whole = composed(model, z, WINDOW + 5)
-    torch.testing.assert_close(whole[:, :, :WINDOW], model.observe(z).mean[:, :, -WINDOW:])
+    whole = composed(model, z, 3 * WINDOW + 5)
+    torch.testing.assert_close(whole[:, :, : 3 * WINDOW], model.observe(z).mean)
+    last = composed(model, z[:, :, -1:], WINDOW + 5)
+    torch.testing.assert_close(whole[:, :, -WINDOW - 5 :], last)
+    torch.testing.assert_close(composed(model, z, WINDOW + 1), whole[:, :, : WINDOW + 1])
     continued = composed(model, z, 5, opening=torch.zeros(2, 54, 3 * WINDOW))
-    torch.testing.assert_close(continued[:, :, : 3 * WINDOW], model.observe(z).mean)
-    torch.testing.assert_close(continued[:, :, 3 * WINDOW :], whole[:, :, WINDOW:])
+    torch.testing.assert_close(continued, whole)
 
 
 def test_a_decoder_that_reads_the_data_continues_the_file_itself(place: Path, tmp_path: Path) -> None:
@@ -337,14 +348,16 @@ def test_classifiers_with_few_labels(place: Path, tmp_path: Path, capsys: pytest
     assert all(float(row["accuracy"]) > 0.8 for row in learnt if row["method"] in ("warm", "cold"))
 
     table = tmp_path / "labels.csv"
-    table.write_text("file,label\nant.mid,low\nbee.mid,low\ncat.mid,high\n")
+    table.write_text("\ufefffile, label\nant.mid, low\nbee,low\ncat.mid, high\n")
     assert main(["finetune", run, *options, "--labels", str(table), "--out", str(tmp_path / "two")]) == 0
     capsys.readouterr()
     for text, message in {
         "file,label\nant.mid,low\nelk.mid,high\n": "names files that the run does not have: elk",
         "song,label\nant.mid,low\n": "has no columns `file` and `label`, only song, label",
         "file,label\nant.mid,low\n": "1 classes have training windows",
-        "file,label\nant.mid,low\nbee.mid,\n": "has no label for bee",
+        "file,label\nant.mid,low\nbee.mid,\n": "line 3: there is no label",
+        "file,label\n,low\n": "line 2: there is no file",
+        "file,label\nant.mid,low\nant,high\n": "line 3: ant is already labelled 'low'",
     }.items():
         table.write_text(text)
         assert main(["finetune", run, "--labels", str(table), "--out", str(tmp_path / "no")]) == 1

@@ -1,4 +1,5 @@
 import logging
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from narrows.data import BatchPlan, DataError
 from narrows.modalities.music.baselines import baselines
 from narrows.modalities.music.dataset import MusicData, open_music
 from narrows.modalities.music.midi import Clock, Notes, write_notes
+from narrows.modalities.music.repeats import repeated_windows
 from narrows.modalities.music.settings import MusicSettings
 
 WINDOW = 10
@@ -162,10 +164,35 @@ def test_files_that_differ_only_in_their_ending_are_songs_of_their_own(folder: P
     (folder / "middle2.mid").rename(folder / "middle.MIDI")
     data = opened(folder, validation=0.1, test=0.1)
     assert data.spec.classes == ("a/short", "long", "middle.MIDI", "middle.mid")
+    (folder / "middle.MIDI").unlink()
+    alone = opened(folder, validation=0.1, test=0.1)  # what is held out of the other file is where it was
+    assert alone.test.begins[alone.test.labels == 2].tolist() == data.test.begins[data.test.labels == 3].tolist()
     for part in (data.train, data.validation, data.test):
         for index in range(len(part)):
             stretch = steps_of(part.stored(index))
             assert stretch == list(range(part.begins[index], part.begins[index] + len(stretch)))
+
+
+def test_windows_that_the_training_music_has_are_counted(folder: Path) -> None:
+    """Each step of a song that counts in binary digits is another."""
+    data = opened(folder, songs=["long"], validation=0.1, test=0.1)
+    assert repeated_windows(data.train, data.test, WINDOW) == 0
+    whole = opened(folder, songs=["long"], validation=0, test=0).train
+    assert repeated_windows(whole, data.test, WINDOW) == 1
+    part = replace(data.test, values=np.concatenate([whole.stored(0)[3:13], np.zeros((10, 24), np.uint8)]))
+    part.offsets = np.array([0, 20])
+    assert repeated_windows(whole, part, WINDOW) == 0.5
+
+
+def test_a_model_reads_other_music_at_its_own_rate(folder: Path) -> None:
+    model = opened(folder).spec
+    asked = MusicSettings(source=str(folder), window=WINDOW, rate=5, steps_per_beat=4, validation=0, test=0)
+    assert open_music(asked, spec=model).train.lengths.tolist() == [30, 400, 200]
+
+
+def test_pitches_without_notes_are_refused(folder: Path) -> None:
+    with pytest.raises(DataError, match="no note of the training music has one of the pitches 0 to 1"):
+        opened(folder, pitches=(0, 1))
 
 
 def test_a_source_without_music_is_refused(tmp_path: Path) -> None:
@@ -211,6 +238,7 @@ def test_the_baselines_are_the_counts_of_the_training_data(folder: Path) -> None
         ({"steps_per_beat": 0}, "data.steps_per_beat is 0"),
         ({"test": 1.0}, "data.test is 1.0"),
         ({"max_minutes": 0.0}, "data.max_minutes is 0"),
+        ({"validation": 0.5, "test": 0.5}, "data.validation is 0.5 and data.test 0.5"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(settings: dict[str, object], message: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from narrows.data import DataError
-from narrows.modalities.music.midi import Clock, Notes, read_notes, write_notes
+from narrows.modalities.music.midi import Clock, Notes, add_notes, read_notes, write_notes
 from narrows.modalities.music.roll import RollLayout
 
 HERTZ20 = Clock(20.0)
@@ -92,13 +92,32 @@ def test_values_beyond_seven_bits_are_brought_into_range() -> None:
         (midi(note(0, 480, 60), division=0), "a beat has no ticks"),
         (midi(), "it has no notes"),
         (midi(b""), "it has no notes"),
-        (midi(note(0, 480, 36, channel=9)), "it has only drums: set data.drums"),
-        (midi(tempo(0, 0xFFFFFF) + 20 * note(16000, 0, 60)), "it lasts 186 minutes: set data.max_minutes"),
+        (midi(note(0, 480, 36, channel=9)), "it has only drums, which models trained with data.drums=true read"),
+        (midi(tempo(0, 0xFFFFFF) + 20 * note(16000, 0, 60)), "it lasts 186 minutes, more than 60: cut it, or set"),
+        (midi(tempo(0, 0) + note(0, 480, 60)), "a beat has no length"),
     ],
 )
 def test_files_that_cannot_be_used_are_refused_with_the_reason(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
         read_notes(content, HERTZ20)
+
+
+def test_a_time_halfway_between_two_steps_is_rounded_up() -> None:
+    """Notes on the off-beats, one after another, stay apart."""
+    content = midi(note(240, 480, 60) + note(0, 480, 60) + note(0, 480, 60))
+    assert [row[:2] for row in tuples(read_notes(content, Clock(20.0, 1)))] == [(1, 2), (2, 3), (3, 4)]
+
+
+@pytest.mark.parametrize("clock", [HERTZ20, Clock(20.0, 4)])
+def test_notes_are_added_at_the_tempos_of_the_file_and_the_rest_stays(clock: Clock) -> None:
+    tempos = tempo(480, 1_000_000) + tempo(480, 250_000)
+    content = midi(tempos, name("right") + note(960, 960, 70), name("drums") + note(0, 480, 36, channel=9))
+    added = Notes(*np.array([(2, 5, 60, 90), (25, 40, 61, 80), (100, 101, 62, 70)]).T)
+    whole = add_notes(content, added, clock)
+    before = tuples(read_notes(content, clock))
+    assert sorted(tuples(read_notes(whole, clock))) == sorted(before + tuples(added))
+    assert tuples(read_notes(whole, clock, ["right"])) == before
+    assert [row[2] for row in tuples(read_notes(whole, clock, ["drums"], drums=True))] == [36]
 
 
 @pytest.mark.parametrize("clock", [HERTZ20, Clock(7.5), Clock(1000.0), Clock(20.0, 4), Clock(20.0, 480)])

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from narrows.modalities.music.map import LatentMap, MapPoint
+from narrows.modalities.music.map import LatentMap, MapPoint, _flat
 from narrows.modalities.music.midi import Notes
 from narrows.modalities.music.roll import RollLayout
 from narrows.report.page import Page, Section, write_page
@@ -72,3 +72,8 @@ def test_a_click_draws_and_plays_a_window(page: Path) -> None:
     found, _ = dumped(page)
     assert "<title>2,3,1</title>" in found
     assert "two &lt;b&gt;, 0:05" in found
+
+
+def test_windows_with_equal_latents_have_one_place() -> None:
+    """t-SNE would divide by their standard deviation of zero, and end the process."""
+    assert _flat(np.ones((5, 20))).tolist() == [[1.0, 1.0]] * 5

@@ -15,7 +15,7 @@ from narrows.modalities.music.damage import without_notes
 from narrows.modalities.music.dataset import open_music
 from narrows.modalities.music.midi import Clock, Notes, write_notes
 from narrows.modalities.music.restoration import restoration
-from narrows.modalities.music.restore import filled_in
+from narrows.modalities.music.restore import missing_notes
 from narrows.modalities.music.roll import RollLayout
 from narrows.modalities.music.rolls import Rolls
 from narrows.modalities.music.settings import MusicSettings
@@ -144,8 +144,8 @@ def test_figures_of_restoration_are_those_of_sets(songs: Path) -> None:
     assert found["damaged_f1"] == pytest.approx(2 * len(damaged) / (len(damaged) + len(original)))
 
 
-def test_what_is_filled_in_leaves_the_given_notes_as_they_are() -> None:
+def test_what_is_added_leaves_the_given_notes_as_they_are() -> None:
     given, made = roll_of((0, 4, 60)), roll_of((0, 2, 60), (2, 4, 60), (1, 3, 62))
     made = np.pad(made, [(0, len(given) - len(made)), (0, 0)])
-    whole = LAYOUT.to_notes(filled_in(given, made, LAYOUT))
+    whole = LAYOUT.to_notes(given + missing_notes(given, made, LAYOUT))
     assert [part.tolist() for part in whole[:3]] == [[0, 1], [4, 3], [60, 62]]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from narrows.commands.source import open_run
@@ -15,7 +16,6 @@ from narrows.decoding import require_prior
 from narrows.errors import NarrowsError
 from narrows.likelihoods import DiscreteLikelihood
 from narrows.modalities.music.modality import MODALITY
-from narrows.modalities.music.player import step_seconds
 from narrows.modalities.music.roll import THRESHOLD, RollLayout
 from narrows.modality import Row
 from narrows.models import Autoencoder
@@ -27,8 +27,8 @@ from narrows.sampling import Sampling
 
 __all__ = ["compose", "composed"]
 
-SEPARATOR = r"\s*,\s*|\s+"
-NUMBERS = rf"-?[\d.]+((?:{SEPARATOR})-?[\d.]+)*"
+logger = logging.getLogger(__name__)
+
 TIME = r"(?:(\d+):)?(\d+(?:\.\d+)?)"
 """Minutes, if given, and seconds."""
 
@@ -53,8 +53,9 @@ def compose(
         start: a MIDI file to go on from. A decoder that reads the data continues the file itself; one that does not
             continues its reconstruction.
         through: latents of your choice, each as numbers such as `0.5 -1`, or as a MIDI file whose window they describe:
-            the first one of FILE, or the one that begins at a time, FILE@SECONDS or FILE@MINUTES:SECONDS. One leads all
-            steps. The windows of a piece through several have latents on the lines from one to the next.
+            the first one of FILE, or the one that begins at a time, FILE@SECONDS or FILE@MINUTES:SECONDS (FILE@BEATS
+            for a model whose steps are parts of a beat). One leads all steps. The windows of a piece through several
+            have latents on the lines from one to the next; it begins with the first and ends with the last.
         out: folder to write to; None means `pieces` in the run folder.
         sampling: how latents are drawn from the prior, and steps from a decoder that reads the data; None for the
             defaults with seed 0.
@@ -98,8 +99,7 @@ def compose(
                 meter.to(done)
 
             if len(through) > 1:
-                windows = -(-steps // model.hop)
-                path = F.interpolate(latents, size=windows, mode="linear", align_corners=True)
+                path = _path(latents, -(-steps // model.hop), model.hop)
                 pieces = model.decode_latents(path, sampling=sampling, progress=advance)[:, :, :steps]
             else:
                 pieces = composed(model, latents, steps, opening, sampling, advance)
@@ -122,10 +122,9 @@ def composed(
 
     Args:
         model: the model.
-        latents: z [B, channels, N], of which the last one leads the new steps.
-        steps: T, number of new steps.
-        opening: the N windows of the latents, [B, C, N hop], which the new steps follow; None to begin with the window
-            of the last latent.
+        latents: z [B, channels, N]; after their N windows, the steps go on from the last.
+        steps: T, the number of steps, or of new steps after the opening.
+        opening: the N windows of the latents, [B, C, N hop]; None if there is none.
         sampling: how a decoder that reads the data draws them.
         progress: called with the number of steps drawn and T.
 
@@ -133,17 +132,18 @@ def composed(
         the mean of p(x|z), or draws from it by a decoder that reads the data, [B, C, T]; after the opening, as the
         decoder makes it, if there is one.
     """
-    decoder, z = model.decoder, latents[:, :, -1:]
+    decoder, known = model.decoder, 0 if opening is None else opening.shape[2]
     if isinstance(decoder, RecurrentDecoder):
-        before = latents.new_zeros(len(latents), model.shape[0], 0) if opening is None else model.observe(latents).mean
-        state = decoder.begin(z[:, :, 0])
-        if opening is not None:
-            _, state = decoder.run(state, decoder.hop)
-        made = model.likelihood(decoder.run(state, steps)[0]).mean
-        return torch.cat([before, made], 2)
+        windows = model.observe(latents).mean
+        _, state = decoder.run(decoder.begin(latents[:, :, -1]), decoder.hop)
+        further = known + steps - windows.shape[2]
+        if further <= 0:
+            return windows[:, :, : known + steps]
+        return torch.cat([windows, model.likelihood(decoder.run(state, further)[0]).mean], 2)
     assert isinstance(decoder, AutoregressiveRecurrentDecoder)
     assert isinstance(model.likelihood, DiscreteLikelihood)
     past = None if opening is None else model.likelihood.to_levels(opening[:, :, -model.hop :])
+    z = latents if opening is None else latents[:, :, -1:]
     levels = draw_levels(decoder, model.likelihood, z, None, steps, sampling or Sampling(), progress, past)
     made = model.likelihood.to_values(levels)
     return made if opening is None else torch.cat([opening, made], 2)
@@ -151,23 +151,44 @@ def composed(
 
 def _whole_windows(x: Tensor, hop: int, file: Path) -> Tensor:
     """Return the whole windows of a piece [C, T], [1, C, N hop]; the rest at its end is left out."""
-    count = x.shape[1] // hop
+    count, rest = divmod(x.shape[1], hop)
     if not count:
         raise NarrowsError(f"{file} has {x.shape[1]} steps, less than a window of {hop}: give a longer one")
+    if rest:
+        logger.warning("%s: the last %d steps, less than a window of %d, are left out", file, rest, hop)
     return x[:, : count * hop].unsqueeze(0)
+
+
+def _path(latents: Tensor, windows: int, hop: int) -> Tensor:
+    """Return N = `windows` latents on the lines between K latents [1, channels, K], which are among them."""
+    count = latents.shape[2]
+    if windows < count:
+        raise NarrowsError(
+            f"{count} latents need as many windows of {hop} steps: make at least {(count - 1) * hop + 1} steps"
+        )
+    places = np.rint(np.linspace(0, windows - 1, count))
+    path = [np.interp(np.arange(windows), places, channel) for channel in latents[0].cpu().numpy()]
+    return torch.from_numpy(np.stack(path)).to(latents)[None]
+
+
+def _numbers(place: str) -> list[float] | None:
+    """Return the numbers in a text, or None if it is not made of numbers."""
+    try:
+        return [float(part) for part in re.split(r"[\s,]+", place.strip())]
+    except ValueError:
+        return None
 
 
 def _told(through: Sequence[str]) -> str:
     """Return chosen latents in words; of a file, its name without the folder."""
-    return " to ".join(place if re.fullmatch(NUMBERS, place) else Path(place).name for place in through)
+    return " to ".join(Path(place).name if _numbers(place) is None else place.strip() for place in through)
 
 
 @torch.no_grad()
 def _chosen(model: Autoencoder, place: str) -> Tensor:
     """Return the latents [1, channels, 1] that numbers, or a file and a time in it, stand for."""
-    channels = model.bottleneck.channels
-    if re.fullmatch(NUMBERS, place):
-        numbers = [float(part) for part in re.split(SEPARATOR, place)]
+    channels, numbers = model.bottleneck.channels, _numbers(place)
+    if numbers is not None:
         if model.discrete or len(numbers) != channels:
             latents = "codes: name files instead" if model.discrete else f"{channels} dimensions, not {len(numbers)}"
             raise NarrowsError(f"--through {place!r}: the latents of this model have {latents}")
@@ -176,6 +197,11 @@ def _chosen(model: Autoencoder, place: str) -> Tensor:
     timed = re.fullmatch(TIME, time) if found and not Path(place).exists() else None
     path = Path(file if timed else place)
     x = MODALITY.read([path], model.spec)[0]
-    step = step_seconds(RollLayout.of(model.spec.details).clock(model.spec.rate))
-    first = round((60 * int(timed[1] or 0) + float(timed[2])) / step) if timed else 0
-    return model.posterior(_whole_windows(x[:, first : first + model.hop], model.hop, path)).mode
+    clock = RollLayout.of(model.spec.details).clock(model.spec.rate)
+    first = round((60 * int(timed[1] or 0) + float(timed[2])) * (clock.per_beat or clock.rate)) if timed else 0
+    window = x[:, first : first + model.hop]
+    if window.shape[1] < model.hop:
+        raise NarrowsError(
+            f"--through {place}: {path} has {x.shape[1]} steps, and a window of {model.hop} does not begin at {first}"
+        )
+    return model.posterior(window.unsqueeze(0)).mode

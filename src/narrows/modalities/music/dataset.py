@@ -6,7 +6,7 @@ import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,6 +37,8 @@ class Song(NamedTuple):
     name: str
     notes: Notes
     mark: bytes
+    path: bytes
+    """Its path without the ending, which places what is held out of it."""
 
     @property
     def length(self) -> int:
@@ -82,11 +84,15 @@ def open_music(
         settings: which music to read, and how.
         quiet: log nothing (for all processes of a run but the first).
         progress: shows the progress.
-        spec: specification of a model, whose pitches are used; None to use the settings.
+        spec: specification of a model, whose pitches and steps are used; None to use the settings.
 
     Raises:
         DataError: if there is no music, or it does not match the settings.
     """
+    layout = None if spec is None else RollLayout.of(spec.details)
+    if spec is not None and layout is not None:
+        beats, drums = layout.steps_per_beat, layout.drums
+        settings = replace(settings, rate=spec.rate or settings.rate, steps_per_beat=beats, drums=drums)
     skipped, clock = Skipped(settings.strict), Clock(settings.rate, settings.steps_per_beat)
     songs = list(_read(settings, clock, skipped, progress))
     if not songs:
@@ -95,7 +101,12 @@ def open_music(
     splits, whole = _split(songs, settings)
     if not splits["train"]:
         raise DataError(f"data.source {settings.source}: no music is left to train on; hold out less, or give more")
-    layout = RollLayout.of(spec.details) if spec is not None else _layout(splits["train"], settings)
+    layout = layout or _layout(splits["train"], settings)
+    if not any(layout.covers(_notes_of(stretch)).any() for stretch in splits["train"]):
+        raise DataError(
+            f"data.source {settings.source}: no note of the training music has one of the pitches {layout.lowest} to "
+            f"{layout.highest}"
+        )
     titles = sorted(song.name for song in songs)
     rolls = {split: _rolls(part, titles, layout, settings) for split, part in splits.items()}
     digest = {split: digest_of(map(_mark, part)) for split, part in splits.items()}
@@ -140,7 +151,8 @@ def _read(settings: MusicSettings, clock: Clock, skipped: Skipped, progress: Pro
             try:
                 content = (folder / file).read_bytes()
                 notes = read_notes(content, clock, settings.tracks, settings.drums, settings.max_minutes)
-                yield Song(names[file], notes, hashlib.sha256(content).digest())
+                path = str(Path(file).with_suffix("")).encode()
+                yield Song(names[file], notes, hashlib.sha256(content).digest(), path)
             except (DataError, OSError) as error:
                 skipped.add(str(folder / file), str(error))
             meter.advance()
@@ -158,7 +170,7 @@ def _split(songs: list[Song], settings: MusicSettings) -> tuple[dict[str, list[S
     splits: dict[str, list[Stretch]] = {"train": [], "validation": [], "test": []}
     if settings.hold_out == "song":
         shares = {"validation": settings.validation, "test": settings.test, "seed": settings.split_seed}
-        for split, places in assigned((song.name.encode() for song in songs), **shares).items():  # type: ignore[arg-type]
+        for split, places in assigned((song.path for song in songs), **shares).items():  # type: ignore[arg-type]
             splits[split] = [Stretch(songs[place], 0, songs[place].length) for place in places]
         return splits, []
     short = []
@@ -184,7 +196,7 @@ def _held_out(song: Song, settings: MusicSettings) -> list[tuple[str, int, int]]
     held = sum(size + gap for _, size in parts) + gap
     if not parts or total - held < window:
         return [("train", 0, total)]
-    first = int(uniform_of(song.name.encode(), settings.split_seed) * (total - held + 1))
+    first = int(uniform_of(song.path, settings.split_seed) * (total - held + 1))
     # A rest of less than a window on one side is given to the other.
     first = 0 if first < window else total - held if total - held - first < window else first
     begin, found = first + gap if first else 0, [("train", 0, first)] if first else []

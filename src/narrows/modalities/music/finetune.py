@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import csv
 import io
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -33,6 +34,8 @@ from narrows.progress import Progress, hidden
 from narrows.report.page import Cell, Figure, Page, Section, Table, write_page
 from narrows.report.svg import HUES, chart, padded, standalone, to_svg
 from narrows.report.tables import write_csv
+
+logger = logging.getLogger(__name__)
 
 __all__ = ["METHODS", "Classifier", "Result", "finetune"]
 
@@ -106,9 +109,9 @@ def finetune(
     """Train classifiers of windows with few labels, and return the path of the page that compares them.
 
     Three methods are compared: a recurrent network that starts from the encoder's weights and, as its first state, the
-    mean of the encoder's last states over the unlabelled training windows; the same network from random weights and a
-    state of zeros; and a linear classifier of the frozen encoder's last states. They are trained on windows of the
-    training part, and measured on those of the test part.
+    mean of the encoder's last states over all training windows of the labelled songs; the same network from random
+    weights and a state of zeros; and a linear classifier of the frozen encoder's last states. They are trained on
+    windows of the training part, and measured on those of the test part.
 
     Args:
         folder: the run folder, or its id on the hub.
@@ -134,8 +137,16 @@ def finetune(
     classes, of_song = _classes(model, table)
     train, test = (_labelled(model, part, of_song) for part in (data.train, data.test))
     present = [name for number, name in enumerate(classes) if (train.y == number).any()]
+    known = torch.isin(test.y, train.y.unique())
+    if not known.all():
+        logger.warning("%d of %d test windows are of classes without training windows, and left out", *_share(~known))
+        test = Labelled(test.x[known], test.y[known])
     if len(present) < 2 or not len(test.y):
-        raise NarrowsError(f"{len(present)} classes have training windows, and {len(test.y)} test windows have a class")
+        raise NarrowsError(
+            f"{len(present)} classes have training windows, and {len(test.y)} test windows are of these: there must be "
+            "two classes, and test windows of them (with data.hold_out=song, give a table whose classes have several "
+            "songs)"
+        )
     with torch.no_grad():
         states = _states(model.encoder, train.x), _states(model.encoder, test.x)
     found: list[Result] = []
@@ -163,17 +174,27 @@ def _classes(model: Autoencoder, table: Path | None) -> tuple[list[str], dict[in
     """Return the classes, and the class of each song that has one."""
     if table is None:
         return model.classes, {number: number for number in range(len(model.classes))}
-    rows = csv.DictReader(io.StringIO(read_text(table)))
+    text = read_text(table).removeprefix("\ufeff")  # a mark that spreadsheets put before UTF-8
+    rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     if not {"file", "label"} <= set(rows.fieldnames or ()):
         raise NarrowsError(f"{table} has no columns `file` and `label`, only {', '.join(rows.fieldnames or ())}")
-    labels = {str(Path(row["file"]).with_suffix("")): row["label"] for row in rows}
+    labels: dict[str, str] = {}
+    for line, row in enumerate(rows, 2):
+        file, label = row["file"] or "", row["label"] or ""
+        if not file or not label:
+            raise NarrowsError(f"{table}, line {line}: there is no {'label' if file else 'file'}")
+        song = file if file in model.classes else str(Path(file).with_suffix(""))
+        if labels.setdefault(song, label) != label:
+            raise NarrowsError(f"{table}, line {line}: {file} is already labelled {labels[song]!r}")
     if unknown := sorted(set(labels) - set(model.classes)):
         more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
         raise NarrowsError(f"{table} names files that the run does not have: {', '.join(unknown[:5])}{more}")
-    if missing := [file for file, label in labels.items() if not label]:
-        raise NarrowsError(f"{table} has no label for {missing[0]}")
     classes = sorted(set(labels.values()))
     return classes, {model.classes.index(file): classes.index(label) for file, label in labels.items()}
+
+
+def _share(chosen: Tensor) -> tuple[int, int]:
+    return int(chosen.sum()), len(chosen)
 
 
 def _labelled(model: Autoencoder, rolls: Rolls, of_song: dict[int, int]) -> Labelled:

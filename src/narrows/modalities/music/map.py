@@ -151,7 +151,7 @@ def _windows(
 
 def _flat(z: np.ndarray) -> np.ndarray:
     """Return latents in two dimensions, [M, 2]."""
-    if z.shape[1] == 2 or len(z) < 4:
+    if z.shape[1] == 2 or len(z) < 4 or not np.ptp(z, axis=0).any():
         return z[:, :2] if z.shape[1] > 1 else np.repeat(z, 2, 1)
     if z.shape[1] == 1:
         return np.concatenate([z, np.zeros_like(z)], 1)

@@ -15,12 +15,14 @@ from narrows.atomic import whole_file
 from narrows.data.errors import DataError
 from narrows.errors import NarrowsError
 
-__all__ = ["Clock", "Notes", "read_notes", "write_notes"]
+__all__ = ["Clock", "Notes", "add_notes", "read_notes", "write_notes"]
 
 TICKS = 48
 """Ticks of a step in the files written."""
 PLAIN_VELOCITY = 80
 """Velocity of notes that have none of their own, in the files written."""
+LONG = 2.0**40
+"""More ticks than any file has."""
 SECONDS_PER_BEAT = 0.5
 """Length of a beat in files written from steps of a beat."""
 MISTAKES = {
@@ -70,43 +72,83 @@ def read_notes(
     Raises:
         DataError: if it is no MIDI file, is damaged, lasts too long, or has no such notes.
     """
-    library = _symusic()
-    try:
-        score = library.Score.from_midi(content, sanitize_data=True)
-    except Exception as error:  # a damaged file can make the parser raise anything
-        reason = next((words for part, words in MISTAKES.items() if part in str(error)), f"it is damaged: {error}")
-        raise DataError(reason) from error
-    if score.ticks_per_quarter < 1:
-        raise DataError("it is damaged: a beat has no ticks")
+    score = _score(content)
     if tracks:
         names = [track.name for track in score.tracks]
         if missing := [name for name in tracks if name not in names]:
             raise DataError(f"it has no track {missing[0]!r}, only {', '.join(map(repr, names)) or 'none'}")
     kept = [t for t in score.tracks if (drums or not t.is_drum) and (not tracks or t.name in tracks) and len(t.notes)]
     if not kept:
-        raise DataError("it has only drums: set data.drums" if score.note_num() and not tracks else "it has no notes")
+        only_drums = score.note_num() and not tracks
+        raise DataError(
+            "it has only drums, which models trained with data.drums=true read" if only_drums else "it has no notes"
+        )
     parts = [track.notes.numpy() for track in kept]
     columns = {name: np.concatenate([part[name] for part in parts], dtype=np.int64) for name in parts[0]}
     ticks = np.stack([columns["time"], columns["time"] + columns["duration"]])
-    seconds = _seconds(ticks, score)
+    times, begin = _tempos(score)
+    seconds = np.interp(ticks, times, begin)
     if (minutes := seconds.max() / 60) > max_minutes:
-        raise DataError(f"it lasts {minutes:,.0f} minutes: set data.max_minutes if it is really music")
+        raise DataError(f"it lasts {minutes:,.0f} minutes, more than {max_minutes:g}: cut it, or set data.max_minutes")
     beats = ticks / score.ticks_per_quarter
-    steps = np.rint(seconds * clock.rate if clock.per_beat is None else beats * clock.per_beat).astype(np.int64)
+    places = seconds * clock.rate if clock.per_beat is None else beats * clock.per_beat
+    steps = np.floor(places + 0.5).astype(np.int64)  # rounding halves to even numbers would merge notes
     order = np.argsort(128 * steps[0] + columns["pitch"], kind="stable")
     notes = Notes(steps[0], np.maximum(steps[1], steps[0] + 1), columns["pitch"], columns["velocity"].clip(1, 127))
     return Notes(*(part[order] for part in notes))
 
 
-def _seconds(ticks: np.ndarray, score: Any) -> np.ndarray:
-    """Return the time of ticks in seconds, float64; a beat is a quarter note, of 0.5 s until a tempo is given."""
+def add_notes(content: bytes, notes: Notes, clock: Clock) -> bytes:
+    """Return a MIDI file with a further track of notes, at the tempos that the file has.
+
+    Args:
+        content: the file.
+        notes: the notes to add.
+        clock: how long their steps are.
+
+    Raises:
+        DataError: if it is no MIDI file, or is damaged.
+    """
+    score, library = _score(content), _symusic()
+    steps = np.stack([notes.start, notes.end])
+    if clock.per_beat is None:
+        times, begin = _tempos(score)
+        ticks = np.interp(steps / clock.rate, begin, times)
+    else:
+        ticks = steps / clock.per_beat * score.ticks_per_quarter
+    first, last = np.rint(ticks).astype(np.int64).tolist()
+    track = library.Track("Added", program=0, is_drum=False)
+    for start, end, pitch, velocity in zip(first, last, notes.pitch.tolist(), notes.velocity.tolist(), strict=True):
+        track.notes.append(library.Note(start, max(1, end - start), pitch, velocity))
+    score.tracks.append(track)
+    return score.dumps_midi()
+
+
+def _score(content: bytes) -> Any:
+    """Return the content of a MIDI file as symusic has it."""
+    try:
+        score = _symusic().Score.from_midi(content, sanitize_data=True)
+    except Exception as error:  # a damaged file can make the parser raise anything
+        reason = next((words for part, words in MISTAKES.items() if part in str(error)), f"it is damaged: {error}")
+        raise DataError(reason) from error
+    if score.ticks_per_quarter < 1:
+        raise DataError("it is damaged: a beat has no ticks")
+    if (score.tempos.numpy()["mspq"] < 1).any():
+        raise DataError("it is damaged: a beat has no length")
+    return score
+
+
+def _tempos(score: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return when the tempo changes, in ticks and in seconds, and a time long after the end, float64 each.
+
+    Time is linear in between. A beat is a quarter note, of 0.5 s until a tempo is given.
+    """
     tempos = score.tempos.numpy()
-    times, seconds = tempos["time"].astype(np.int64), tempos["mspq"].astype(np.float64) / 1e6
+    times, seconds = tempos["time"].astype(np.float64), tempos["mspq"].astype(np.float64) / 1e6
     if not len(times) or times[0] > 0:
-        times, seconds = np.append(0, times), np.append(SECONDS_PER_BEAT, seconds)
-    times = np.append(times, max(ticks.max(), times[-1]) + 1)
-    begin = np.append(0, np.cumsum(np.diff(times) * seconds)) / score.ticks_per_quarter  # of each tempo, in seconds
-    return np.interp(ticks, times, begin)
+        times, seconds = np.append(0.0, times), np.append(SECONDS_PER_BEAT, seconds)
+    times = np.append(times, times[-1] + LONG)
+    return times, np.append(0.0, np.cumsum(np.diff(times) * seconds)) / score.ticks_per_quarter
 
 
 def write_notes(path: Path, notes: Notes, clock: Clock) -> None:

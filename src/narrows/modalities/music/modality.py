@@ -20,6 +20,7 @@ from narrows.modalities.music.latents import song_accuracy, window_latents
 from narrows.modalities.music.map import map_sections
 from narrows.modalities.music.midi import read_notes, write_notes
 from narrows.modalities.music.player import PianoRolls, Tune
+from narrows.modalities.music.repeats import repeated_windows
 from narrows.modalities.music.report import note_figures, reconstructions
 from narrows.modalities.music.restoration import restoration
 from narrows.modalities.music.roll import THRESHOLD, RollLayout, to_levels
@@ -78,6 +79,7 @@ class MusicModality(Modality):
         "order1_bits_per_dim": "bits per value",
         "song_accuracy": "share of 1",
         "song_accuracy_by_chance": "share of 1",
+        "repeated_windows": "share of 1",
         "bits_per_step": "bits per step",
         "bits_per_note": "bits per note",
         "restored_recall": "share of 1",
@@ -127,6 +129,7 @@ class MusicModality(Modality):
         Notes sound where their values are above `threshold`.
         """
         tunes = _tunes(rows, spec, first=0, threshold=threshold)
+        _warn_of_silence(tunes)
         for index, tune in enumerate(tunes):
             _write(out / f"{index:03}{self.suffix}", tune.roll, spec)
         return _page(out / "index.html", title, _in_rows(tunes, spec, title))
@@ -148,6 +151,7 @@ class MusicModality(Modality):
         first, *others = versions
         labelled = {first: list(names), **{other: [f"{name}: {other}" for name in names] for other in others}}
         rows = _versions(labelled, versions, spec, threshold)
+        _warn_of_silence([row[-1] for row in rows])
         for name, row in zip(names, rows, strict=True):
             _write(out / f"{name}{self.suffix}", row[-1].roll, spec)
         return _page(out / "index.html", title, _block(rows, spec, title))
@@ -213,6 +217,7 @@ class MusicModality(Modality):
         held_out = data.train.stretches.isdisjoint(examples.stretches)
         if source is None and held_out:
             figures |= song_accuracy(window_latents(model, data.train), window_latents(model, examples))
+            figures["repeated_windows"] = repeated_windows(data.train, examples, model.hop)
             if not examples.layout.velocity:
                 figures |= baselines(data.train, examples)
         return figures if remove is None else figures | restoration(model, examples, remove)
@@ -237,6 +242,16 @@ def _read(file: Path, spec: Spec) -> Tensor:
             raise DataError(f"{what}: transpose it, or train a model with data.pitches set")
         logger.warning("%s, and left out", what)
     return torch.from_numpy(layout.to_roll(notes).T.astype(np.float32) / layout.scale)
+
+
+def _warn_of_silence(tunes: Sequence[Tune]) -> None:
+    silent = sum(not tune.roll.any() for tune in tunes)
+    if silent:
+        logger.warning(
+            "%d of %d pieces have no notes: a model that is sure of none needs a lower --threshold, or more training",
+            silent,
+            len(tunes),
+        )
 
 
 def _write(path: Path, roll: np.ndarray, spec: Spec) -> None:

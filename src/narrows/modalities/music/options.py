@@ -17,12 +17,12 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
     if command == "evaluate":
         parser.add_argument(
             "--remove",
-            type=_share,
+            type=share,
             metavar="P",
             help="music only: measure how many notes are restored if each is removed with probability P",
         )
     elif command in ("reconstruct", "interpolate", "sample"):
-        parser.add_argument("--threshold", type=_share, metavar="P", help=f"music only: {THRESHOLD_HELP}")
+        parser.add_argument("--threshold", type=share, metavar="P", help=f"music only: {THRESHOLD_HELP}")
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -48,7 +48,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
         metavar="T",
         help="of decoders that draw, and of a learned prior; below 1 is cleaner but flatter (1)",
     )
-    parser.add_argument("--threshold", type=_share, default=0.5, metavar="P", help=THRESHOLD_HELP)
+    parser.add_argument("--threshold", type=share, default=0.5, metavar="P", help=THRESHOLD_HELP)
     add_out(parser, "the folder to write (pieces in the run folder)")
     parser.set_defaults(run=_compose)
 
@@ -56,7 +56,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser = subparsers.add_parser("restore", help=help, description=f"{help.capitalize()}, as a model expects them.")
     add_run(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="the MIDI files")
-    parser.add_argument("--threshold", type=_share, default=0.5, metavar="P", help=THRESHOLD_HELP)
+    parser.add_argument("--threshold", type=share, default=0.5, metavar="P", help=THRESHOLD_HELP)
     add_out(parser, "the folder to write (restored in the run folder)")
     add_decoding(parser)
     parser.set_defaults(run=_restore)
@@ -72,7 +72,7 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument(
         "--counts",
-        type=_counts,
+        type=counts,
         default=[1, 2, 5, 10],
         metavar="N,N",
         help="labelled windows of each class (1,2,5,10); all are used in the end, too",
@@ -117,11 +117,11 @@ def _finetune(options: argparse.Namespace, _: list[str]) -> object:
     return finetune(options.folder, options.labels, options.counts, options.seeds, options.steps, options.out, progress)
 
 
-def _counts(text: str) -> list[int]:
+def counts(text: str) -> list[int]:
     return [positive(part) for part in text.split(",")]
 
 
-def _share(text: str) -> float:
+def share(text: str) -> float:
     value = float(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{value:g} is not between 0 and 1")

@@ -79,6 +79,10 @@ class MusicSettings:
         for name in ("validation", "test", "rare", "removed_notes"):
             if not 0 <= getattr(self, name) < 1:
                 raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
+        if self.validation + self.test >= 1:
+            raise DataError(
+                f"data.validation is {self.validation} and data.test {self.test}: their sum must be less than 1"
+            )
         if self.max_minutes <= 0:
             raise DataError(f"data.max_minutes is {self.max_minutes:g}: it must be more than 0")
         if self.pitches is not None and not 0 <= self.pitches[0] <= self.pitches[1] <= 127:
