@@ -34,6 +34,13 @@ def test_order_is_intrinsic() -> None:
     np.testing.assert_allclose(matrix, [[0, 0, 1], [1, 0, 0], [0, 1, 0]], atol=1e-15)
 
 
+@pytest.mark.parametrize("order", [*ORDERS, "ZX", "YZ", "XZ", "Z"])
+def test_euler_to_matrix_agrees_with_scipy(order: str) -> None:
+    angles = np.random.default_rng(0).uniform(-400, 400, (5, 7, len(order)))
+    expected = Rotation.from_euler(order, angles.reshape(-1, len(order)), degrees=True).as_matrix()
+    np.testing.assert_allclose(euler_to_matrix(angles, order).reshape(-1, 3, 3), expected, atol=1e-12)
+
+
 @pytest.mark.parametrize("order", ORDERS)
 def test_matrix_to_euler_agrees_with_scipy_and_back(order: str) -> None:
     matrices = drawn(1, 200)

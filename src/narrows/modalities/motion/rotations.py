@@ -36,11 +36,15 @@ def euler_to_matrix(angles: np.ndarray, order: str) -> np.ndarray:
     Returns:
         Matrices, float64 [..., 3, 3].
     """
-    shape = (*angles.shape[:-1], 3, 3)
-    if not order:
-        return np.broadcast_to(np.eye(3), shape).copy()
-    turned = Rotation.from_euler(order, np.asarray(angles, np.float64).reshape(-1, len(order)), degrees=True)
-    return turned.as_matrix().reshape(shape)
+    i, j, k, sign = _axes(order)
+    radians = np.zeros((3, *angles.shape[:-1]))
+    radians[: len(order)] = np.deg2rad(np.moveaxis(angles, -1, 0))
+    (ca, cb, cc), (sa, sb, sc) = np.cos(radians), sign * np.sin(radians)
+    found = np.empty((*angles.shape[:-1], 3, 3))
+    found[..., i, i], found[..., i, j], found[..., i, k] = cb * cc, -cb * sc, sb
+    found[..., j, i], found[..., j, j], found[..., j, k] = ca * sc + sa * sb * cc, ca * cc - sa * sb * sc, -sa * cb
+    found[..., k, i], found[..., k, j], found[..., k, k] = sa * sc - ca * sb * cc, sa * cc + ca * sb * sc, ca * cb
+    return found
 
 
 def matrix_to_euler(matrices: np.ndarray, order: str) -> np.ndarray:
@@ -58,9 +62,7 @@ def matrix_to_euler(matrices: np.ndarray, order: str) -> np.ndarray:
     Returns:
         Degrees, float64 [T, ..., K].
     """
-    full = order + "".join(axis for axis in AXES if axis not in order)
-    i, j, k = (AXES.index(axis) for axis in full)
-    sign = 1.0 if (j - i) % 3 == 1 else -1.0
+    i, j, k, sign = _axes(order)
     cosine = np.hypot(matrices[..., i, i], matrices[..., i, j])
     last = np.arctan2(-sign * matrices[..., i, j], matrices[..., i, i])
     last = _held(last, cosine < LOCKED)
@@ -79,6 +81,12 @@ def matrix_to_euler(matrices: np.ndarray, order: str) -> np.ndarray:
         kept, turned = (np.square(_wrapped(now[1:] - angles[:-1])).sum(-1) for now in (angles, other))
         swapped = np.concatenate([np.zeros_like(angles[:1, ..., 0], bool), turned < kept]).cumsum(0) % 2 == 1
     return np.unwrap(np.where(swapped[..., None], other, angles), axis=0, period=360)[..., : len(order)]
+
+
+def _axes(order: str) -> tuple[int, int, int, float]:
+    """Return the indices of three axes that begin with those of the order, and -1 if they are left-handed, else 1."""
+    i, j, k = (AXES.index(axis) for axis in order + "".join(axis for axis in AXES if axis not in order))
+    return i, j, k, 1.0 if (j - i) % 3 == 1 else -1.0
 
 
 def _held(angles: np.ndarray, locked: np.ndarray) -> np.ndarray:

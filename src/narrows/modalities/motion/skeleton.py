@@ -65,15 +65,15 @@ def forward_kinematics(parents: Sequence[int], rotations: np.ndarray, translatio
         rotations: the rotation of each joint relative to its parent, matrices [T, J, 3, 3].
         translations: the position of each joint relative to its parent, in its coordinates, [T, J, 3].
     """
-    positions, turned = np.empty(translations.shape), np.empty(rotations.shape)
+    # With the frames last, each operation is one pass over contiguous memory.
+    positions, turned = (
+        np.array(np.moveaxis(part, 0, -1), np.float64, order="C") for part in (translations, rotations)
+    )
     for joint, parent in enumerate(parents):
-        if parent < 0:
-            positions[:, joint], turned[:, joint] = translations[:, joint], rotations[:, joint]
-            continue
-        moved = (turned[:, parent] @ translations[:, joint, :, None])[..., 0]
-        positions[:, joint] = positions[:, parent] + moved
-        turned[:, joint] = turned[:, parent] @ rotations[:, joint]
-    return Pose(positions, turned)
+        if parent >= 0:
+            positions[joint] = positions[parent] + (turned[parent] * positions[joint]).sum(1)
+            turned[joint] = (turned[parent][:, :, None] * turned[joint]).sum(1)
+    return Pose(np.moveaxis(positions, -1, 0), np.moveaxis(turned, -1, 0))
 
 
 def skeleton_difference(expected: Skeleton, found: Skeleton) -> str | None:
