@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,7 @@ def test_other_ways_to_write_the_same(text: str) -> None:
         (with_line(FIRST_FRAME, "1,5 2 3 0 0 0 0 0 0 0 0"), rf"line {FIRST_FRAME}: '1,5' has a comma as decimal"),
         (with_line(FIRST_FRAME, "1 2 3 0 0 0 0 0 0 0"), rf"line {FIRST_FRAME}: 10 values instead of 11$"),
         (with_line(FIRST_FRAME + 2, "1 2 3 0"), rf"line {FIRST_FRAME + 2}: 4 values instead of 11; it is truncated"),
+        (TEXT.replace("1 2 3", "1 2").encode(), rf"line {FIRST_FRAME}: 10 values instead of 11$"),
         (TEXT.replace(" 0 0\n1 2 3  90", " 0 0 0\n1 2 3  90").encode(), "12 values instead of 11"),
         (with_line(FIRST_FRAME, ""), "says 3 frames but has 2"),
         (TEXT.replace("Frames: 3", "Frames: 2").encode(), "says 2 frames but has 3"),
@@ -158,6 +160,8 @@ def test_motion_is_exact_from_values_to_rotations_and_back_through_a_file(tmp_pa
 
 def test_values_are_written_back_as_they_were(tmp_path: Path) -> None:
     bvh = clip(5)
+    offsets = np.random.default_rng(0).uniform(-50, 50, bvh.skeleton.offsets.shape).round(6)
+    bvh = replace(bvh, skeleton=replace(bvh.skeleton, offsets=offsets))
     write_bvh(tmp_path / "a.bvh", bvh)
     found = read_bvh((tmp_path / "a.bvh").read_bytes())
     np.testing.assert_allclose(found.values, bvh.values, atol=5.1e-7)

@@ -37,7 +37,7 @@ def test_walking_in_a_circle_has_constant_features(up: Up, axes: str) -> None:
     np.testing.assert_allclose([*start.position, start.heading], [4, -7, 0.3], atol=1e-10)
 
 
-@pytest.mark.parametrize(("up", "other"), product(UPS, UPS))
+@pytest.mark.parametrize(("up", "other"), list(product(UPS, UPS)))
 def test_features_do_not_depend_on_place_and_heading(up: Up, other: Up) -> None:
     positions, rotations = wandering(50)
     turn = euler_to_matrix(np.array([70.0]), other.upper())

@@ -110,6 +110,12 @@ def test_quaternions_are_x_y_z_w_and_keep_their_sign_from_frame_to_frame() -> No
     np.testing.assert_allclose(quaternion_to_matrix(-3 * turning), matrices, atol=1e-12)
 
 
+def test_quaternion_of_the_first_frame_has_no_negative_w() -> None:
+    matrices = drawn(1, 200)
+    expected = Rotation.from_matrix(matrices[0]).as_quat(canonical=True)
+    np.testing.assert_allclose(matrix_to_quaternion(matrices)[0], expected, atol=1e-12)
+
+
 def test_rotation_angle_in_degrees() -> None:
     angles = np.array([[0.0], [1e-6], [45.0], [180.0]])
     np.testing.assert_allclose(rotation_angle(np.eye(3), euler_to_matrix(angles, "Y")), angles[:, 0], atol=1e-10)

@@ -88,6 +88,8 @@ def test_text_in_columns_that_are_not_read(tmp_path: Path) -> None:
         ("a,b,c\n1,2,3\n4,5,6,7\n", "line 3: 4 values instead of 3"),
         ("1,2,3\n4,x5,6\n", "line 2, column 2: 'x5' is not a number"),
         ("a,b,c\n1,2,3\n4,x5,6\n", "line 3, column 'b': 'x5' is not a number"),
+        ("1,2\r3,x\r", "line 2, column 2: 'x' is not a number"),
+        ("a,b\n1,\nx,2\n", "line 3, column 'a': 'x' is not a number"),
         ("1;2\n3;0,5\n", "line 2, column 2: '0,5' is not a number"),
         ("1,2\n3,nan\n", "row 2, column 2: the value is empty or nan"),
         ("a,b\n1,2\n3,\n", "row 2, column 'b': the value is empty or nan"),
@@ -122,9 +124,17 @@ def test_arrays_and_lists_become_numbered_columns(tmp_path: Path) -> None:
             read_table(tmp_path / name)
 
 
+def test_integers_and_truth_values(tmp_path: Path) -> None:
+    np.savez(tmp_path / "a.npz", count=np.arange(3, dtype=np.uint8), contact=[True, False, True])
+    np.testing.assert_array_equal(read_table(tmp_path / "a.npz").values, [[0, 1], [1, 0], [2, 1]])
+
+
 def test_arrays_and_lists_of_different_length(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", a=np.arange(7), b=np.arange(6))
     with pytest.raises(DataError, match="column 'b' has 6 rows, but 'a' has 7"):
+        read_table(tmp_path / "a.npz")
+    np.savez(tmp_path / "a.npz", a=np.arange(7), b=np.zeros((7, 2, 2)))
+    with pytest.raises(DataError, match=r"column 'b' is float64 of shape \(7, 2, 2\), not a number per row"):
         read_table(tmp_path / "a.npz")
     pa.parquet.write_table(pa.table({"a": [[1.0, 2], [3, 4, 5, 6]]}), tmp_path / "a.parquet")
     with pytest.raises(DataError, match="column 'a' has lists of different length"):
@@ -138,7 +148,9 @@ def test_arrays_and_lists_of_different_length(tmp_path: Path) -> None:
 def test_damaged_files(tmp_path: Path, name: str) -> None:
     write_table(tmp_path / name, Table(("a", "b", "c"), VALUES.repeat(100, 0)))
     content = (tmp_path / name).read_bytes()
-    for damaged in (b"", b"not a table", content[: len(content) // 2]):
+    middle = len(content) // 2
+    flipped = content[:middle] + bytes([content[middle] ^ 0xFF] * 8) + content[middle + 8 :]
+    for damaged in (b"", b"not a table", content[:middle], flipped):
         (tmp_path / name).write_bytes(damaged)
         with pytest.raises(DataError):
             read_table(tmp_path / name)

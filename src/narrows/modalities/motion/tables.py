@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import pyarrow as pa
@@ -59,7 +59,9 @@ def read_table(path: Path, names: Sequence[str] | None = None) -> Table:
     }
     try:
         table = read[suffix.removesuffix(".gz")](path, names)
-    except (OSError, EOFError, BadZipFile, pa.ArrowException) as error:
+    except DataError:
+        raise
+    except Exception as error:  # a damaged file can make a parser raise anything
         raise DataError(f"it cannot be read: {error}") from error
     if not len(table.values):
         raise DataError("it has no rows")
@@ -85,7 +87,7 @@ def _title(names: Sequence[str], column: int) -> str:
 def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
     with pa.input_stream(str(path)) as stream:  # decompresses by the name
         content = stream.read().removeprefix(b"\xef\xbb\xbf")
-    first = content.partition(b"\n")[0].decode("utf-8", "replace").strip()
+    first = re.split(rb"[\r\n]", content, maxsplit=1)[0].decode("utf-8", "replace").strip()
     delimiter = max(",;\t", key=first.count)
     header = next(csv.reader([first.lstrip("# ")], delimiter=delimiter), [])
     if not header:
@@ -118,7 +120,7 @@ def _is_number(text: str) -> bool:
 
 def _mistake(content: bytes, delimiter: str, header: Sequence[str], count: int, which: Sequence[int]) -> str | None:
     """Return what is wrong with the first line of a CSV file that cannot be read."""
-    rows = csv.reader(io.StringIO(content.decode("utf-8", "replace")), delimiter=delimiter)
+    rows = csv.reader(io.StringIO(content.decode("utf-8", "replace"), newline=None), delimiter=delimiter)
     if header:
         next(rows)
     for row in rows:
@@ -158,11 +160,8 @@ def _stacked(columns: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def _read_npz(path: Path, names: Sequence[str] | None) -> Table:
-    try:
-        with np.load(path, allow_pickle=False) as arrays:
-            parts = {name: arrays[name] for name in arrays.files}
-    except ValueError as error:
-        raise DataError(f"it cannot be read: {error}") from error
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        parts = {name: arrays[name] for name in arrays.files}
     if len(parts) == 1 and (only := next(iter(parts.values()))).ndim == 2 and _has_numbers(only):
         _which((), only.shape[1], names)
         return Table(_names((), names), only.astype(np.float64))
@@ -170,11 +169,11 @@ def _read_npz(path: Path, names: Sequence[str] | None) -> Table:
 
 
 def _has_numbers(array: np.ndarray) -> bool:
-    return bool(np.issubdtype(array.dtype, np.number)) and not np.iscomplexobj(array)
+    return array.dtype.kind in "biuf"
 
 
 def _read_parquet(path: Path, names: Sequence[str] | None) -> Table:
-    table = pa.parquet.read_table(path)
+    table = pa.parquet.read_table(path, page_checksum_verification=True)
     parts = {}
     for name, column in zip(table.column_names, table.columns, strict=True):
         kind, whole = column.type, column.combine_chunks()
@@ -221,7 +220,7 @@ def write_table(path: Path, table: Table) -> None:
             return
         columns = pa.table([*table.values.T], names=titles)
         if suffix == ".parquet":
-            pa.parquet.write_table(columns, aside)
+            pa.parquet.write_table(columns, aside, write_page_checksum=True)
             return
         with pa.output_stream(str(aside), compression="gzip" if suffix == ".csv.gz" else None) as stream:
             pa.csv.write_csv(columns, stream, pa.csv.WriteOptions(include_header=bool(table.names)))
