@@ -75,6 +75,14 @@ def test_moving_joints_of_several_clips_are_joined() -> None:
     values[3, 6] += 0.01  # x of the leg
     assert find_moving_joints([clip, replace(clip, values=values)]) == (1, 2)
     assert find_moving_joints([]) == ()
+    # In metres, too: 0.1 mm is much, and rounding to six decimals is nothing.
+    metres = replace(SKELETON, offsets=SKELETON.offsets / 100)
+    for error, moving in ((1e-4, (1,)), (1e-6, ())):
+        small = np.zeros_like(clip.values)
+        for joint in range(1, 5):
+            small[:, 6 * joint : 6 * joint + 3] = metres.offsets[joint]
+        small[3, 6] += error
+        assert find_moving_joints([replace(clip, skeleton=metres, values=small)]) == moving
 
 
 def test_another_skeleton_is_refused_by_its_joints() -> None:
@@ -82,6 +90,13 @@ def test_another_skeleton_is_refused_by_its_joints() -> None:
     other = replace(clip, skeleton=replace(SKELETON, joints=("hips", "leg", "toe", "spine", "nose")))
     with pytest.raises(DataError, match="it has a skeleton without foot, with unknown toe, unlike the model's"):
         SkeletonLayout(clip).features(other)
+
+
+def test_another_frame_time_is_refused_unless_it_was_rounded() -> None:
+    clip = dancing(ON_ROOT, 4)
+    with pytest.raises(DataError, match="it has 120 frames per second, but the model's motions 60"):
+        SkeletonLayout(clip).features(replace(clip, frame_time=1 / 120))
+    SkeletonLayout(clip).features(replace(clip, frame_time=0.016667))
 
 
 COLUMNS = [

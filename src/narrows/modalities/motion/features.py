@@ -25,8 +25,10 @@ from narrows.modalities.motion.skeleton import skeleton_difference
 
 __all__ = ["SkeletonLayout", "TableLayout", "find_moving_joints"]
 
-STILL = 1e-3
-"""Joints that stay this close to their offset, in the unit of the file, do not move relative to their parent."""
+STILL = 1e-5
+"""Joints that stay this close to their offset, as a share of the longest bone, do not move relative to their parent."""
+SAME_RATE = 1e-3
+"""Relative difference of frame times that comes from rounding in files, such as 0.0333 and 0.033333."""
 
 
 def find_moving_joints(clips: Iterable[Bvh]) -> tuple[int, ...]:
@@ -34,7 +36,8 @@ def find_moving_joints(clips: Iterable[Bvh]) -> tuple[int, ...]:
     moving: set[int] = set()
     for clip in clips:
         away = np.abs(clip.translations() - clip.skeleton.offsets).max((0, 2))
-        moving.update(int(joint) for joint in np.flatnonzero(away > STILL) if joint)
+        longest = np.linalg.norm(clip.skeleton.offsets[1:], axis=1).max(initial=0)
+        moving.update(int(joint) for joint in np.flatnonzero(away > STILL * longest) if joint)
     return tuple(sorted(moving))
 
 
@@ -70,10 +73,13 @@ class SkeletonLayout:
         """Return the features of a motion, float32 [T, C], and where it starts.
 
         Raises:
-            DataError: naming the joints, if the skeleton is another one.
+            DataError: naming the joints, if the skeleton is another one; or if the frame time is.
         """
         if difference := skeleton_difference(self.template.skeleton, clip.skeleton):
             raise DataError(f"it has {difference}, unlike the model's")
+        if not np.isclose(clip.frame_time, self.template.frame_time, rtol=SAME_RATE):
+            rates = (1 / clip.frame_time, 1 / self.template.frame_time)
+            raise DataError("it has {:.4g} frames per second, but the model's motions {:.4g}".format(*rates))
         rotations, translations = clip.rotations(), clip.translations()
         root = translations[:, 0], rotations[:, 0]
         parts = [

@@ -88,14 +88,15 @@ def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
     with pa.input_stream(str(path)) as stream:  # decompresses by the name
         content = stream.read().removeprefix(b"\xef\xbb\xbf")
     first = re.split(rb"[\r\n]", content, maxsplit=1)[0].decode("utf-8", "replace").strip()
-    delimiter = max(",;\t", key=first.count)
+    delimiter = next((mark for mark in ";\t" if mark in first), ",")
     header = next(csv.reader([first.lstrip("# ")], delimiter=delimiter), [])
     if not header:
         raise DataError("it has no rows")
-    has_header = not all(map(_is_number, header)) or header == [str(column) for column in range(len(header))]
+    numbered = [str(column) for column in range(len(header))]
+    # Other programs name columns without names 0, 1, 2, ...; fewer of them may be values.
+    has_header = not all(map(_is_number, header)) or (header == numbered and len(header) > 3)
     found = tuple(name.strip() for name in header) if has_header else ()
     which = _which(found, len(header), names)
-    numbered = [str(column) for column in range(len(header))]
     try:
         table = pa.csv.read_csv(
             pa.BufferReader(content),
