@@ -77,6 +77,8 @@ def _of_validation(
         f"An upper bound on -log2 p(x), on {count} validation {modality.unit}: the cost of the codes plus that of the "
         f"{modality.dimension} given the codes, under the likelihood {type(model.likelihood).__name__}."
     )
+    if model.spec.bounds is None:
+        text += " The data are continuous, so this is the logarithm of a density, which may be negative."
     of = modality.dimension if model.variable else modality.unit
     yield bits(run, model, measured, text, of, counted("validation", count, total), modality.units)
     if measured.layer_rates:
