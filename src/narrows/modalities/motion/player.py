@@ -1,8 +1,8 @@
 """Stick figures on a page: rows of figures that play in step, and turn when one of them is dragged.
 
 The positions are int16 numbers in base64. A figure of 30 joints takes 7.4 kB per second of 30 frames, less than half
-of what decimal numbers of the same precision take; over 20 m, they are exact to 0.2 mm. Without scripts, a page shows a
-few poses of each figure.
+of what decimal numbers of the same precision take; within 10 m of the origin, they are exact to 0.2 mm. Without
+scripts, a page shows a few poses of each figure.
 """
 
 from __future__ import annotations
