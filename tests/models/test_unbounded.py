@@ -39,4 +39,3 @@ def test_data_are_not_scaled() -> None:
 def test_what_is_not_finite_is_refused(x: torch.Tensor, message: str) -> None:
     with pytest.raises(NarrowsError, match=message):
         model().encode(x)
-

@@ -67,7 +67,7 @@ def test_padding_affects_nothing_that_counts() -> None:
 def test_sizes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(NarrowsError, match="9 positions are not a multiple of 4"):
         encoder(2, 2)(torch.zeros(1, INPUTS, 9).double())
-    with pytest.raises(NarrowsError, match=r"the decoder's strides \[2\] make 2 positions per latent, but the encoder has 6"):
+    with pytest.raises(NarrowsError, match=r"strides \[2\] make 2 positions per latent, but the encoder has 6"):
         SequenceDecoder(LATENTS, INPUTS, 6, strides=(2,))
     with pytest.raises(NarrowsError, match="at least one"):
         SequenceEncoder(INPUTS, LATENTS, strides=())
