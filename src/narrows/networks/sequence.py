@@ -43,7 +43,10 @@ class SequenceEncoder(nn.Module):
         check_strides(strides)
         self.hop = prod(strides)
         self.layers = nn.Sequential(
-            nn.Conv1d(inputs, width, 3, padding=1), *_down(width, strides, blocks), nn.ReLU(), nn.Conv1d(width, outputs, 1)
+            nn.Conv1d(inputs, width, 3, padding=1),
+            *_down(width, strides, blocks),
+            nn.ReLU(),
+            nn.Conv1d(width, outputs, 1),
         )
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:

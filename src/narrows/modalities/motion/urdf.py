@@ -63,9 +63,10 @@ class Robot:
             angles: of `joints`, in radians, [T, J].
         """
         rotations = np.tile(self.turned, (len(angles), 1, 1, 1))
-        for joint, angle in zip(self.joints, angles.T, strict=True):
-            vectors = angle[:, None] * joint.axis
-            rotations[:, joint.link] = self.turned[joint.link] @ Rotation.from_rotvec(vectors).as_matrix()
+        links = [joint.link for joint in self.joints]
+        axes = np.array([joint.axis for joint in self.joints]).reshape(-1, 3)
+        turns = Rotation.from_rotvec((angles[:, :, None] * axes).reshape(-1, 3)).as_matrix()
+        rotations[:, links] = self.turned[links] @ turns.reshape(*angles.shape, 3, 3)
         translations = np.tile(self.origins, (len(angles), 1, 1))
         translations[:, 0], rotations[:, 0] = positions, quaternion_to_matrix(quaternions)
         return forward_kinematics(self.parents, rotations, translations)
