@@ -107,10 +107,9 @@ def lengths(folder: Path) -> list[int]:
 
 def test_sample_interpolate_and_reconstruct_the_test_split(place: Path, tmp_path: Path) -> None:
     run, walks = str(place / "run"), place / "walks"
-    assert main(["sample", run, "-n", "3", "--out", str(tmp_path / "samples")]) == 0
-    assert [len(read_bvh(file.read_bytes()).values) for file in sorted((tmp_path / "samples").glob("*.bvh"))] == [
-        16
-    ] * 3
+    assert main(["sample", run, "-n", "3", "--film", "gif", "--out", str(tmp_path / "samples")]) == 0
+    assert len(list((tmp_path / "samples").glob("*.gif"))) == 3
+    assert lengths(tmp_path / "samples") == [16] * 3
     ends = [str(walks / name) for name in ("walk1_subject1.bvh", "run2_subject2.bvh")]
     assert main(["interpolate", run, *ends, "--steps", "3", "--out", str(tmp_path / "path")]) == 0
     assert lengths(tmp_path / "path") == [96] * 3
@@ -162,7 +161,9 @@ def test_a_prior_knows_the_classes(place: Path, tmp_path: Path, capsys: pytest.C
     assert "medium" in capsys.readouterr().err
 
 
-def test_series_without_kinematics_are_drawn_as_curves(place: Path, tmp_path: Path) -> None:
+def test_series_without_kinematics_are_drawn_as_curves(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     values = np.random.default_rng(0).normal(size=(120, 2)).cumsum(0)
     write_table(tmp_path / "strokes" / "a.csv", Table(("x", "y"), values))
     out = tmp_path / "run"
@@ -172,6 +173,9 @@ def test_series_without_kinematics_are_drawn_as_curves(place: Path, tmp_path: Pa
     assert "Originals, each next to its reconstruction. By seconds." in page
     assert main(["sample", str(out), "-n", "2"]) == 0
     assert len(list((out / "samples").glob("*.csv"))) == 2
+    capsys.readouterr()
+    assert main(["sample", str(out), "-n", "2", "--film", "gif"]) == 1
+    assert "--film: no figure is known for these data" in capsys.readouterr().err
 
 
 def test_codes_written_one_after_another_and_a_comparison(place: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from narrows.modalities.motion.dataset import MotionData, open_motion
 from narrows.modalities.motion.errors import motion_errors
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.settings import MotionSettings
-from narrows.modalities.motion.shown import shown
+from narrows.modalities.motion.shown import shown, write_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
@@ -66,6 +66,9 @@ class MotionModality(Modality):
         "jerk": "m/s^3",
         "original_jerk": "m/s^3",
     }
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        ("reconstruct", "interpolate", "sample"), ("film",)
+    )
 
     def open(
         self, settings: MotionSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
@@ -100,11 +103,24 @@ class MotionModality(Modality):
         scale = Standardised.of(spec.details)
         scale.format.write(path, scale.to_features(x))
 
-    def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, **options: Any) -> Path:
-        """Write a file of each motion into a folder, with a page that plays them, and return the page's path."""
+    def save_rows(
+        self,
+        out: Path,
+        title: str,
+        rows: Sequence[Row],
+        spec: Spec,
+        film: str | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write a file of each motion into a folder, with a page that plays them, and return the page's path.
+
+        With `film`, gif or mp4, also write a film of each.
+        """
         named = _named(rows, first=0)
-        for index, (_, x) in enumerate(named):
+        for index, (name, x) in enumerate(named):
             self.write(out / f"{index:03}{self.suffix_of(spec)}", x, spec)
+            if film:
+                write_film(out / f"{index:03}.{film}", {name: x}, spec)
         return _page(out / "index.html", title, shown([{name: x} for name, x in named], spec, title))
 
     def save_versions(
@@ -114,13 +130,19 @@ class MotionModality(Modality):
         names: Sequence[str],
         versions: Mapping[str, Sequence[Tensor]],
         spec: Spec,
+        film: str | None = None,
         **options: Any,
     ) -> Path:
-        """Write files of the last version into a folder, with a page that plays all versions side by side."""
+        """Write files of the last version into a folder, with a page that plays all versions side by side.
+
+        With `film`, gif or mp4, also write a film of each motion with its versions.
+        """
         rows = [dict(zip(versions, row, strict=True)) for row in zip(*versions.values(), strict=True)]
         first = next(iter(versions))
         for name, row in zip(names, rows, strict=True):
             self.write(out / f"{name}{self.suffix_of(spec)}", list(row.values())[-1], spec)
+            if film:
+                write_film(out / f"{name}.{film}", row, spec)
         labelled = [
             {(name if version == first else f"{name}: {version}"): x for version, x in row.items()}
             for name, row in zip(names, rows, strict=True)
