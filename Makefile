@@ -37,6 +37,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.wavenet
 	$(BIN)/python -m benchmarks.vrae
 	$(BIN)/python -m benchmarks.loader
+	$(BIN)/python -m benchmarks.tables
 	$(BIN)/python -m benchmarks.compile
 
 trust: .venv/installed-dev

@@ -93,6 +93,7 @@ def test_a_config_of_anything_else_is_named(trained: Path, tmp_path: Path, conte
         ("shape", "188"),
         ("classes", [0, 1]),
         ("bounds", []),
+        ("bounds", "none"),
         ("bounds", [1, 0]),
         ("bounds", [0, "1"]),
         ("bounds", [0, float("nan")]),

@@ -57,10 +57,14 @@ def read_yaml(path: Path) -> dict[str, Any]:
 
 
 def distinct_stems(names: Sequence[str]) -> list[str]:
-    """Return a distinct name for each file: its stem, preceded by its folder or else a number if two would be equal."""
-    stems = [Path(name).stem for name in names]
+    """Return a distinct name for each file: its stem, preceded by its folder or else a number if two would be equal.
+
+    A suffix `.gz` does not count: the stem of a.csv.gz is a.
+    """
+    paths = [Path(name.removesuffix(".gz")) for name in names]
+    stems = [path.stem for path in paths]
     if _collide(stems):
-        stems = ["-".join(filter(None, [Path(name).parent.name, Path(name).stem])) for name in names]
+        stems = ["-".join(filter(None, [path.parent.name, path.stem])) for path in paths]
     if _collide(stems):
         stems = [f"{number:03}-{stem}" for number, stem in enumerate(stems)]
     return stems

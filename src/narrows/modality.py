@@ -42,7 +42,7 @@ class Modality(ABC):
         name: name in recipes and models.
         unit: plural noun for examples.
         dimension: plural noun for the dimensions of an example.
-        suffix: suffix of the files that `write` writes.
+        suffix: suffix of the files that `write` writes, unless `suffix_of` depends on the model.
         extensions: suffixes of the files that `open` looks for.
         recipe: the training recipe class, with the settings of these data.
         default_prior: name of the prior recipe that suits the codes of these data.
@@ -142,7 +142,11 @@ class Modality(ABC):
     def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
         """Return a report block that shows several versions of the same examples next to each other."""
 
-    def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+    def suffix_of(self, spec: Spec) -> str:
+        """Return the suffix of the files that `write` writes for a model."""
+        return self.suffix
+
+    def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return the modality's own figures of reconstructions [B, C, *size], [B] each.
 
         Only modalities with `has_figures` need this; for others nothing is decoded.

@@ -1,5 +1,7 @@
 """Every figure that a measurement can give has a unit."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -75,7 +77,7 @@ def test_every_figure_of_images_has_a_unit(text, prior, expected):
     if prior:
         model.prior = prior_of(TINY_PRIOR, model.codes)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 1, 16, 16), dtype=np.uint8)
-    measured = measure(model, Images(pixels, None), samples=2, figures=image_modality.figures)
+    measured = measure(model, Images(pixels, None), samples=2, figures=partial(image_modality.figures, spec=model.spec))
     assert set(measured.figures) == expected
     assert all(unit_of(name, image_modality.units) for name in measured.figures)
     assert (measured.layer_rates != {}) == (text == HIERARCHY)

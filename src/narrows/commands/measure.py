@@ -8,6 +8,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -104,7 +105,7 @@ def evaluate(
     _warn_of_classes(model, data)
     latents = modality.samples if samples is None else samples
     with progress("evaluate", len(part), modality.unit) as meter:
-        figures_of = modality.figures if modality.has_figures else None
+        figures_of = partial(modality.figures, spec=model.spec) if modality.has_figures else None
         measured = measure(model, part.numbered(model.classes), latents, figures_of, advance=meter.advance)
     # Figures with a qualified name ("x, y") do not describe this split alone, and are stored elsewhere.
     figures = measured.figures | modality.in_own_units(measured.figures, part)

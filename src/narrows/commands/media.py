@@ -77,7 +77,7 @@ def decode(
     codes = [torch.from_numpy(part) for part in coded.codes]
     made = decode_drawn(model, codes, _for_all(condition, len(codes)), decoding, progress)
     modality = find_modality(model.spec.modality)
-    written = [out / f"{stem}{modality.suffix}" for stem in distinct_stems(coded.names)]
+    written = [out / f"{stem}{modality.suffix_of(model.spec)}" for stem in distinct_stems(coded.names)]
     for path, x, size in zip(written, made, coded.sizes, strict=True):
         modality.write(path, x[:, : size[0]] if size else x, model.spec)
     return written
@@ -158,7 +158,7 @@ def sample(
         turn = range(len(model.classes)) if decoding.label is None else [class_index(model, decoding.label)]
         labels = [turn[index % len(turn)] for index in range(n)]
     made = _sampled(model, n, torch.tensor(labels) if labels else None, sampling, decoding, full, progress)
-    names = [model.classes[label] for label in labels] if model.conditional else [""] * n
+    names = [model.classes[label] for label in labels] if model.informed else [""] * n
     rows = [Row(name, [x]) for name, x in zip(names, made, strict=True)]
     out = out or open_run(folder).outputs / "samples"
     return modality.save_rows(out, f"Samples of {folder}", rows, model.spec, **chosen)

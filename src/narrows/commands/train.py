@@ -201,7 +201,7 @@ def _validate(
     task: AutoencoderTask, modality: Modality, validation: Examples, settings: TrainingSettings
 ) -> dict[str, float]:
     """Return the validation figures during training."""
-    figures_of = modality.figures if modality.has_figures else None
+    figures_of = partial(modality.figures, spec=task.model.spec) if modality.has_figures else None
     figures = measure(task.model, validation, figures=figures_of).figures
     if settings.gradient_draws:
         device = next(task.model.parameters()).device

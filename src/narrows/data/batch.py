@@ -39,7 +39,8 @@ class Spec:
         shape: (C, *size) of one example or, for data of variable length, of a training window.
         modality: the kind of data, one of `narrows.modalities`; "" for plain tensors.
         classes: the names of the classes; conditions and labels are indices into it.
-        bounds: the smallest and the largest value of the data.
+        bounds: the smallest and the largest value of the data; None for data without bounds, which models read as they
+            are instead of scaled to [-1, 1].
         variable: whether examples may have any length along the first axis of `size`.
         rate: positions per second along the first axis, for data in time; None for others.
         details: whatever else the modality needs to read and write files for the model, as JSON values.
@@ -51,7 +52,7 @@ class Spec:
     shape: tuple[int, ...]
     modality: str = ""
     classes: tuple[str, ...] = ()
-    bounds: tuple[float, float] = (0.0, 1.0)
+    bounds: tuple[float, float] | None = (0.0, 1.0)
     variable: bool = False
     rate: float | None = None
     details: dict[str, Any] = field(default_factory=dict)
@@ -61,7 +62,7 @@ class Spec:
             "shape": isinstance(self.shape, tuple) and len(self.shape) > 1 and all(map(_is_size, self.shape)),
             "modality": isinstance(self.modality, str),
             "classes": isinstance(self.classes, tuple) and all(isinstance(name, str) for name in self.classes),
-            "bounds": isinstance(self.bounds, tuple) and _is_range(*self.bounds),
+            "bounds": self.bounds is None or (isinstance(self.bounds, tuple) and _is_range(*self.bounds)),
             "variable": isinstance(self.variable, bool),
             "rate": self.rate is None or (_is_finite(self.rate) and self.rate > 0),
             "details": isinstance(self.details, dict),

@@ -2,6 +2,7 @@
 
 from narrows.likelihoods.bernoulli import Bernoulli
 from narrows.likelihoods.categorical import Categorical
+from narrows.likelihoods.density import GaussianDensityFixed, GaussianDensityShared
 from narrows.likelihoods.gaussian import GaussianCalibrated, GaussianFixed, GaussianPerDimension, GaussianShared
 from narrows.likelihoods.likelihood import DiscreteLikelihood, Likelihood, Observation
 from narrows.likelihoods.logistic import DiscretizedLogistic
@@ -15,6 +16,8 @@ __all__ = [
     "DiscretizedLogistic",
     "DiscretizedLogisticMixture",
     "GaussianCalibrated",
+    "GaussianDensityFixed",
+    "GaussianDensityShared",
     "GaussianFixed",
     "GaussianPerDimension",
     "GaussianShared",

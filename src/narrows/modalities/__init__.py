@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODALITIES", "find_modality"]
 
-MODALITIES = ("images", "sound", "music")
+MODALITIES = ("images", "sound", "music", "motion")
 """The names of the folders."""
 
 

@@ -74,7 +74,7 @@ class Autoencoder(LatentVariableModel):
         """Return x in the type of the weights, after checking it; used by the methods for a user's own data.
 
         Raises:
-            NarrowsError: if x is not floats [B, C, *size] within the bounds of the data.
+            NarrowsError: if x is not finite floats [B, C, *size] within the bounds of the data, if they have any.
         """
         require_tensor(x)
         if is_traced():
@@ -89,6 +89,8 @@ class Autoencoder(LatentVariableModel):
         return self._check_range(x)
 
     def _check_range(self, x: Tensor) -> Tensor:
+        if self._spec.bounds is None:
+            return self._check_finite(x)
         low, high = self._spec.bounds
         if not x.is_floating_point():
             raise NarrowsError(f"x must be floats in [{low:g}, {high:g}], not {x.dtype}: scale integer levels to them")
@@ -98,6 +100,13 @@ class Autoencoder(LatentVariableModel):
                 f"x must be in [{low:g}, {high:g}], but it ranges from {x.min():g} to {x.max():g}: scale it, "
                 "clamp it, or look for NaN in it"
             )
+        return x.to(next(self.parameters()).dtype)
+
+    def _check_finite(self, x: Tensor) -> Tensor:
+        if not x.is_floating_point():
+            raise NarrowsError(f"x must be floats, not {x.dtype}: convert it with x.float()")
+        if not x.isfinite().all():
+            raise NarrowsError("x must be finite, but it has NaN or infinite values")
         return x.to(next(self.parameters()).dtype)
 
     def check_latents(self, codes: Tensor) -> Tensor:

@@ -239,12 +239,17 @@ class LatentVariableModel(nn.Module):
         return self.bottleneck(features, self.latent_mask(batch.mask, tuple(features.shape[2:])))
 
     def features(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Return the encoder's output [B, features, *grid] for x [B, C, *size], which is scaled to [-1, 1] first."""
+        """Return the encoder's output [B, features, *grid] for x [B, C, *size].
+
+        Data with bounds are scaled to [-1, 1] first.
+        """
         batch = self.filled(Batch(x, mask))
         given = {} if batch.mask is None else {"mask": batch.mask}
         return self.encoder(self._scaled(batch.x), **given)
 
     def _scaled(self, x: Tensor) -> Tensor:
+        if self._spec.bounds is None:
+            return x
         low, high = self._spec.bounds
         return x if (low, high) == (-1, 1) else (2 / (high - low)) * x - (low + high) / (high - low)
 

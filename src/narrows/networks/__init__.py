@@ -7,6 +7,7 @@ from narrows.networks.decoder import AutoregressiveDecoder
 from narrows.networks.hierarchy import Head, Stem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 from narrows.networks.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder, RecurrentEncoder
+from narrows.networks.sequence import SequenceDecoder, SequenceEncoder
 from narrows.networks.spectrogram import SpectrogramEncoder
 from narrows.networks.strided import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.networks.transformer import PatchTransformer
@@ -25,6 +26,8 @@ __all__ = [
     "PatchTransformer",
     "RecurrentDecoder",
     "RecurrentEncoder",
+    "SequenceDecoder",
+    "SequenceEncoder",
     "SpectrogramEncoder",
     "Stem",
     "StridedDecoder",

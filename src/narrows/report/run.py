@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 
 import torch
 
@@ -41,7 +42,8 @@ def report_run(run: RunFolder, data: Data, device: str | torch.device = "cpu", p
     validation = data.validation.subset(MEASURED[model.variable]).numbered(model.classes)
     facts: dict[str, str] = {}
     if len(validation):
-        measured = measure(model, validation, figures=modality.figures if modality.has_figures else None)
+        figures_of = partial(modality.figures, spec=model.spec) if modality.has_figures else None
+        measured = measure(model, validation, figures=figures_of)
         facts = {**_facts(model, modality, measured), **_held(run, measured)}
         if not model.autoregressive:
             model.cpu()
@@ -77,6 +79,8 @@ def _of_validation(
         f"An upper bound on -log2 p(x), on {count} validation {modality.unit}: the cost of the codes plus that of the "
         f"{modality.dimension} given the codes, under the likelihood {type(model.likelihood).__name__}."
     )
+    if model.spec.bounds is None:
+        text += " The data are continuous, so this is the logarithm of a density, which may be negative."
     of = modality.dimension if model.variable else modality.unit
     yield bits(run, model, measured, text, of, counted("validation", count, total), modality.units)
     if measured.layer_rates:

@@ -129,7 +129,7 @@ class ImageModality(Modality):
         """Return a picture with the versions of each image one above the other."""
         return versions_grid({name: torch.stack(list(images)) for name, images in versions.items()}, caption)
 
-    def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+    def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return `mse` of pixels in [0, 1], `psnr` (dB) and, for images of at least 11x11 pixels, `ssim`; [B] each."""
         mse = (reconstruction - x).square().flatten(1).mean(1)
         figures = {"mse": mse, "psnr": -10 * mse.clamp_min(1e-10).log10()}

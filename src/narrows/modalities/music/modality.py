@@ -165,7 +165,7 @@ class MusicModality(Modality):
         labelled = {name: [name] * len(pieces) for name, pieces in versions.items()}
         return _block(_versions(labelled, versions, spec), spec, caption)
 
-    def figures(self, x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+    def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return precision, recall and F1 of notes by step and pitch; see `note_figures`."""
         return note_figures(x, reconstruction)
 

@@ -1,0 +1,272 @@
+"""Motions from a folder of BVH files or tables: read as features, split without overlap, and cut into clips."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from narrows.data.batch import Spec
+from narrows.data.dataset import Data
+from narrows.data.errors import DataError
+from narrows.data.skipped import Skipped, listed
+from narrows.data.splits import assigned, count_of, digest_of, uniform_of
+from narrows.data.walk import walk
+from narrows.modalities.motion.lafan1 import take_of
+from narrows.modalities.motion.motions import Motions
+from narrows.modalities.motion.reading import read_all
+from narrows.modalities.motion.settings import MotionSettings
+from narrows.modalities.motion.standardised import Standardised, statistics
+from narrows.modalities.motion.tables import SUFFIXES
+from narrows.progress import Progress, hidden
+
+__all__ = ["MotionData", "open_motion"]
+
+LEAST = 4
+"""Frames that a sequence needs at least: a jerk is a difference of four."""
+
+logger = logging.getLogger(__name__)
+
+
+class Take(NamedTuple):
+    """A sequence that was read."""
+
+    name: str
+    features: np.ndarray
+    mark: bytes
+    label: int
+
+
+class Stretch(NamedTuple):
+    """Some frames of a sequence, or all of them."""
+
+    take: int
+    begin: int
+    end: int
+
+
+@dataclass
+class MotionData(Data):
+    """A data set of motions.
+
+    Args:
+        scale: how files become model inputs.
+    """
+
+    train: Motions
+    validation: Motions
+    test: Motions
+    scale: Standardised
+
+    @property
+    def all(self) -> Motions:
+        """The clips of all splits, one split after another."""
+        return Motions.joined([self.train, self.validation, self.test])
+
+
+def open_motion(
+    settings: MotionSettings, quiet: bool = False, progress: Progress = hidden, spec: Spec | None = None
+) -> MotionData:
+    """Find, read and split the motions that `settings` describes.
+
+    Args:
+        settings: which motions to read, and how.
+        quiet: log nothing (for all processes of a run but the first).
+        progress: shows the progress.
+        spec: specification of a model, whose skeleton or columns must be those of the files; None to find them.
+
+    Raises:
+        DataError: if there are no motions, or they do not match the settings.
+    """
+    skipped = Skipped(settings.strict)
+    root, files = _find(settings)
+    known = None if spec is None else Standardised.of(spec.details)
+    form, read, notes = read_all(settings, root, files, known.format if known else None, skipped, progress)
+    for name in [name for name, features in read.items() if len(features) < LEAST]:
+        skipped.add(str(root / name), f"it has {len(read.pop(name))} frames; a sequence needs {LEAST}")
+    if form is None or not read:
+        last = f"; the last: {skipped[-1][0]}: {skipped[-1][1]}" if skipped else ""
+        raise DataError(f"data.source {settings.source} has no motion that can be read{last}")
+    takes, classes = _takes(read, root, settings)
+    splits, whole = _split(takes, settings)
+    if not splits["train"]:
+        raise DataError(f"data.source {settings.source}: no motion is left to train on; hold out less, or give more")
+    if known is None:
+        training = np.concatenate([takes[one.take].features[one.begin : one.end] for one in splits["train"]])
+        # As a model will read it from its config.json, so that both see the same.
+        known = Standardised.of(Standardised(form, *statistics(training)).details)
+    motions = {split: _motions(part, takes, classes, known, settings) for split, part in splits.items()}
+    digest = {split: digest_of(_mark(one, takes) for one in part) for split, part in splits.items()}
+    counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
+    kind = "sequences" if settings.hold_out == "sequence" else f"stretches of {len(takes)} sequences"
+    summary = f"{settings.source}: {counts} {kind}; {len(skipped)} files skipped"
+    if not quiet:
+        logger.info(summary)
+        notes += listed("sequences too short to hold a part out, used for training only", whole)
+        notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
+        notes += _empty(splits, settings)
+        for note in notes:
+            logger.warning("%s: %s", settings.source, note)
+    shape = (known.format.size, settings.window)
+    return MotionData(
+        **motions,
+        spec=Spec(shape, "motion", tuple(classes), None, variable=True, rate=known.format.rate, details=known.details),
+        skipped=skipped,
+        digest=digest,
+        summary=summary,
+        scale=known,
+    )
+
+
+def _find(settings: MotionSettings) -> tuple[Path, list[str]]:
+    """Return the folder of the source and the files in it: BVH files, or else tables."""
+    source = Path(settings.source).expanduser()
+    if not source.exists():
+        raise DataError(f"data.source {settings.source} does not exist")
+    root, files = (source.parent, [source.name]) if source.is_file() else (source, walk(source))
+    for suffixes in ((".bvh",), SUFFIXES):
+        if found := [file for file in files if file.lower().endswith(suffixes)]:
+            return root, found
+    raise DataError(f"data.source {settings.source} has no BVH files or tables ({', '.join(('.bvh', *SUFFIXES))})")
+
+
+def _takes(read: Mapping[str, np.ndarray], root: Path, settings: MotionSettings) -> tuple[list[Take], list[str]]:
+    """Return the sequences and the names of their classes.
+
+    If all files would have the same class, there are no classes, and the labels are -1.
+    """
+    labels = {name: _label(root / name, name, settings) for name in read}
+    classes = sorted(set(labels.values()))
+    classes = classes if len(classes) > 1 else []
+    number = {label: index for index, label in enumerate(classes)}
+    takes = [
+        Take(_stem(name), features, hashlib.sha256((root / name).read_bytes()).digest(), number.get(labels[name], -1))
+        for name, features in read.items()
+    ]
+    return takes, classes
+
+
+def _stem(file: str) -> str:
+    """Return the path of a file without its suffixes."""
+    suffix = next(end for end in (".bvh", *SUFFIXES) if file.lower().endswith(end))
+    return file[: -len(suffix)]
+
+
+def _label(path: Path, name: str, settings: MotionSettings) -> str:
+    """Return the class of a file, whose path relative to the source is `name`.
+
+    Raises:
+        DataError: if `data.label` does not match.
+    """
+    if not settings.label:
+        take = take_of(name)
+        return take.action if take else path.resolve().parent.name
+    found = re.search(settings.label, name)
+    if label := found and (found[1] if found.re.groups else found[0]):
+        return label
+    raise DataError(f"data.label is {settings.label!r}, which gives no class for {name}")
+
+
+def _split(takes: Sequence[Take], settings: MotionSettings) -> tuple[dict[str, list[Stretch]], list[str]]:
+    """Return the stretches of each split, and the names of sequences too short to hold a part out."""
+    splits: dict[str, list[Stretch]] = {"train": [], "validation": [], "test": []}
+    if settings.hold_out == "sequence":
+        shares = assigned(
+            (take.name.encode() for take in takes), settings.validation, settings.test, settings.split_seed
+        )
+        for split, indices in shares.items():
+            splits[split] = [Stretch(int(index), 0, len(takes[index].features)) for index in indices]
+        return splits, []
+    short = []
+    for index, take in enumerate(takes):
+        stretches = _held_out(take, settings)
+        if len(stretches) == 1 and settings.validation + settings.test > 0:
+            short.append(take.name)
+        for split, begin, end in stretches:
+            splits[split].append(Stretch(index, begin, end))
+    return splits, short
+
+
+def _held_out(take: Take, settings: MotionSettings) -> list[tuple[str, int, int]]:
+    """Return the stretches of one sequence as (split, begin, end), in order; what is between them is in no split.
+
+    The held-out stretches are next to each other, at a place that depends on the sequence's name and the seed. Each is
+    a whole number of windows, at least one. If no window would be left to train on, the whole sequence is for training.
+    """
+    window, total = settings.window, len(take.features)
+    gap = window if settings.gap is None else settings.gap
+    shares = {"validation": settings.validation, "test": settings.test}
+    parts = [(split, max(1, round(share * total / window)) * window) for split, share in shares.items() if share]
+    held = sum(size + gap for _, size in parts) + gap
+    if not parts or total - held < window:
+        return [("train", 0, total)]
+    first = int(uniform_of(take.name.encode(), settings.split_seed) * (total - held + 1))
+    # A rest of less than a window on one side is given to the other.
+    first = 0 if first < window else total - held if total - held - first < window else first
+    begin, found = first + gap if first else 0, [("train", 0, first)] if first else []
+    for split, size in parts:
+        found.append((split, begin, begin + size))
+        begin += size + gap
+    return [*found, ("train", begin, total)] if total - begin >= window else found
+
+
+def _empty(splits: Mapping[str, Sequence[Stretch]], settings: MotionSettings) -> list[str]:
+    """Return a note for each split that should have motions but has none."""
+    shares = {"validation": settings.validation, "test": settings.test}
+    return [
+        f"no sequence is held out for {split}: raise data.{split}, set another data.split_seed, or set "
+        "data.hold_out=time, which holds out a stretch of every sequence"
+        for split, share in shares.items()
+        if share and not splits[split]
+    ]
+
+
+def _motions(
+    stretches: Sequence[Stretch],
+    takes: Sequence[Take],
+    classes: list[str],
+    scale: Standardised,
+    settings: MotionSettings,
+) -> Motions:
+    clips = [clip for one in stretches for clip in _clips(one, settings.clip)]
+    cut = [takes[one.take].features[one.begin : one.end] for one in clips]
+    return Motions(
+        values=np.concatenate([np.zeros((0, scale.format.size), np.float32), *cut]),
+        offsets=np.cumsum([0, *map(len, cut)]),
+        names=[_name(one, takes) for one in clips],
+        labels=np.array([takes[one.take].label for one in clips], np.int64),
+        classes=classes,
+        window=settings.window,
+        sources=np.array([one.take for one in clips], np.int64),
+        begins=np.array([one.begin for one in clips], np.int64),
+        stride=settings.stride or max(1, settings.window // 4),
+        scale=scale,
+    )
+
+
+def _clips(stretch: Stretch, length: int | None) -> list[Stretch]:
+    """Return a stretch cut into clips; a rest that is too short for a sequence is part of the last one."""
+    if length is None:
+        return [stretch]
+    begins = list(range(stretch.begin, stretch.end, length))
+    if len(begins) > 1 and stretch.end - begins[-1] < LEAST:
+        begins.pop()
+    return [Stretch(stretch.take, begin, end) for begin, end in zip(begins, [*begins[1:], stretch.end], strict=True)]
+
+
+def _name(clip: Stretch, takes: Sequence[Take]) -> str:
+    """Return the name of a clip, which may become that of a file."""
+    name = takes[clip.take].name
+    if clip.begin == 0 and clip.end == len(takes[clip.take].features):
+        return name
+    return f"{name} at frame {clip.begin}"
+
+
+def _mark(stretch: Stretch, takes: Sequence[Take]) -> bytes:
+    return b"%b %d %d" % (takes[stretch.take].mark, stretch.begin, stretch.end)

@@ -1,0 +1,137 @@
+"""Films of stick figures side by side, GIF or MP4 (H.264), in the colours of a report page in light mode."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from fractions import Fraction
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from types import ModuleType
+
+import matplotlib
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+
+from narrows.atomic import whole_file
+from narrows.errors import NarrowsError
+from narrows.modalities.motion.figure import StickFigure
+from narrows.modalities.motion.projection import HALF, View, floor_lines, on_floor, project
+from narrows.modalities.motion.root import Up
+from narrows.modalities.motion.scene import Actor, Scene, scene_of
+
+__all__ = ["drawn", "write_gif", "write_mp4"]
+
+GROUND, INK, MUTED, GRID, FIRST, SECOND = "#fcfcfa", "#1c2126", "#667078", "#c8cbcc", "#0f6f86", "#d39a5a"
+SIDE, HEAD = 320, 28
+"""Side of a figure's picture, and height of its name above it, in pixels; even numbers, as H.264 requires."""
+FINER = 2
+"""Pixels drawn per pixel in each direction, which are then averaged, since Pillow draws no soft edges."""
+COLOURS = 48
+
+
+def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
+    """Write figures, side by side, as a GIF that repeats without end.
+
+    A GIF counts in hundredths of a second, so frames are up to 10 ms early or late, which does not add up.
+
+    Args:
+        path: the file.
+        figures: at least one; a shorter one stays in its last pose until the end.
+        rate: frames per second of their positions; the film has at most 30.
+        up: the vertical axis.
+        view: the direction of the camera.
+    """
+    scene = scene_of(figures, rate, up)
+    pictures = [Image.fromarray(frame) for frame in _frames(scene, view or View())]
+    palette = pictures[len(pictures) // 2].quantize(COLOURS)
+    first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
+    times = [round(100 * frame / scene.rate) for frame in range(len(pictures) + 1)]
+    milliseconds = [10 * (end - start) for start, end in pairwise(times)]
+    with whole_file(path) as aside:
+        first.save(aside, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+
+
+def write_mp4(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
+    """Write figures, side by side, as an MP4 that browsers and presentations play; for the arguments see `write_gif`.
+
+    Raises:
+        NarrowsError: if PyAV is not installed.
+    """
+    av = _av()
+    scene = scene_of(figures, rate, up)
+    with whole_file(path) as aside, av.open(aside, "w", format="mp4") as film:
+        stream = film.add_stream("libx264", rate=Fraction(scene.rate).limit_denominator(1001))
+        stream.width, stream.height, stream.pix_fmt = SIDE * len(figures), SIDE + HEAD, "yuv420p"
+        for frame in _frames(scene, view or View()):
+            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        film.mux(stream.encode())
+
+
+def drawn(actor: Actor, frame: int, cell: float, view: View) -> np.ndarray:
+    """Return the picture of one figure in one frame, uint8 [320, 320, 3].
+
+    Args:
+        actor: the figure on its stage.
+        frame: index of the frame; after the last one, the last pose.
+        cell: side of a square of the floor's grid in stage units.
+        view: the direction of the camera.
+    """
+    frame = min(frame, len(actor.points) - 1)
+    points, target = actor.points[frame], actor.targets[frame]
+    size = SIDE * FINER
+    picture = Image.new("RGB", (size, size), GROUND)
+    draw = ImageDraw.Draw(picture)
+
+    def line(ends: np.ndarray, colour: str, width: float) -> None:
+        ends = size / 2 * (1 + ends[:, :2] * [1, -1] / HALF)
+        thick = max(1, round(width * FINER))
+        draw.line([tuple(end) for end in ends.tolist()], colour, thick, "curve")
+        for x, y in ends[[0, -1]].tolist():
+            draw.circle((x, y), (thick - 1) / 2, colour)
+
+    for ends in project(floor_lines(target, cell), target, view):
+        line(ends, GRID, 1)
+    path = actor.points[:, 0] * [1, 1, 0]
+    near = on_floor(path, target)
+    seen = project(path, target, view)
+    for start in np.flatnonzero(near[:-1] & near[1:]):
+        line(seen[start : start + 2], MUTED, 1)
+    line(seen[[frame, frame]], MUTED, 6)
+    seen = project(points, target, view)
+    marked = set(actor.figure.marked)
+    bones = [(seen[list(bone)], SECOND if index in marked else FIRST) for index, bone in enumerate(actor.figure.bones)]
+    for ends, colour in sorted(bones, key=lambda bone: bone[0][:, 2].sum()):
+        line(ends, colour, 3)
+    return np.asarray(picture.reduce(FINER))
+
+
+def _frames(scene: Scene, view: View) -> Iterator[np.ndarray]:
+    """Yield the pictures of all figures with their names, uint8 [H, W, 3]."""
+    heads = np.concatenate([_head(actor.figure.name) for actor in scene.actors], 1)
+    for frame in range(scene.frames):
+        row = [drawn(actor, frame, scene.cell, view) for actor in scene.actors]
+        yield np.concatenate([heads, np.concatenate(row, 1)])
+
+
+def _head(name: str) -> np.ndarray:
+    """Return a name in the middle of a line, uint8 [28, 320, 3]; the end of a long one is cut off."""
+    picture = Image.new("RGB", (SIDE, HEAD), GROUND)
+    draw, text = ImageDraw.Draw(picture), " ".join(name.split())
+    width = draw.textlength(text, _font())
+    draw.text((max(8.0, (SIDE - width) / 2), HEAD / 2 + 2), text, INK, _font(), anchor="lm")
+    return np.asarray(picture)
+
+
+@cache
+def _font() -> ImageFont.FreeTypeFont:
+    """Return a font with most of the world's alphabets, which is installed with matplotlib."""
+    return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 14)
+
+
+def _av() -> ModuleType:
+    try:
+        import av
+    except ImportError as error:
+        raise NarrowsError(f"MP4 needs the package av ({error}): pip install 'narrows[motion]'") from error
+    return av

@@ -1,0 +1,211 @@
+"""The motion modality: how BVH files and time series are opened, read, written, measured and shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from narrows.config import TrainingRecipe
+from narrows.data import Data, DataError, Examples, Spec
+from narrows.modalities.motion.dataset import MotionData, open_motion
+from narrows.modalities.motion.errors import motion_errors
+from narrows.modalities.motion.motions import Motions
+from narrows.modalities.motion.settings import MotionSettings
+from narrows.modalities.motion.shown import shown, write_film
+from narrows.modalities.motion.standardised import Standardised
+from narrows.modality import Modality, Row
+from narrows.models import Autoencoder
+from narrows.progress import Progress
+from narrows.report.page import Block, Page, Section, write_page
+
+__all__ = ["MODALITY", "MotionModality", "MotionRecipe"]
+
+SHOWN = 6
+"""Number of reconstructions in the report."""
+
+
+@dataclass
+class MotionRecipe(TrainingRecipe):
+    """Recipe of `narrows train` for motion.
+
+    Args:
+        model: the model.
+        estimator: the loss and how its gradient is estimated.
+        data: the data to train on.
+        training: the settings of training.
+        on: None, since no model of motion has two stages.
+        modality: the kind of data.
+    """
+
+    data: MotionSettings
+    modality: Literal["motion"] = "motion"
+
+
+class MotionModality(Modality):
+    """Standardised features [C, T] of skeletons, robots and other time series, of any length."""
+
+    name = "motion"
+    unit = "motions"
+    dimension = "values"
+    suffix = ".bvh"
+    # Tables are read, too, but in a folder of other data they are seldom motions.
+    extensions = (".bvh",)
+    recipe = MotionRecipe
+    default_prior = "transformer"
+    samples = 16
+    has_figures = True
+    units: ClassVar[Mapping[str, str]] = {
+        "joint_angle_error": "degrees",
+        "joint_position_error": "cm",
+        "root_drift": "cm",
+        "jerk": "m/s^3",
+        "original_jerk": "m/s^3",
+    }
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
+        ("reconstruct", "interpolate", "sample"), ("film",)
+    )
+
+    def open(
+        self, settings: MotionSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
+    ) -> MotionData:
+        """Find, read and split motions; given `spec`, those with the skeleton or the columns of its model."""
+        return open_motion(settings, quiet, progress, spec)
+
+    def fitted(self, spec: Spec) -> str:
+        """Return the skeleton or the columns of the model."""
+        form = Standardised.of(spec.details).format
+        return f"read as the model's data: {form.about} at {form.rate:.4g} Hz"
+
+    def suffix_of(self, spec: Spec) -> str:
+        """Return the suffix of the model's own kind of files."""
+        return Standardised.of(spec.details).format.suffix
+
+    def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
+        """Return the standardised features [C, T] of BVH files or tables."""
+        scale = Standardised.of(spec.details)
+        found = []
+        for file in files:
+            try:
+                found.append(scale.to_x(scale.format.read(file)))
+            except DataError as error:
+                raise DataError(f"{file}: {error}") from error
+            if not found[-1].shape[1]:
+                raise DataError(f"{file}: it has no frames")
+        return found
+
+    def write(self, path: Path, x: Tensor, spec: Spec) -> None:
+        """Write a BVH file or a table of a motion that starts at the origin."""
+        scale = Standardised.of(spec.details)
+        scale.format.write(path, scale.to_features(x))
+
+    def save_rows(
+        self,
+        out: Path,
+        title: str,
+        rows: Sequence[Row],
+        spec: Spec,
+        film: str | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write a file of each motion into a folder, with a page that plays them, and return the page's path.
+
+        With `film`, gif or mp4, also write a film of each.
+        """
+        named = _named(rows, first=0)
+        for index, (name, x) in enumerate(named):
+            self.write(out / f"{index:03}{self.suffix_of(spec)}", x, spec)
+            if film:
+                write_film(out / f"{index:03}.{film}", {name: x}, spec)
+        return _page(out / "index.html", title, shown([{name: x} for name, x in named], spec, title))
+
+    def save_versions(
+        self,
+        out: Path,
+        title: str,
+        names: Sequence[str],
+        versions: Mapping[str, Sequence[Tensor]],
+        spec: Spec,
+        film: str | None = None,
+        **options: Any,
+    ) -> Path:
+        """Write files of the last version into a folder, with a page that plays all versions side by side.
+
+        With `film`, gif or mp4, also write a film of each motion with its versions.
+        """
+        rows = [dict(zip(versions, row, strict=True)) for row in zip(*versions.values(), strict=True)]
+        first = next(iter(versions))
+        for name, row in zip(names, rows, strict=True):
+            self.write(out / f"{name}{self.suffix_of(spec)}", list(row.values())[-1], spec)
+            if film:
+                write_film(out / f"{name}.{film}", row, spec)
+        labelled = [
+            {(name if version == first else f"{name}: {version}"): x for version, x in row.items()}
+            for name, row in zip(names, rows, strict=True)
+        ]
+        return _page(out / "index.html", title, shown(labelled, spec, title))
+
+    def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
+        """Return the motions to play, a few in a row."""
+        return shown([{name: x} for name, x in _named(rows, first=1)], spec, caption)
+
+    def show_versions(self, versions: Mapping[str, Sequence[Tensor]], spec: Spec, caption: str) -> Block:
+        """Return the versions of each motion side by side, to play."""
+        rows = [dict(zip(versions, row, strict=True)) for row in zip(*versions.values(), strict=True)]
+        return shown(rows, spec, caption)
+
+    def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
+        """Return the errors of joint angles and positions, the drift and the jerk; see `motion_errors`."""
+        scale = Standardised.of(spec.details)
+        found = [
+            motion_errors(scale.to_features(one), scale.to_features(other), scale.format, spec.shape[1])
+            for one, other in zip(x, reconstruction, strict=True)
+        ]
+        return {name: torch.tensor([one[name] for one in found]) for name in found[0]}
+
+    def describe(self, data: Data, spec: Spec) -> str:
+        """Return the number of sequences, the length of the training part and what moves."""
+        form, frames = Standardised.of(spec.details).format, int(data.train.lengths.sum())
+        classes = f" of {len(spec.classes)} classes" if spec.classes else ""
+        count = len(set(data.train.sources.tolist()))
+        minutes = f"{frames / form.rate / 60:,.1f} minutes at {form.rate:.4g} Hz"
+        return f"{count} sequences{classes} for training, {minutes}, of {form.about}"
+
+    def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
+        """Return the errors of joint angles and positions of reconstructions, if the data have joints."""
+        named = {"joint_angle_error": "angle error", "joint_position_error": "position error"}
+        return {label: f"{figures[name]:.3g} {self.units[name]}" for name, label in named.items() if name in figures}
+
+    def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
+        """Yield the section with some motions next to their reconstructions."""
+        assert isinstance(examples, Motions)
+        count = min(SHOWN, len(examples))
+        rows = []
+        for index in range(count):
+            x = examples[index]
+            made = model.reconstruct(x.unsqueeze(0))[0]
+            rows.append({examples.name(index): x, "reconstruction": made})
+        text = (
+            "Motions of the validation split, which the model was not trained on, and the mean of p(x|z) given their "
+            "codes. Each starts at the origin, and errors of the root's speeds add up."
+        )
+        block = shown(rows, model.spec, "Originals, each next to its reconstruction.")
+        yield Section("Reconstructions", text, [block])
+
+
+def _named(rows: Sequence[Row], first: int) -> list[tuple[str, Tensor]]:
+    """Return all motions with their names; those without one are numbered from `first`."""
+    motions = [(row.name, x) for row in rows for x in row.examples]
+    return [(name or str(index), x) for index, (name, x) in enumerate(motions, first)]
+
+
+def _page(path: Path, title: str, block: Block) -> Path:
+    write_page(path, Page(title, sections=[Section("Motions", blocks=[block])]))
+    return path
+
+
+MODALITY = MotionModality()

@@ -1,0 +1,230 @@
+"""Tables of one description as features, and back: time series of any kind, such as logs of robots."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from narrows.data.errors import DataError
+from narrows.modalities.motion.columns import UNITS, Column, unit_quaternions
+from narrows.modalities.motion.features import SAME_RATE, TableLayout
+from narrows.modalities.motion.figure import StickFigure, robot_figure
+from narrows.modalities.motion.formats import Format, Moved
+from narrows.modalities.motion.resampling import frames_at, linear, spherical
+from narrows.modalities.motion.root import Start, Up
+from narrows.modalities.motion.rotations import matrix_to_quaternion, quaternion_to_matrix
+from narrows.modalities.motion.skeleton import Pose
+from narrows.modalities.motion.tables import Table, read_table, write_table
+from narrows.modalities.motion.urdf import Robot, read_urdf
+
+__all__ = ["TableFormat", "TableReading", "with_joints"]
+
+UNEVEN = 0.5
+"""The largest relative difference between two time steps and their median that counts as an even rate."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class TableReading:
+    """How tables are read.
+
+    Args:
+        rate: frames per second, which overrides the column with times; None uses that column.
+        resample: frames per second to convert to; None keeps those of the files.
+        skip_frames: number of rows to leave out at the start.
+        header: whether the files have the names of the columns, which written files then have, too.
+    """
+
+    rate: float | None = None
+    resample: float | None = None
+    skip_frames: int = 0
+    header: bool = True
+
+    def read(self, path: Path, columns: list[Column]) -> tuple[np.ndarray, float]:
+        """Return the values of a file, float64 [T, K], with unit quaternions, and the frames per second.
+
+        Raises:
+            DataError: if it cannot be read, or its rate is unknown or uneven.
+        """
+        values = read_table(path, [column.name for column in columns]).values[self.skip_frames :]
+        values, changed = unit_quaternions(values, columns)
+        if changed:
+            logger.warning("%s: %d quaternions are not of unit length; they were normalised", path, changed)
+        times = next((values[:, index] for index, column in enumerate(columns) if column.kind == "time"), None)
+        rate = self.rate or _rate_of(times, even=self.resample is None)
+        if self.resample is None or not len(values):
+            return values, rate
+        if self.rate is None and times is not None:
+            wanted = np.arange(times[0], times[-1] + 1e-6 / self.resample, 1 / self.resample)
+            places = np.interp(wanted, times, np.arange(len(times)))
+        else:
+            places = frames_at(len(values), rate, self.resample)
+        return _resampled(values, places, columns), self.resample
+
+
+def _rate_of(times: np.ndarray | None, even: bool) -> float:
+    """Return the frames per second of a column of times in seconds."""
+    if times is None:
+        raise DataError("its frame rate is unknown: set data.rate, or describe a column of kind time")
+    steps = np.diff(times)
+    middle = float(np.median(steps)) if len(steps) else 0.0
+    if middle <= 0 or (steps <= 0).any():
+        raise DataError("its times do not rise from row to row")
+    if even and (np.abs(steps / middle - 1) > UNEVEN).any():
+        row = int(np.argmax(np.abs(steps / middle - 1))) + 2
+        raise DataError(f"its times are not even (row {row}): set data.resample to the frames per second to convert to")
+    return 1 / middle
+
+
+def _resampled(values: np.ndarray, places: np.ndarray, columns: list[Column]) -> np.ndarray:
+    layout = TableLayout(columns, 1.0)
+    straight = values.copy()
+    for index, column in enumerate(columns):
+        if column.kind == "wrapping angle":
+            straight[:, index] = np.unwrap(values[:, index], period=2 * np.pi / UNITS[column.unit])
+    found = linear(straight, places)
+    for group in [*([layout.root[1]] if layout.root else []), *layout.quaternions]:
+        found[:, group] = matrix_to_quaternion(spherical(quaternion_to_matrix(values[:, group]), places))
+    return found
+
+
+def with_joints(columns: list[Column], robot: Robot) -> list[Column]:
+    """Return the columns with the kinds of a robot's joints, for those of kind `value`: angles in radians.
+
+    Raises:
+        DataError: naming the joints without a column.
+    """
+    found = list(columns)
+    places = robot.find_joints([column.name for column in columns])
+    for joint, place in zip(robot.joints, places, strict=True):
+        if found[place].kind == "value":
+            kind = "wrapping angle" if joint.limits is None else "angle"
+            found[place] = found[place]._replace(kind=kind, unit="")
+    return found
+
+
+@dataclass(frozen=True, eq=False)
+class TableFormat(Format):
+    """Tables with the same columns.
+
+    Args:
+        layout: what the features mean.
+        unit_cm: centimetres per unit of the root's position and of the robot's.
+        reading: how files are read.
+        urdf: the text of the robot's URDF file; "" if there is none.
+    """
+
+    layout: TableLayout
+    unit_cm: float
+    reading: TableReading
+    urdf: str = ""
+
+    suffix = ".csv"
+
+    @classmethod
+    def of_details(cls, details: Mapping[str, Any]) -> TableFormat:
+        """Return the format that `details` describes."""
+        columns = [Column(*column) for column in details["columns"]]
+        layout = TableLayout(columns, float(details["rate"]), details["up"])
+        return cls(layout, float(details["unit_cm"]), TableReading(**details["reading"]), details["urdf"])
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The format as JSON values."""
+        return {
+            "format": "table",
+            "columns": [list(column) for column in self.layout.columns],
+            "rate": self.layout.rate,
+            "up": self.layout.up,
+            "unit_cm": self.unit_cm,
+            "reading": vars(self.reading),
+            "urdf": self.urdf,
+        }
+
+    @property
+    def rate(self) -> float:  # type: ignore[override]
+        """Frames per second of the features."""
+        return self.layout.rate
+
+    @property
+    def up(self) -> Up:  # type: ignore[override]
+        """The vertical axis."""
+        return self.layout.up
+
+    @property
+    def has_root(self) -> bool:  # type: ignore[override]
+        """Whether the first features are those of a root."""
+        return self.layout.root is not None
+
+    @property
+    def size(self) -> int:
+        """C, number of features."""
+        return self.layout.size
+
+    @property
+    def about(self) -> str:
+        """Describe the data in a few words."""
+        robot = f", a robot of {len(self.robot.joints)} joints" if self.robot else ""
+        return f"{len(self.layout.columns)} columns{robot}"
+
+    @property
+    def robot(self) -> Robot | None:
+        """The robot; None if there is no URDF file."""
+        return _robot(self.urdf) if self.urdf else None
+
+    def read(self, path: Path) -> np.ndarray:
+        """Return the features of a table, float32 [T, C]; see `Format.read`."""
+        values, rate = self.reading.read(path, list(self.layout.columns))
+        if not np.isclose(rate, self.rate, rtol=SAME_RATE):
+            raise DataError(f"it has {rate:.4g} frames per second, but the model's motions {self.rate:.4g}")
+        return self.layout.features(values)[0]
+
+    def values(self, features: np.ndarray) -> np.ndarray:
+        """Return the values of features [T, C] in the order of the columns, [T, K]; a root starts at the origin."""
+        return self.layout.values(features, Start())
+
+    def write(self, path: Path, features: np.ndarray) -> None:
+        """Write a table that starts at the origin."""
+        names = tuple(column.name for column in self.layout.columns) if self.reading.header else ()
+        write_table(path, Table(names, self.values(features)))
+
+    def moved(self, features: np.ndarray) -> Moved:
+        """Return the rotations, the angles and, given a robot, the links' positions of features [T, C]."""
+        layout, robot, values = self.layout, self.robot, self.values(features)
+        groups = [*([layout.root[1]] if layout.root else []), *layout.quaternions]
+        rotations = [quaternion_to_matrix(values[:, group]) for group in groups]
+        angular = [index for index, column in enumerate(layout.columns) if column.kind in ("angle", "wrapping angle")]
+        radians = np.array([UNITS[layout.columns[index].unit] for index in angular])
+        return Moved(
+            np.stack(rotations, 1) if rotations else np.zeros((len(values), 0, 3, 3)),
+            values[:, angular] * radians,
+            self._pose(robot, values).positions * self.unit_cm if robot else None,
+        )
+
+    def figure(self, name: str, features: np.ndarray) -> StickFigure | None:
+        """Return the stick figure of the robot; None if there is no URDF file."""
+        robot = self.robot
+        if robot is None:
+            return None
+        return robot_figure(name, robot, self._pose(robot, self.values(features)))
+
+    def _pose(self, robot: Robot, values: np.ndarray) -> Pose:
+        columns = self.layout.columns
+        places = robot.find_joints([column.name for column in columns])
+        radians = np.array([UNITS[columns[place].unit] for place in places])
+        root = self.layout.root
+        base = values[:, root[0]] if root else np.zeros((len(values), 3))
+        turned = values[:, root[1]] if root else np.tile([0.0, 0.0, 0.0, 1.0], (len(values), 1))
+        return robot.pose(base, turned, values[:, places] * radians)
+
+
+@lru_cache(maxsize=4)
+def _robot(urdf: str) -> Robot:
+    return read_urdf(urdf.encode())

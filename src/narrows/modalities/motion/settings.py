@@ -1,0 +1,85 @@
+"""The settings of `data` in a recipe for motion."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from narrows.data.errors import DataError
+from narrows.modalities.motion.root import Up
+
+__all__ = ["MotionSettings"]
+
+
+@dataclass
+class MotionSettings:
+    """Which motions to read, and how.
+
+    Args:
+        source: a folder of BVH files of one skeleton, or of tables (CSV, npz, Parquet) with the same columns, or a
+            single file. Beside BVH files, tables are not read. A file is a sequence.
+        columns: a file that describes the columns of tables; without, that is `columns.txt` in the source, or else the
+            names in the files.
+        urdf: the URDF file of a robot whose joints are columns of the tables, for figures in centimetres.
+        rate: frames per second of the files, instead of what BVH files or a column of times say.
+        resample: convert all files to this number of frames per second; None keeps theirs, which must be equal.
+        skip_frames: frames to leave out at the start of each file; None leaves out a bind pose at the start of a BVH
+            file, if the figure jumps out of it.
+        up: the vertical axis; None means y for BVH files and z for tables.
+        unit_cm: centimetres per unit of length in the files; None means 1 for BVH files and 100 for tables.
+        label: a regular expression for the path of a file relative to the source; the class of a sequence is its first
+            group, or else all that it matches. Without, the class is the action in a name of LAFAN1 such as
+            `walk1_subject2`, or else the folder of the file. If there is but one class, there are none.
+        window: frames of a training window.
+        stride: frames from the start of one training window to the next; None means a quarter of `window`.
+        clip: cut sequences into clips of this many frames, which are measured one by one; None keeps them whole.
+            Training windows do not depend on it.
+        hold_out: `sequence` holds out whole sequences; `time` holds out a stretch of every sequence.
+        validation: the share of the motions to hold out for validation.
+        test: the share of the motions to hold out for testing.
+        gap: frames left out on both sides of a stretch held out by time; None means `window`.
+        split_seed: the seed of the choice of what is held out.
+        strict: stop at the first file that cannot be read, instead of skipping it.
+    """
+
+    source: str = ""
+    columns: str = ""
+    urdf: str = ""
+    rate: float | None = None
+    resample: float | None = None
+    skip_frames: int | None = None
+    up: Up | None = None
+    unit_cm: float | None = None
+    label: str = ""
+    window: int = 64
+    stride: int | None = None
+    clip: int | None = None
+    hold_out: Literal["sequence", "time"] = "sequence"
+    validation: float = 0.1
+    test: float = 0.1
+    gap: int | None = None
+    split_seed: int = 0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise DataError("data.source is not set: give the folder of BVH files or tables with --data FOLDER")
+        for name, least in {"window": 4, "stride": 1, "clip": 4, "gap": 0, "split_seed": 0, "skip_frames": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise DataError(f"data.{name} is {value}: it must be at least {least}")
+        for name in ("rate", "resample", "unit_cm"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise DataError(f"data.{name} is {value}: it must be a positive number")
+        for name in ("validation", "test"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
+        if self.validation + self.test >= 1:
+            raise DataError("data.validation and data.test hold out everything: their sum must be less than 1")
+        try:
+            re.compile(self.label)
+        except re.error as error:
+            raise DataError(f"data.label is {self.label!r}, which is not a regular expression: {error}") from error

@@ -1,0 +1,104 @@
+"""Motions on a page: stick figures that play, or curves of the columns of tables without known kinematics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from narrows.data import Spec
+from narrows.errors import NarrowsError
+from narrows.modalities.motion.figure import StickFigure
+from narrows.modalities.motion.film import write_gif, write_mp4
+from narrows.modalities.motion.formats import Format
+from narrows.modalities.motion.player import StickFigures
+from narrows.modalities.motion.series import TableFormat
+from narrows.modalities.motion.standardised import Standardised
+from narrows.report.page import Block, Figure
+from narrows.report.svg import HUES, chart, limits, padded, thin, to_svg
+
+__all__ = ["shown", "write_film"]
+
+LONGEST = 20
+"""The most seconds of a motion on a page."""
+COLUMNS = 3
+"""Single motions in a row of a page."""
+DRAWN, CURVES = 4, 6
+"""The most motions whose curves are drawn, and the most columns of each."""
+
+
+def shown(rows: Sequence[Mapping[str, Tensor]], spec: Spec, caption: str) -> Block:
+    """Return a block that shows rows of motions [C, T] by their names; those of a row play in step.
+
+    Rows of one motion each are joined. Motions are shown for at most 20 seconds.
+    """
+    form = Standardised.of(spec.details).format
+    features = [_features(row, spec) for row in rows]
+    if any(x.shape[1] > _frames(form) for row in rows for x in row.values()):
+        caption = f"{caption} The first {LONGEST} seconds of each."
+    if isinstance(form, TableFormat) and form.robot is None:
+        return _curves(features, form, caption)
+    figures = [_figures(row, form) for row in features]
+    if all(len(row) == 1 for row in figures):
+        figures = [list(chain(*figures[at : at + COLUMNS])) for at in range(0, len(figures), COLUMNS)]
+    return StickFigures(caption, figures, form.rate, form.up)
+
+
+def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
+    """Write motions [C, T] side by side, at most 20 seconds of them, as a GIF or MP4 film by the suffix of the path.
+
+    Raises:
+        NarrowsError: if the kinematics are unknown, or PyAV is needed and not installed.
+    """
+    form = Standardised.of(spec.details).format
+    figures = _figures(_features(row, spec), form)
+    if not figures:
+        raise NarrowsError("--film: no figure is known for these data; for tables of a robot, train with data.urdf set")
+    write = write_gif if path.suffix == ".gif" else write_mp4
+    write(path, figures, form.rate, form.up)
+
+
+def _frames(form: Format) -> int:
+    return max(1, round(LONGEST * form.rate))
+
+
+def _features(row: Mapping[str, Tensor], spec: Spec) -> dict[str, np.ndarray]:
+    scale = Standardised.of(spec.details)
+    return {name: scale.to_features(x[:, : _frames(scale.format)]) for name, x in row.items()}
+
+
+def _figures(row: Mapping[str, np.ndarray], form: Format) -> list[StickFigure]:
+    """Return the stick figures of features; none if the kinematics are unknown."""
+    figures = (form.figure(name, part) for name, part in row.items())
+    return [figure for figure in figures if figure is not None]
+
+
+def _curves(rows: Sequence[Mapping[str, np.ndarray]], form: TableFormat, caption: str) -> Figure:
+    """Return curves of the columns of the first rows, one panel for a row and a column."""
+    columns = [index for index, column in enumerate(form.layout.columns) if column.kind != "time"]
+    picked = np.array(columns)[np.linspace(0, len(columns) - 1, min(CURVES, len(columns))).round().astype(int)]
+    panels = []
+    for row in rows[:DRAWN]:
+        values = {name: form.values(part) for name, part in row.items()}
+        for index in picked:
+            column = form.layout.columns[index]
+            unit = f", {column.unit}" if column.unit else ""
+            curves = {name: part[:, index] for name, part in values.items()}
+            panels.append(_panel(f"{column.name}{unit}", curves, form.rate))
+    left_out = [f"{len(rows) - DRAWN} more motions"] if len(rows) > DRAWN else []
+    left_out += [f"{len(columns) - len(picked)} more columns"] if len(columns) > len(picked) else []
+    more = f" Not drawn: {' and '.join(left_out)}." if left_out else ""
+    return Figure(f"{caption} By seconds.{more}", "".join(panels))
+
+
+def _panel(title: str, curves: Mapping[str, np.ndarray], rate: float) -> str:
+    colours = dict(zip(curves, HUES, strict=False))
+    drawing, axes = chart(title, list(colours.items()), alone=False)
+    longest = max(map(len, curves.values()))
+    for name, curve in curves.items():
+        axes.plot(*thin(np.arange(len(curve)) / rate, curve), color=colours[name], linewidth=1.5)
+    axes.set(xlim=padded(0, longest / rate), ylim=limits([*curves.values()]))
+    return to_svg(drawing)

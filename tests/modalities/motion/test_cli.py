@@ -1,0 +1,220 @@
+"""From folders of BVH files and tables to models, codes, motions and reports, as a user would go."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from narrows.cli import main
+from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
+from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.skeleton import Skeleton
+from narrows.modalities.motion.tables import Table, read_table, write_table
+from narrows.pretrained import load
+from tests.modalities.motion.helpers import CHANNELS, WALKER, walker, write_arms, write_walks
+
+RECIPE = """
+modality: motion
+model:
+  class_path: Autoencoder
+  init_args:
+    encoder: {class_path: SequenceEncoder, init_args: {width: 8, strides: [2, 2], blocks: 1}}
+    bottleneck: {class_path: Gaussian, init_args: {channels: 2}}
+    decoder: {class_path: SequenceDecoder, init_args: {width: 8, blocks: 1}}
+    likelihood: {class_path: GaussianDensityShared}
+estimator: {class_path: Pathwise}
+data: {window: 16, stride: 8, hold_out: time, validation: 0.2, test: 0.2, gap: 0, clip: 16}
+training: {steps: 6, batch_size: 4, log_every: 2, validate_every: 3, checkpoint_every: 3}
+variants:
+  vae: {}
+  vq:
+    model:
+      init_args:
+        bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}
+  written:
+    model:
+      init_args:
+        bottleneck: {class_path: Autoregressive, init_args: {dim: 4, codebook_size: 8, width: 8, layers: 1, heads: 2}}
+    estimator: {class_path: DAPS, init_args: {samples: 4}}
+"""
+PRIOR = """
+prior: {class_path: TransformerPrior, init_args: {width: 8, layers: 1, heads: 2}}
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Walks, arms, recipes, a VAE of walks and a VQ-VAE of arms."""
+    place = tmp_path_factory.mktemp("motion")
+    write_walks(place / "walks")
+    write_arms(place / "robot")
+    (place / "tiny.yaml").write_text(RECIPE)
+    (place / "prior.yaml").write_text(PRIOR)
+    recipe, data = str(place / "tiny.yaml"), ["--data", str(place / "walks")]
+    assert main(["train", recipe, *data, "--out", str(place / "run")]) == 0
+    data = ["--data", str(place / "robot" / "arms"), f"--data.urdf={place / 'robot' / 'arm.urdf'}"]
+    assert main(["train", recipe, "--variant", "vq", *data, "--out", str(place / "arm")]) == 0
+    return place
+
+
+def test_a_run_and_its_report(place: Path) -> None:
+    model = load(place / "run")
+    assert model.classes == ["run", "walk"]
+    assert model.spec.bounds is None
+    assert (model.hop, model.grid, model.shape) == (4, (4,), (34, 16))
+    assert not model.conditional
+    page = (place / "run" / "report.html").read_text()
+    titles = re.findall(r"<h2[^>]*>([^<]*)", page)
+    assert titles[:3] == ["Reconstructions", "Samples", "Bits per dimension"]
+    assert "6 sequences of 2 classes for training" in page
+    assert "of a skeleton of 5 joints" in page
+    assert "the logarithm of a density, which may be negative" in page
+    assert {"joint_angle_error", "joint_position_error", "root_drift", "jerk"} <= set(re.findall(r"\w+", page))
+    assert "<script src" not in page
+
+
+def test_a_run_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    data, out = ["--data", str(place / "walks")], ["--out", str(tmp_path / "run")]
+    assert main(["train", str(place / "tiny.yaml"), *data, *out, "--training.steps=3"]) == 0
+    assert main(["train", str(place / "tiny.yaml"), *out, "--resume", "--training.steps=6"]) == 0
+    weights = [path / "model" / "model.safetensors" for path in (tmp_path / "run", place / "run")]
+    assert weights[0].read_bytes() == weights[1].read_bytes()
+
+
+def test_files_of_any_length_to_latents_and_back(place: Path, tmp_path: Path) -> None:
+    run, long = str(place / "run"), tmp_path / "long.bvh"
+    write_bvh(long, walker(131))
+    assert main(["encode", run, str(long), "--out", str(tmp_path / "codes.npz")]) == 0
+    assert main(["decode", run, str(tmp_path / "codes.npz"), "--out", str(tmp_path / "decoded")]) == 0
+    assert main(["reconstruct", run, str(long), "--out", str(tmp_path / "made")]) == 0
+    decoded, made = ((tmp_path / folder / "long.bvh").read_bytes() for folder in ("decoded", "made"))
+    assert decoded == made
+    found = read_bvh(made)
+    assert found.channels == CHANNELS
+    assert found.values.shape == (131, 18)
+    np.testing.assert_allclose(found.skeleton.offsets, WALKER.offsets)
+    assert "long" in (tmp_path / "made" / "index.html").read_text()
+
+
+def lengths(folder: Path) -> list[int]:
+    """The numbers of frames of the files in a folder."""
+    return [len(read_bvh(file.read_bytes()).values) for file in sorted(folder.glob("*.bvh"))]
+
+
+def test_sample_interpolate_and_reconstruct_the_test_split(place: Path, tmp_path: Path) -> None:
+    run, walks = str(place / "run"), place / "walks"
+    assert main(["sample", run, "-n", "3", "--film", "gif", "--out", str(tmp_path / "samples")]) == 0
+    assert len(list((tmp_path / "samples").glob("*.gif"))) == 3
+    assert lengths(tmp_path / "samples") == [16] * 3
+    ends = [str(walks / name) for name in ("walk1_subject1.bvh", "run2_subject2.bvh")]
+    assert main(["interpolate", run, *ends, "--steps", "3", "--out", str(tmp_path / "path")]) == 0
+    assert lengths(tmp_path / "path") == [96] * 3
+    assert main(["reconstruct", run, "--out", str(tmp_path / "made")]) == 0
+    assert len(list((tmp_path / "made").glob("*.bvh"))) == 6
+
+
+def test_evaluate_states_errors_in_degrees_and_centimetres(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["evaluate", str(place / "run"), "--samples", "2"]) == 0
+    figures = json.loads((place / "run" / "evaluation.json").read_text())["figures"]
+    assert {"joint_angle_error", "joint_position_error", "root_drift", "jerk", "original_jerk"} <= figures.keys()
+    assert 0 < figures["joint_angle_error"] < 180
+    assert "degrees" in capsys.readouterr().out
+    write_bvh(tmp_path / "new" / "a.bvh", walker(40))
+    assert main(["evaluate", str(place / "run"), "--data", str(tmp_path / "new"), "--samples", "1"]) == 0
+    assert "3 of 3 motions" in capsys.readouterr().out
+
+
+def test_tables_to_codes_and_back_as_tables(place: Path, tmp_path: Path) -> None:
+    run, table = str(place / "arm"), place / "robot" / "arms" / "slow" / "1.csv"
+    model = load(run)
+    assert model.spec.rate == pytest.approx(20)
+    assert main(["encode", run, str(table), "--out", str(tmp_path / "codes.npz")]) == 0
+    assert main(["decode", run, str(tmp_path / "codes.npz"), "--out", str(tmp_path)]) == 0
+    found = read_table(tmp_path / "1.csv")
+    assert found.names == ("time", "shoulder", "elbow")
+    np.testing.assert_allclose(found.values[:, 0], np.arange(80) / 20)
+    (x,) = MODALITY.read([table], model.spec)
+    MODALITY.write(tmp_path / "expected.csv", model.reconstruct(x.unsqueeze(0))[0], model.spec)
+    assert (tmp_path / "1.csv").read_bytes() == (tmp_path / "expected.csv").read_bytes()
+
+
+def test_a_prior_knows_the_classes(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = str(place / "arm")
+    assert main(["prior", run, "--recipe", str(place / "prior.yaml")]) == 0
+    prior = load(run).prior
+    assert prior is not None
+    assert prior.classes == 2
+    assert main(["sample", run, "-n", "2", "--out", str(tmp_path / "both")]) == 0
+    page = (tmp_path / "both" / "index.html").read_text()
+    assert "fast" in page
+    assert "slow" in page
+    assert main(["sample", run, "-n", "2", "--class", "slow", "--out", str(tmp_path / "slow")]) == 0
+    assert "fast" not in (tmp_path / "slow" / "index.html").read_text()
+    capsys.readouterr()
+    assert main(["sample", run, "--class", "medium"]) == 1
+    assert "medium" in capsys.readouterr().err
+
+
+def test_series_without_kinematics_are_drawn_as_curves(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    values = np.random.default_rng(0).normal(size=(120, 2)).cumsum(0)
+    write_table(tmp_path / "strokes" / "a.csv", Table(("x", "y"), values))
+    out = tmp_path / "run"
+    data = ["--data", str(tmp_path / "strokes"), "--data.rate=60"]
+    assert main(["train", str(place / "tiny.yaml"), *data, "--out", str(out)]) == 0
+    page = (out / "report.html").read_text()
+    assert "Originals, each next to its reconstruction. By seconds." in page
+    assert main(["sample", str(out), "-n", "2"]) == 0
+    assert len(list((out / "samples").glob("*.csv"))) == 2
+    capsys.readouterr()
+    assert main(["sample", str(out), "-n", "2", "--film", "gif"]) == 1
+    assert "--film: no figure is known for these data" in capsys.readouterr().err
+
+
+def test_codes_written_one_after_another_and_a_comparison(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    budget = ["--budget", "3", "--seeds", "1", "--learning-rates", "1e-3", "--limit", "4", "--samples", "2"]
+    data = ["--recipe", str(place / "tiny.yaml"), "--data", str(place / "walks"), *budget]
+    assert main(["compare", "vq", "written", *data, "--bits", "12", "--out", str(out)]) == 0
+    rows = (out / "summary.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows[1:]] == ["vq", "written"]
+    assert "joint_position_error" in rows[0]
+    assert (out / "reconstructions" / "index.html").exists()
+
+
+def test_files_unlike_the_models_are_named(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    joints = ("hips", "leftLeg", "leftFoot", "rightLeg", "tail")
+    other = Skeleton(joints, WALKER.parents, WALKER.offsets)
+    write_bvh(tmp_path / "other.bvh", Bvh(other, CHANNELS, 1 / 30, walker(20).values))
+    write_bvh(tmp_path / "fast.bvh", walker(20, 60))
+    (tmp_path / "ragged.csv").write_text("time,shoulder,elbow\n0,1,2\n0.05,1\n")
+    (tmp_path / "few.csv").write_text("time,shoulder\n0,1\n")
+    for run, file, message in (
+        ("run", "other.bvh", "other.bvh: it has a skeleton without rightFoot, with unknown tail, unlike the model's"),
+        ("run", "fast.bvh", "60 frames per second, but the model's motions 30"),
+        ("run", "missing.bvh", "missing.bvh: it cannot be read"),
+        ("arm", "ragged.csv", "ragged.csv: line 3: 2 values instead of 3"),
+        ("arm", "few.csv", "it has no column 'elbow'"),
+        ("arm", "other.bvh", "other.bvh is not a table"),
+    ):
+        assert main(["reconstruct", str(place / run), str(tmp_path / file), "--out", str(tmp_path / "no")]) == 1
+        assert message in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "no").exists()
+
+
+def test_the_model_alone_reads_and_writes_files(place: Path, tmp_path: Path) -> None:
+    """Its config.json has the skeleton, the scale and the rate."""
+    model = load(place / "run")
+    file = place / "walks" / "walk1_subject1.bvh"
+    (x,) = MODALITY.read([file], model.spec)
+    assert x.dtype == torch.float32
+    MODALITY.write(tmp_path / "a.bvh", x, model.spec)
+    original, found = read_bvh(file.read_bytes()), read_bvh((tmp_path / "a.bvh").read_bytes())
+    np.testing.assert_allclose(found.values[:, [1, *range(3, 18)]], original.values[:, [1, *range(3, 18)]], atol=0.01)
