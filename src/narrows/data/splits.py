@@ -22,6 +22,7 @@ __all__ = [
     "differences",
     "digest_of",
     "has_splits",
+    "held_out",
     "split_of",
     "uniform_of",
 ]
@@ -112,3 +113,33 @@ def count_of(part: Mapping[str, Any]) -> str:
 
 def _number(count: int | None) -> str:
     return "a stream" if count is None else f"{count:,} examples"
+
+
+def held_out(
+    path: bytes, total: int, window: int, gap: int, shares: Mapping[str, float], seed: int
+) -> list[tuple[str, int, int]]:
+    """Return the stretches of one sequence as (split, begin, end), in order; what is between them is in no split.
+
+    The held-out stretches are next to each other, at a place that depends on the path and the seed. Each is a whole
+    number of windows, at least one. If no window would be left to train on, the whole sequence is for training.
+
+    Args:
+        path: what the sequence is known by, such as its path.
+        total: its length.
+        window: length of a training window.
+        gap: what is left out on both sides of a held-out stretch.
+        shares: the share of each split but `train`, in order; 0 for none.
+        seed: the seed of the places.
+    """
+    parts = [(split, max(1, round(share * total / window)) * window) for split, share in shares.items() if share]
+    held = sum(size + gap for _, size in parts) + gap
+    if not parts or total - held < window:
+        return [("train", 0, total)]
+    first = int(uniform_of(path, seed) * (total - held + 1))
+    # A rest of less than a window on one side is given to the other.
+    first = 0 if first < window else total - held if total - held - first < window else first
+    begin, found = first + gap if first else 0, [("train", 0, first)] if first else []
+    for split, size in parts:
+        found.append((split, begin, begin + size))
+        begin += size + gap
+    return [*found, ("train", begin, total)] if total - begin >= window else found

@@ -16,7 +16,7 @@ from narrows.data.batch import Spec
 from narrows.data.dataset import Data
 from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped, listed
-from narrows.data.splits import assigned, count_of, digest_of, uniform_of
+from narrows.data.splits import assigned, count_of, digest_of, held_out
 from narrows.data.walk import walk
 from narrows.modalities.motion.lafan1 import take_of
 from narrows.modalities.motion.motions import Motions
@@ -183,37 +183,15 @@ def _split(takes: Sequence[Take], settings: MotionSettings) -> tuple[dict[str, l
         for split, indices in shares.items():
             splits[split] = [Stretch(int(index), 0, len(takes[index].features)) for index in indices]
         return splits, []
-    short = []
+    short, window, kept = [], settings.window, {"validation": settings.validation, "test": settings.test}
+    gap = window if settings.gap is None else settings.gap
     for index, take in enumerate(takes):
-        stretches = _held_out(take, settings)
+        stretches = held_out(take.name.encode(), len(take.features), window, gap, kept, settings.split_seed)
         if len(stretches) == 1 and settings.validation + settings.test > 0:
             short.append(take.name)
         for split, begin, end in stretches:
             splits[split].append(Stretch(index, begin, end))
     return splits, short
-
-
-def _held_out(take: Take, settings: MotionSettings) -> list[tuple[str, int, int]]:
-    """Return the stretches of one sequence as (split, begin, end), in order; what is between them is in no split.
-
-    The held-out stretches are next to each other, at a place that depends on the sequence's name and the seed. Each is
-    a whole number of windows, at least one. If no window would be left to train on, the whole sequence is for training.
-    """
-    window, total = settings.window, len(take.features)
-    gap = window if settings.gap is None else settings.gap
-    shares = {"validation": settings.validation, "test": settings.test}
-    parts = [(split, max(1, round(share * total / window)) * window) for split, share in shares.items() if share]
-    held = sum(size + gap for _, size in parts) + gap
-    if not parts or total - held < window:
-        return [("train", 0, total)]
-    first = int(uniform_of(take.name.encode(), settings.split_seed) * (total - held + 1))
-    # A rest of less than a window on one side is given to the other.
-    first = 0 if first < window else total - held if total - held - first < window else first
-    begin, found = first + gap if first else 0, [("train", 0, first)] if first else []
-    for split, size in parts:
-        found.append((split, begin, begin + size))
-        begin += size + gap
-    return [*found, ("train", begin, total)] if total - begin >= window else found
 
 
 def _empty(splits: Mapping[str, Sequence[Stretch]], settings: MotionSettings) -> list[str]:

@@ -16,7 +16,7 @@ from narrows.data.batch import Spec
 from narrows.data.dataset import Data
 from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped, listed
-from narrows.data.splits import assigned, count_of, digest_of, uniform_of
+from narrows.data.splits import assigned, count_of, digest_of, held_out
 from narrows.data.walk import walk
 from narrows.modalities.music.midi import Clock, Notes, read_notes
 from narrows.modalities.music.roll import RollLayout
@@ -169,41 +169,20 @@ def _split(songs: list[Song], settings: MusicSettings) -> tuple[dict[str, list[S
     """Return the stretches of each split, and the names of songs too short to hold a part out."""
     splits: dict[str, list[Stretch]] = {"train": [], "validation": [], "test": []}
     if settings.hold_out == "song":
-        shares = {"validation": settings.validation, "test": settings.test, "seed": settings.split_seed}
-        for split, places in assigned((song.path for song in songs), **shares).items():  # type: ignore[arg-type]
+        paths = (song.path for song in songs)
+        found = assigned(paths, settings.validation, settings.test, settings.split_seed)
+        for split, places in found.items():
             splits[split] = [Stretch(songs[place], 0, songs[place].length) for place in places]
         return splits, []
-    short = []
+    short, window, shares = [], settings.window, {"validation": settings.validation, "test": settings.test}
+    gap = window if settings.gap is None else settings.gap
     for song in songs:
-        stretches = _held_out(song, settings)
+        stretches = held_out(song.path, song.length, window, gap, shares, settings.split_seed)
         if len(stretches) == 1 and settings.validation + settings.test > 0:
             short.append(song.name)
         for split, begin, end in stretches:
             splits[split].append(Stretch(song, begin, end))
     return splits, short
-
-
-def _held_out(song: Song, settings: MusicSettings) -> list[tuple[str, int, int]]:
-    """Return the stretches of one song as (split, begin, end), in order; what is between them is in no split.
-
-    The held-out stretches are next to each other, at a place that depends on the song's name and the seed. Each is a
-    whole number of windows, at least one. If no window would be left to train on, the whole song is for training.
-    """
-    window, total = settings.window, song.length
-    gap = window if settings.gap is None else settings.gap
-    shares = {"validation": settings.validation, "test": settings.test}
-    parts = [(split, max(1, round(share * total / window)) * window) for split, share in shares.items() if share]
-    held = sum(size + gap for _, size in parts) + gap
-    if not parts or total - held < window:
-        return [("train", 0, total)]
-    first = int(uniform_of(song.path, settings.split_seed) * (total - held + 1))
-    # A rest of less than a window on one side is given to the other.
-    first = 0 if first < window else total - held if total - held - first < window else first
-    begin, found = first + gap if first else 0, [("train", 0, first)] if first else []
-    for split, size in parts:
-        found.append((split, begin, begin + size))
-        begin += size + gap
-    return [*found, ("train", begin, total)] if total - begin >= window else found
 
 
 def _layout(stretches: list[Stretch], settings: MusicSettings) -> RollLayout:
