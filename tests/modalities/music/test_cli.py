@@ -19,6 +19,7 @@ from narrows.modalities.music.latents import WindowLatents, song_accuracy, windo
 from narrows.modalities.music.midi import Clock, Notes, read_notes, write_notes
 from narrows.modalities.music.modality import MODALITY
 from narrows.modalities.music.report import note_figures
+from narrows.modalities.music.roll import RollLayout, to_levels
 from narrows.modalities.music.settings import MusicSettings
 from narrows.networks import RecurrentEncoder
 from narrows.pretrained import load
@@ -293,10 +294,17 @@ def test_notes_that_the_model_does_not_have(place: Path, tmp_path: Path, caplog:
         MODALITY.read([tmp_path / "most.mid"], spec)
 
 
+def test_soft_notes_of_the_data_count_and_hardly_audible_ones_of_a_model_do_not() -> None:
+    layout = RollLayout(60, 62, onsets=False, velocity=True)
+    x, y = torch.tensor([[[10.0], [0.0], [100.0]]]) / 127, torch.tensor([[[16.0], [15.0], [90.4]]]) / 127
+    assert to_levels(y[0], layout).tolist() == [[16, 0, 90]]
+    assert note_figures(x, y, layout)["note_f1"].tolist() == [1.0]
+
+
 def test_note_figures_count_steps_and_pitches() -> None:
     x = torch.tensor([[[1.0, 1, 0, 0]], [[0, 0, 0, 0]], [[1, 0, 0, 0]]])
     y = torch.tensor([[[0.9, 0.1, 0.6, 0.2]], [[0, 0, 0, 0]], [[0, 0, 0, 0]]])
-    found = note_figures(x, y)
+    found = note_figures(x, y, RollLayout(60, 59 + x.shape[1], onsets=False))
     assert found["note_precision"].tolist() == [0.5, 1, 0]
     assert found["note_recall"].tolist() == [0.5, 1, 0]
     assert found["note_f1"].tolist() == [0.5, 1, 0]

@@ -167,7 +167,7 @@ class MusicModality(Modality):
 
     def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return precision, recall and F1 of notes by step and pitch; see `note_figures`."""
-        return note_figures(x, reconstruction)
+        return note_figures(x, reconstruction, RollLayout.of(spec.details))
 
     def in_own_units(self, figures: Mapping[str, float], examples: Examples) -> dict[str, float]:
         """Return the bits of the bound per step, and per note that begins in the examples."""

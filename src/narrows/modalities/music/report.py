@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from narrows.bottlenecks import Posterior
 from narrows.data import Examples
 from narrows.modalities.music.player import PianoRolls, Tune
-from narrows.modalities.music.roll import to_levels
+from narrows.modalities.music.roll import RollLayout, to_levels
 from narrows.modalities.music.rolls import Rolls
 from narrows.models import Autoencoder
 from narrows.report.page import Cell, Section, Table
@@ -27,12 +28,14 @@ SEEDED = Sampling(seed=0)
 """How decoders that read the data draw them here."""
 
 
-def note_figures(x: Tensor, reconstruction: Tensor) -> dict[str, Tensor]:
+def note_figures(x: Tensor, reconstruction: Tensor, layout: RollLayout) -> dict[str, Tensor]:
     """Return `note_precision`, `note_recall` and `note_f1` of reconstructions [B, C, T] by step and channel, [B] each.
 
-    A channel is on where its value is at least one half. Of nothing asked and nothing given, everything is right: 1.
+    A channel is on where its value is above 0 in x, and where `to_levels` gives one of the reconstruction. Of nothing
+    asked and nothing given, everything is right: 1.
     """
-    known, found = x >= 0.5, reconstruction >= 0.5
+    made = np.stack([to_levels(part, layout).T for part in reconstruction])
+    known, found = x > 0, torch.from_numpy(made).to(x.device) > 0
     right, asked, given = (part.flatten(1).sum(1).float() for part in (known & found, known, found))
     one = torch.ones_like(right)
     return {
@@ -59,7 +62,7 @@ def reconstructions(model: Autoencoder, examples: Examples) -> Iterator[Section]
     for index, x in enumerate(pieces):
         made = [model.decode_latents(given[index], sampling=SEEDED)[0, :, : x.shape[1]] for given in latents.values()]
         for name, y in zip(latents, made, strict=True):
-            figures[name].append(note_figures(x.unsqueeze(0), y.unsqueeze(0)))
+            figures[name].append(note_figures(x.unsqueeze(0), y.unsqueeze(0), layout))
         if index < SHOWN:
             names = (examples.name(index), "its reconstruction", "from the latents of the windows before")
             shown = zip(names, (x, *made[:2]), strict=True)

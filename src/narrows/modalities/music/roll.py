@@ -15,6 +15,8 @@ from narrows.modalities.music.midi import PLAIN_VELOCITY, Clock, Notes
 __all__ = ["THRESHOLD", "RollLayout", "to_levels"]
 
 LOUDEST = 127
+SOFTEST = 16
+"""The least velocity of a note that a model makes."""
 THRESHOLD = 0.5
 """The probability above which a note sounds."""
 
@@ -131,10 +133,11 @@ class RollLayout:
 def to_levels(x: Tensor, layout: RollLayout, threshold: float = THRESHOLD) -> np.ndarray:
     """Return the piano roll uint8 [T, C] of a model's values [C, T]; above the threshold, a value is on.
 
-    Velocities are rounded instead.
+    Velocities are rounded instead; those below 16 of 127, which are hardly heard, are 0.
     """
     values = x.detach().cpu().numpy().T
     levels = (values > threshold) * layout.scale
     if layout.velocity:
-        levels[:, : layout.pitches] = np.rint(values[:, : layout.pitches].clip(0, 1) * layout.scale)
+        velocities = np.rint(values[:, : layout.pitches].clip(0, 1) * layout.scale)
+        levels[:, : layout.pitches] = np.where(velocities < SOFTEST, 0, velocities)
     return levels.astype(np.uint8)
