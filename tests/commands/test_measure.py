@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from narrows.evaluation import measure
 from narrows.modalities.images.images import Images, open_images
 from narrows.modalities.images.modality import MODALITY
 from narrows.modalities.images.settings import ImageSettings
+from narrows.models import Autoencoder
 from narrows.pretrained import load
 
 
@@ -32,6 +34,10 @@ def write(folder: Path, count: int, side: int = 8, mode: str = "L") -> Path:
     return folder
 
 
+def measured(model: Autoencoder, images: Images) -> dict[str, float]:
+    return measure(model, images, 64, partial(MODALITY.figures, spec=model.spec)).figures
+
+
 def test_a_foreign_source_is_measured_whole_and_said_so(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -46,7 +52,7 @@ def test_a_foreign_source_is_measured_whole_and_said_so(
     assert (written["examples"], written["unit"], written["of"]) == (60, "images", 60)
     assert (written["split"], written["source"]) == ("all", str(source))
     whole = open_images(ImageSettings(source=str(source), validation=0, test=0)).all
-    assert written["figures"] == pytest.approx(measure(load(run), whole, 64, MODALITY.figures).figures)
+    assert written["figures"] == pytest.approx(measured(load(run), whole))
     assert (run / "report.html").read_bytes() == before
     assert not (run / "evaluation.json").exists()
 
@@ -84,7 +90,7 @@ def test_other_sizes_and_colours_are_read_as_the_models_by_every_command(
 ) -> None:
     other = write(tmp_path / "other", 12, side, mode)
     fitted = open_images(ImageSettings(source=str(other), size=8, channels=1, validation=0, test=0)).all
-    expected = measure(load(run), fitted, 64, MODALITY.figures).figures
+    expected = measured(load(run), fitted)
     assert evaluate(str(run), str(other)).figures == pytest.approx(expected)
     capsys.readouterr()
     files = [str(other / f"{index:03}.png") for index in range(3)]

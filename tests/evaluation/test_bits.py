@@ -28,7 +28,7 @@ def test_the_figures_are_those_of_each_image_alone(trained: Path, images: Images
     model = narrows.load(trained)
     assert images.labels is not None
     x, labels = to_unit(torch.from_numpy(images.pixels)), torch.from_numpy(images.labels)
-    measured = measure(model, images, figures=MODALITY.figures, batch_size=7)
+    measured = measure(model, images, figures=partial(MODALITY.figures, spec=model.spec), batch_size=7)
     with torch.no_grad():
         codes = model.encode(x)
         distortion = -model.observe(model.bottleneck.embed(codes)).log_prob(x).mean() / (64 * math.log(2))
