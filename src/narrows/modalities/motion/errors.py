@@ -1,17 +1,15 @@
-"""How far a reconstructed motion is from its original: angles, positions, drift and smoothness."""
+"""How far a reconstructed motion is from its original: angles, positions, drift, sliding feet and smoothness."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from narrows.modalities.motion.feet import PER_METRE, foot_sliding
 from narrows.modalities.motion.formats import ROOT_SPEEDS, Format, Moved
 from narrows.modalities.motion.root import ROOT_FEATURES, Start, root_motion
 from narrows.modalities.motion.rotations import AXES, rotation_angle
 
 __all__ = ["motion_errors", "smoothness"]
-
-PER_METRE = 100
-"""Centimetres per metre."""
 
 
 def motion_errors(x: np.ndarray, y: np.ndarray, form: Format, window: int) -> dict[str, float]:
@@ -29,8 +27,9 @@ def motion_errors(x: np.ndarray, y: np.ndarray, form: Format, window: int) -> di
     Returns:
         `joint_angle_error`, the mean over frames and joints of the angle between the rotations, in degrees;
         `joint_position_error`, the mean distance of the joints, in cm; `root_drift`, the horizontal distance at the end
-        of windows that start at the same place, the mean over whole windows, in cm; `jerk` and `original_jerk`, see
-        `smoothness`.
+        of windows that start at the same place, the mean over whole windows, in cm; `foot_sliding` and
+        `original_foot_sliding`, see `narrows.modalities.motion.feet`, of data with a root and feet; `jerk`
+        and `original_jerk`, see `smoothness`.
     """
     figures: dict[str, float] = {}
     aligned = y.copy()
@@ -44,9 +43,13 @@ def motion_errors(x: np.ndarray, y: np.ndarray, form: Format, window: int) -> di
     if original.positions is not None and made.positions is not None:
         distance = np.linalg.norm(original.positions - made.positions, axis=2)
         figures["joint_position_error"] = float(distance.mean())
-        own = form.moved(y).positions
-        assert own is not None
-        figures |= {"jerk": smoothness(own, form.rate), "original_jerk": smoothness(original.positions, form.rate)}
+        own = form.moved(y)
+        assert own.positions is not None
+        if form.has_root and original.feet is not None and own.feet is not None:
+            before, after = foot_sliding(original.feet, own.feet, form.up, form.rate)
+            figures |= {"foot_sliding": after, "original_foot_sliding": before}
+        jerks = smoothness(own.positions, form.rate), smoothness(original.positions, form.rate)
+        figures |= dict(zip(("jerk", "original_jerk"), jerks, strict=True))
     return figures
 
 

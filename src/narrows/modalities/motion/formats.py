@@ -27,6 +27,9 @@ class Moved(NamedTuple):
     """Angles of joints with one axis, in radians, [T, A]."""
     positions: np.ndarray | None
     """Positions of the joints in the world, in cm, [T, J, 3]; None if the kinematics are unknown."""
+    feet: np.ndarray | None = None
+    """Positions of the joints of the feet, and of their end sites, in the world, in cm, [T, F, 3]; None if no joint has
+    the name of one."""
 
 
 class Format(ABC):

@@ -63,6 +63,8 @@ class MotionModality(Modality):
         "joint_angle_error": "degrees",
         "joint_position_error": "cm",
         "root_drift": "cm",
+        "foot_sliding": "m/s",
+        "original_foot_sliding": "m/s",
         "jerk": "m/s^3",
         "original_jerk": "m/s^3",
     }
@@ -159,7 +161,7 @@ class MotionModality(Modality):
         return shown(rows, spec, caption)
 
     def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
-        """Return the errors of joint angles and positions, the drift and the jerk; see `motion_errors`."""
+        """Return the errors of joints, the drift, the sliding of feet and the jerk; see `motion_errors`."""
         scale = Standardised.of(spec.details)
         found = [
             motion_errors(scale.to_features(one), scale.to_features(other), scale.format, spec.shape[1])

@@ -14,6 +14,7 @@ import numpy as np
 from narrows.data.errors import DataError
 from narrows.modalities.motion.columns import UNITS, Column, unit_quaternions
 from narrows.modalities.motion.features import SAME_RATE, TableLayout
+from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, robot_figure
 from narrows.modalities.motion.formats import Format, Moved
 from narrows.modalities.motion.resampling import frames_at, linear, spherical
@@ -202,10 +203,13 @@ class TableFormat(Format):
         rotations = [quaternion_to_matrix(values[:, group]) for group in groups]
         angular = [index for index, column in enumerate(layout.columns) if column.kind in ("angle", "wrapping angle")]
         radians = np.array([UNITS[layout.columns[index].unit] for index in angular])
+        positions = self._pose(robot, values).positions * self.unit_cm if robot else None
+        feet = find_feet(robot.links) if robot else []
         return Moved(
             np.stack(rotations, 1) if rotations else np.zeros((len(values), 0, 3, 3)),
             values[:, angular] * radians,
-            self._pose(robot, values).positions * self.unit_cm if robot else None,
+            positions,
+            positions[:, feet] if positions is not None and feet else None,
         )
 
     def figure(self, name: str, features: np.ndarray) -> StickFigure | None:

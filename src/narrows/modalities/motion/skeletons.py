@@ -13,6 +13,7 @@ import numpy as np
 from narrows.modalities.motion.bind_pose import bind_pose_frames
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.features import SkeletonLayout, find_moving_joints
+from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, skeleton_figure
 from narrows.modalities.motion.formats import Format, Moved, read_bytes
 from narrows.modalities.motion.hierarchy import read_hierarchy, write_hierarchy
@@ -165,4 +166,12 @@ class BvhFormat(Format):
         rotations = clip.rotations()
         pose = clip.skeleton.pose(rotations, clip.translations())
         turning = [0, *self.layout.turning]
-        return Moved(rotations[:, turning], np.zeros((len(features), 0)), pose.positions * self.unit_cm)
+        feet = find_feet(clip.skeleton.joints)
+        tips = [index for index, end in enumerate(clip.skeleton.ends) if end.joint in feet]
+        soles = np.concatenate([pose.positions[:, feet], clip.skeleton.end_positions(pose)[:, tips]], 1)
+        return Moved(
+            rotations[:, turning],
+            np.zeros((len(features), 0)),
+            pose.positions * self.unit_cm,
+            soles * self.unit_cm if feet else None,
+        )

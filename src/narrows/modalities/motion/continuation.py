@@ -1,0 +1,170 @@
+"""Motions that go on: the prior draws the codes that follow those of a file, and the decoder turns them into motion."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from narrows.commands.source import open_run
+from narrows.decoding import class_index, require_prior
+from narrows.errors import NarrowsError
+from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.shown import shown
+from narrows.models import Autoencoder
+from narrows.pretrained import load
+from narrows.priors import Prior, sample
+from narrows.progress import Progress, hidden
+from narrows.report.page import Page, Section, write_page
+from narrows.sampling import Sampling
+
+__all__ = ["continue_codes", "continue_motion"]
+
+LEAD = 5
+"""Seconds of the given motion that the page shows before the continuation."""
+
+
+def continue_motion(
+    folder: str,
+    file: Path,
+    frames: int,
+    n: int = 1,
+    out: Path | None = None,
+    sampling: Sampling | None = None,
+    label: str | None = None,
+    progress: Progress = hidden,
+) -> Path:
+    """Write a motion followed by its continuation, n times, with a page that plays them, and return the page's path.
+
+    The end of the motion is encoded, as many codes as the prior models at once, and the prior draws the codes that
+    follow. The frames of the file remain as they are, and the new ones go on from where its root is, because the
+    features of the root are speeds; the pose may jump by the error of a reconstruction. Like all motions written, these
+    start at the origin.
+
+    Args:
+        folder: the run folder, or its id on the hub.
+        file: the motion to continue.
+        frames: number of new frames.
+        n: number of continuations.
+        out: folder to write to; None means `continued` in the run folder.
+        sampling: how codes are drawn; None for the defaults with seed 0.
+        label: name or number of the class to continue as; optional if the model has at most one.
+        progress: shows the progress.
+
+    Raises:
+        NarrowsError: if the model is not one of motion with codes and a prior over more than one of them, the class is
+            missing or unknown, `frames` or `n` is below 1, or the file is shorter than a code.
+        DataError: if the file cannot be read.
+    """
+    for option, value in (("--frames", frames), ("-n", n)):
+        if value < 1:
+            raise NarrowsError(f"{option} is {value}: it must be at least 1")
+    model, sampling = load(folder), sampling or Sampling(seed=0)
+    prior = _prior(folder, model, sampling, label)
+    condition = _condition(model, label)
+    (x,) = MODALITY.read([file], model.spec)
+    given = min(x.shape[1] // model.hop, prior.grid[0])
+    if not given:
+        raise NarrowsError(
+            f"{file} has {x.shape[1]} frames, less than the {model.hop} of a code: continue a longer motion"
+        )
+    codes = model.encode(x[:, -given * model.hop :].unsqueeze(0))
+    count = -(-frames // model.hop)
+    labels = None if condition is None else condition.expand(n)
+    with progress("continue", count, "codes") as meter:
+        whole = continue_codes(prior, codes.repeat_interleave(n, 0), count, labels, sampling, meter.to)
+    made = model.decode(whole, labels)[:, :, given * model.hop :][:, :, :frames]
+    out = out or open_run(folder).outputs / "continued"
+    motions = {f"{file.stem}, continuation {index}": torch.cat([x, new], 1) for index, new in enumerate(made, 1)}
+    for index, motion in enumerate(motions.values()):
+        MODALITY.write(out / f"{index:03}{MODALITY.suffix_of(model.spec)}", motion, model.spec)
+    return _page(out / "index.html", motions, x.shape[1], file, model)
+
+
+def continue_codes(
+    prior: Prior,
+    codes: Tensor,
+    count: int,
+    labels: Tensor | None = None,
+    sampling: Sampling | None = None,
+    progress: Callable[[int], None] = lambda done: None,
+) -> Tensor:
+    """Return codes followed by `count` positions drawn from the prior, int64 [B, N + `count`] or [B, N + `count`, M].
+
+    The prior's window moves over them in steps of at most half its length, so that at least the other half is known.
+
+    Args:
+        prior: the prior, over a sequence of more than one position.
+        codes: the codes to continue, [B, N] or, with M > 1 codes per position, [B, N, M].
+        count: number of new positions.
+        labels: the class of each example, int64 [B]; None for a prior without classes.
+        sampling: how codes are drawn; None for the defaults.
+        progress: called with the number of positions drawn.
+
+    Raises:
+        NarrowsError: if the codes or the labels do not fit the prior, or it has no windows to move.
+    """
+    if len(prior.grid) != 1 or prior.grid[0] < 2:
+        raise NarrowsError(
+            f"the prior models codes on the grid {list(prior.grid)}, and only one over a sequence of at least 2 "
+            "continues others: fit one with `narrows prior RUN --window=16`"
+        )
+    window = prior.grid[0]
+    # One generator for all windows: with the seed itself, each would be drawn with the same random numbers.
+    sampling = sampling or Sampling()
+    sampling = replace(sampling, seed=sampling.generator)
+    end = codes.shape[1] + count
+    while (missing := end - codes.shape[1]) > 0:
+        step = min(missing, window // 2)
+        past = codes[:, -(window - step) :]
+
+        def advance(done: int, _: int, drawn: int = count - missing, known: int = past.shape[1]) -> None:
+            progress(min(count, drawn + done // prior.codebooks - known))
+
+        windows = sample(prior, len(codes), labels, sampling, past.flatten(1), advance)
+        codes = torch.cat([codes, windows[:, past.shape[1] :].to(codes.device)[:, :missing]], 1)
+    return codes
+
+
+def _prior(folder: str, model: Autoencoder, sampling: Sampling, label: str | None) -> Prior:
+    """Return the prior over the codes of a model of motion.
+
+    Raises:
+        NarrowsError: if there is none, or `label` has no effect.
+    """
+    if model.spec.modality != MODALITY.name:
+        raise NarrowsError(f"{folder} is a model of {model.spec.modality}: `narrows continue` continues motions")
+    if not model.discrete:
+        raise NarrowsError(
+            f"the latents of {folder} are continuous, and no prior draws those that follow others: use a model with "
+            "codes, such as vqvae-motion, or `narrows interpolate` between two motions"
+        )
+    prior = model.sampled_prior
+    require_prior(folder, model, prior, sampling, label)
+    assert prior is not None
+    return prior
+
+
+def _condition(model: Autoencoder, label: str | None) -> Tensor | None:
+    """Return the class to continue as, int64 [1]; None if the model has no classes."""
+    if not model.classes:
+        return None
+    if label is None and len(model.classes) > 1:
+        raise NarrowsError(
+            f"choose a class to continue as, with --class NAME; the classes are: {', '.join(model.classes)}"
+        )
+    return torch.tensor([0 if label is None else class_index(model, label)])
+
+
+def _page(path: Path, motions: dict[str, Tensor], given: int, file: Path, model: Autoencoder) -> Path:
+    """Write a page that plays the last seconds of the `given` frames of a file, and what follows them."""
+    rate = model.spec.rate
+    assert rate is not None
+    first = max(0, given - round(LEAD * rate))
+    caption = f"The first {(given - first) / rate:.3g} seconds of each are the end of {file.name}; the rest is new."
+    block = shown([{name: x[:, first:]} for name, x in motions.items()], model.spec, caption)
+    write_page(path, Page(f"{file.name}, continued", sections=[Section("Motions", blocks=[block])]))
+    return path

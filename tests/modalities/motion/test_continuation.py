@@ -1,0 +1,170 @@
+"""Continuing motions: the known codes are kept, the frames of the file too, and the rest is drawn from the prior."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from narrows.cli import main
+from narrows.errors import NarrowsError
+from narrows.modalities.motion.bvh import read_bvh, write_bvh
+from narrows.modalities.motion.continuation import continue_codes, continue_motion
+from narrows.modalities.motion.modality import MODALITY
+from narrows.pretrained import load
+from narrows.priors import CodeSpec, Prior, TransformerPrior, sample
+from narrows.sampling import Sampling
+from tests.modalities.motion.helpers import walker, write_walks
+from tests.modalities.motion.test_cli import PRIOR, RECIPE
+
+WINDOW, HOP = 4, 4
+"""Codes of the prior of the tiny run, and the frames of each."""
+
+
+def prior_of(window: int, codebooks: int = 1, classes: int = 0) -> TransformerPrior:
+    torch.manual_seed(0)
+    return TransformerPrior(CodeSpec((window,), codebooks, 7, classes), width=8, layers=1, heads=2).eval()
+
+
+@pytest.mark.parametrize("codebooks", [1, 2])
+@pytest.mark.parametrize(("known", "count"), [(1, 1), (3, 9), (20, 2), (6, 3), (0, 13)])
+def test_known_codes_are_kept_and_as_many_follow_as_asked(codebooks: int, known: int, count: int) -> None:
+    prior = prior_of(6, codebooks)
+    codes = torch.randint(7, (3, known) if codebooks == 1 else (3, known, codebooks))
+    done: list[int] = []
+    found = continue_codes(prior, codes, count, sampling=Sampling(seed=1), progress=done.append)
+    assert found.shape == (3, known + count, *codes.shape[2:])
+    assert torch.equal(found[:, :known], codes)
+    assert found.max() < 7
+    assert done == sorted(done)
+    assert done[-1] == count
+
+
+def test_what_fits_the_window_is_one_draw_from_the_prior_given_its_past() -> None:
+    prior, codes = prior_of(6, classes=2), torch.randint(7, (3, 10))
+    labels = torch.tensor([0, 1, 1])
+    found = continue_codes(prior, codes, 2, labels, Sampling(seed=1))
+    assert torch.equal(found[:, 6:], sample(prior, 3, labels, Sampling(seed=1), codes[:, 6:]))
+
+
+def test_windows_move_over_the_last_codes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 7 codes after 6, windows of 6 draw 3, 3 and the last one, each given what is before it."""
+    pasts: list[Tensor] = []
+
+    def recorded(prior: Prior, batch: int, labels: None, sampling: Sampling, past: Tensor, progress: object) -> Tensor:
+        pasts.append(past)
+        return sample(prior, batch, labels, sampling, past)
+
+    monkeypatch.setattr("narrows.modalities.motion.continuation.sample", recorded)
+    found = continue_codes(prior_of(6), torch.randint(7, (2, 6)), 7, sampling=Sampling(seed=0))
+    for past, part in zip(pasts, (slice(3, 6), slice(6, 9), slice(7, 12)), strict=True):
+        assert torch.equal(past, found[:, part])
+
+
+def test_later_windows_have_other_random_numbers() -> None:
+    """A prior that says nothing draws the uniform numbers themselves."""
+    prior = prior_of(6)
+    for weight in prior.parameters():
+        torch.nn.init.zeros_(weight)
+    drawn = continue_codes(prior, torch.zeros(1, 6, dtype=torch.long), 12, sampling=Sampling(seed=0))[0, 6:]
+    assert len({tuple(part) for part in drawn.view(4, 3).tolist()}) > 1
+
+
+def test_priors_that_continue_nothing() -> None:
+    with pytest.raises(NarrowsError, match=r"grid \[1\].*--window"):
+        continue_codes(prior_of(1), torch.zeros(1, 3, dtype=torch.long), 2)
+    image = TransformerPrior(CodeSpec((3, 3), 1, 7, 0), width=8, layers=1, heads=2)
+    with pytest.raises(NarrowsError, match=r"grid \[3, 3\]"):
+        continue_codes(image, torch.zeros(1, 3, dtype=torch.long), 2)
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A VQ-VAE of walks with a prior, one without, and a VAE."""
+    place = tmp_path_factory.mktemp("continued")
+    write_walks(place / "walks")
+    (place / "tiny.yaml").write_text(RECIPE)
+    (place / "prior.yaml").write_text(PRIOR)
+    for variant, name in (("vq", "run"), ("vq", "bare"), ("vae", "vae")):
+        out = ["--variant", variant, "--data", str(place / "walks"), "--out", str(place / name)]
+        assert main(["train", str(place / "tiny.yaml"), *out]) == 0
+    assert main(["prior", str(place / "run"), "--recipe", str(place / "prior.yaml")]) == 0
+    write_bvh(place / "a.bvh", walker(50))
+    return place
+
+
+@pytest.mark.parametrize("frames", [3, 8, 41])
+def test_a_file_and_what_follows_it(place: Path, tmp_path: Path, frames: int) -> None:
+    """The file's frames are as they were, and the new ones are decoded from the known codes and those drawn."""
+    run = str(place / "run")
+    sampling = Sampling(0.9, seed=3)
+    page = continue_motion(run, place / "a.bvh", frames, 2, tmp_path, sampling, "walk")
+    assert page == tmp_path / "index.html"
+    assert "end of a.bvh" in page.read_text()
+    assert sorted(path.name for path in tmp_path.glob("*.bvh")) == ["000.bvh", "001.bvh"]
+    model = load(run)
+    assert model.prior is not None
+    assert (model.prior.grid, model.hop) == ((WINDOW,), HOP)
+    (x,) = MODALITY.read([place / "a.bvh"], model.spec)
+    codes = model.encode(x[:, -WINDOW * HOP :].unsqueeze(0)).expand(2, -1)
+    labels = torch.full((2,), model.classes.index("walk"))
+    whole = continue_codes(model.prior, codes, -(-frames // HOP), labels, sampling)
+    expected = model.decode(whole)[:, :, WINDOW * HOP :][:, :, :frames]
+    for index, new in enumerate(expected):
+        MODALITY.write(tmp_path / "expected.bvh", torch.cat([x, new], 1), model.spec)
+        assert (tmp_path / f"{index:03}.bvh").read_bytes() == (tmp_path / "expected.bvh").read_bytes()
+    original, found = (read_bvh(path.read_bytes()).values for path in (place / "a.bvh", tmp_path / "000.bvh"))
+    assert len(found) == 50 + frames
+    # All but the place and the heading, which start at the origin.
+    np.testing.assert_allclose(found[:50, [1, *range(6, 18)]], original[:, [1, *range(6, 18)]], atol=0.01)
+
+
+def test_the_root_goes_on_from_where_the_file_ends(place: Path, tmp_path: Path) -> None:
+    """Its steps are its speed, of which the model knows no large one."""
+    continue_motion(str(place / "run"), place / "a.bvh", 20, out=tmp_path, label="walk")
+    path = read_bvh((tmp_path / "000.bvh").read_bytes()).values[:, [0, 2]]
+    assert np.linalg.norm(path[49]) > 100
+    assert np.linalg.norm(np.diff(path, axis=0), axis=1).max() < 20
+
+
+def test_equal_seeds_and_others(place: Path, tmp_path: Path) -> None:
+    command = ["continue", str(place / "run"), str(place / "a.bvh"), "--frames", "40", "--class", "run"]
+    for name, seed in (("a", "5"), ("b", "5"), ("c", "6")):
+        assert main([*command, "--temperature", "3", "--seed", seed, "--out", str(tmp_path / name)]) == 0
+    first, again, other = ((tmp_path / name / "000.bvh").read_bytes() for name in "abc")
+    assert first == again
+    assert first != other
+    assert main([*command, "-n", "3", "--top-k", "2", "--top-p", "0.9"]) == 0
+    assert len(list((place / "run" / "continued").glob("*.bvh"))) == 3
+
+
+def test_a_file_of_one_code_is_long_enough(place: Path, tmp_path: Path) -> None:
+    write_bvh(tmp_path / "short.bvh", walker(HOP + 1))
+    continue_motion(str(place / "run"), tmp_path / "short.bvh", 30, out=tmp_path / "out", label="0")
+    assert len(read_bvh((tmp_path / "out" / "000.bvh").read_bytes()).values) == HOP + 1 + 30
+
+
+def test_what_cannot_be_continued(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bvh(tmp_path / "short.bvh", walker(HOP - 1))
+    good = str(place / "a.bvh")
+    for run, file, options, message in (
+        ("vae", good, [], "the latents of {run} are continuous"),
+        ("bare", good, [], "{run} has no prior to draw codes from: fit one with `narrows prior {run}`"),
+        ("run", good, [], "choose a class to continue as, with --class NAME; the classes are: run, walk"),
+        ("run", good, ["--class", "jump"], "no class 'jump'; the classes are: 0 run, 1 walk"),
+        ("run", str(tmp_path / "short.bvh"), ["--class", "run"], "short.bvh has 3 frames, less than the 4 of a code"),
+        ("run", str(tmp_path / "no.bvh"), ["--class", "run"], "no.bvh: it cannot be read"),
+    ):
+        out = ["--frames", "8", "--out", str(tmp_path / "no")]
+        assert main(["continue", str(place / run), file, *options, *out]) == 1
+        error = "".join(capsys.readouterr().err.split())
+        assert "".join(message.format(run=place / run).split()) in error
+    assert not (tmp_path / "no").exists()
+
+
+def test_numbers_below_one(place: Path) -> None:
+    with pytest.raises(NarrowsError, match="--frames is 0"):
+        continue_motion(str(place / "run"), place / "a.bvh", 0)
+    with pytest.raises(NarrowsError, match="-n is 0"):
+        continue_motion(str(place / "run"), place / "a.bvh", 8, 0)
