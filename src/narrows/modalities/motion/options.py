@@ -1,8 +1,11 @@
-"""Command-line options of motion: there are none."""
+"""Command-line options and commands for motion."""
 
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
+
+from narrows.arguments import add_out, add_run, positive, seed
 
 __all__ = ["add_commands", "add_options"]
 
@@ -12,4 +15,61 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add the commands of motion: none."""
+    """Add `search`."""
+    help = "search for motions that meet a goal"
+    about = f"{help.capitalize()}: a path, a place, a heading, a pose or a velocity, in a YAML file or a path as CSV."
+    parser = subparsers.add_parser("search", help=help, description=about)
+    add_run(parser)
+    parser.add_argument("--goal", type=Path, required=True, metavar="FILE", help="the YAML or CSV file with the goal")
+    parser.add_argument("-n", type=positive, default=6, metavar="N", help="number of motions to keep (6)")
+    parser.add_argument("--decodings", type=positive, default=4000, help="candidates to decode, at most (4000)")
+    parser.add_argument("--rounds", type=positive, default=16, help="rounds of the search (16)")
+    parser.add_argument(
+        "--ess-target",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="effective sample size of the weights, as a share of the candidates of a round (0.05)",
+    )
+    parser.add_argument(
+        "--tilt",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="largest weight of good candidates in the next round's proposal; 0 draws from the prior alone (1)",
+    )
+    parser.add_argument(
+        "--support",
+        type=float,
+        default=0.0,
+        metavar="COST",
+        help="cost of each bit of -log2 p(z), in cm; above 0 favours probable motions (0)",
+    )
+    parser.add_argument("--class", dest="label", metavar="CLASS", help="name or number of a class (all)")
+    parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of a learned prior (1)")
+    parser.add_argument("--top-k", type=positive, metavar="K", help="only the K most probable codes at each step")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="only the most probable codes at each step that together reach P"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    add_out(parser, "the folder to write (found in the run folder)")
+    parser.set_defaults(run=_search)
+
+
+def _search(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.motion.reach import reach
+    from narrows.modalities.motion.search import SearchSettings
+    from narrows.progress import progress
+    from narrows.sampling import Sampling
+
+    settings = SearchSettings(
+        options.decodings,
+        options.rounds,
+        ess_target=options.ess_target,
+        tilt=options.tilt,
+        support=options.support,
+        keep=options.n,
+        seed=options.seed,
+    )
+    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    return str(reach(options.folder, options.goal, options.out, settings, sampling, options.label, progress))
