@@ -41,9 +41,9 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--support",
         type=float,
-        default=0.0,
+        default=0.2,
         metavar="COST",
-        help="cost of each bit of -log2 p(z), in cm; above 0 favours probable motions (0)",
+        help="cost of each bit of -log2 p(z), in cm or degrees; above 0 favours probable motions (0.2)",
     )
     parser.add_argument("--class", dest="label", metavar="CLASS", help="name or number of a class (all)")
     parser.add_argument("--temperature", type=float, default=1.0, metavar="T", help="of a learned prior (1)")

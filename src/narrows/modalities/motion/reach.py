@@ -18,8 +18,9 @@ from narrows.modalities.motion.from_above import from_above
 from narrows.modalities.motion.goal_files import read_goals
 from narrows.modalities.motion.goals import Goals, MotionBatch, PoseGoal
 from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.motion_search import decoded, decoded_costs
 from narrows.modalities.motion.proposals import proposals_of
-from narrows.modalities.motion.search import Found, Outcome, Round, SearchSettings, decoded, decoded_costs, search
+from narrows.modalities.motion.search import Found, Outcome, Round, SearchSettings, search
 from narrows.modalities.motion.shown import shown
 from narrows.modalities.motion.standardised import Standardised
 from narrows.models import Autoencoder

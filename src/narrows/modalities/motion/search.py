@@ -9,8 +9,8 @@ candidates from the prior tilted towards the parents (R. Rubinstein 1999, "The c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -19,29 +19,20 @@ from torch import Tensor
 
 from narrows.errors import NarrowsError
 from narrows.estimators import DAPS, Evidence
-from narrows.modalities.motion.goals import Costs, Goals, MotionBatch
+from narrows.modalities.motion.goals import Costs
 from narrows.modalities.motion.proposals import Candidates, Proposals
-from narrows.modalities.motion.standardised import Standardised
-from narrows.models import Autoencoder
 from narrows.progress import Progress, hidden
 
 __all__ = [
-    "Compared",
     "CostsOf",
     "Found",
     "Outcome",
     "Round",
     "SearchSettings",
     "Weights",
-    "compare_with_random",
-    "decoded",
-    "decoded_costs",
     "search",
     "weights_of",
 ]
-
-AT_ONCE = 256
-"""Candidates decoded together."""
 
 CostsOf = Callable[[Candidates], Costs]
 """Decodes candidates and returns their costs."""
@@ -57,7 +48,8 @@ class SearchSettings:
         ess_target: effective sample size of the weights, as a share of the candidates of a round; it is at least 2.
         tilt: the largest w, the probability with which a code is a parent's; each candidate has its own, uniform from
             0 to this. At 0 every round draws from the prior alone.
-        support: cost of each bit of -log2 p(z); above 0, improbable motions must be nearer to the goal.
+        support: lambda, the cost of each bit of -log2 p(z), in cm or degrees: improbable candidates must be nearer to
+            the goal.
         keep: how many of the best candidates to return.
         seed: seed of all draws.
 
@@ -69,7 +61,7 @@ class SearchSettings:
     rounds: int = 16
     ess_target: float = 0.05
     tilt: float = 1.0
-    support: float = 0.0
+    support: float = 0.2
     keep: int = 6
     seed: int = 0
 
@@ -129,7 +121,7 @@ class Outcome(NamedTuple):
 
 
 def search(proposals: Proposals, costs_of: CostsOf, settings: SearchSettings, progress: Progress = hidden) -> Outcome:
-    """Search for candidates of least cost. No candidate is decoded twice, so there may be less decodings than allowed.
+    """Search for candidates of least cost. No candidate is decoded twice, so fewer may be decoded than allowed.
 
     Args:
         proposals: draws the candidates.
@@ -166,13 +158,13 @@ class Weights(NamedTuple):
 
 
 def weights_of(costs: Tensor, effective: float) -> Weights:
-    """Return weights whose effective sample size is `effective`; see `narrows.estimators.DAPS`.
+    """Return weights whose effective sample size is `effective`, by the rule of `narrows.estimators.DAPS`.
 
-    Of fewer candidates than that, all but equal weights; a cost that is not finite has weight 0.
+    If there are not as many candidates, the weights are nearly equal. A cost that is not finite has weight 0.
 
     Args:
         costs: [N].
-        effective: the effective sample size, above 1.
+        effective: the effective sample size, at least 2.
     """
     count = len(costs)
     if count == 1:
@@ -254,59 +246,3 @@ def _unseen(candidates: Candidates, seen: set[bytes]) -> Candidates:
             seen.add(key)
             fresh.append(index)
     return candidates.at(torch.tensor(fresh, dtype=torch.long))
-
-
-def decoded(model: Autoencoder, candidates: Candidates) -> Tensor:
-    """Return the motions of candidates, [N, C, T]."""
-    labels = candidates.labels if model.conditional else None
-    parts = [slice(at, at + AT_ONCE) for at in range(0, len(candidates.z), AT_ONCE)]
-    return torch.cat([model.decode(candidates.z[part], None if labels is None else labels[part]) for part in parts])
-
-
-def decoded_costs(model: Autoencoder, goals: Goals) -> CostsOf:
-    """Return the function from candidates to the costs of their motions."""
-    scale = Standardised.of(model.spec.details)
-
-    def costs_of(candidates: Candidates) -> Costs:
-        x = decoded(model, candidates).double().transpose(1, 2).numpy()
-        return goals.costs(MotionBatch(x * scale.std + scale.mean, scale.format))
-
-    return costs_of
-
-
-class Compared(NamedTuple):
-    """The outcome of a search, and that of as many draws from the prior."""
-
-    search: Found
-    random: Found
-    decodings: int
-
-
-def compare_with_random(
-    model: Autoencoder,
-    proposals: Proposals,
-    goals: Sequence[Goals],
-    settings: SearchSettings,
-    progress: Progress = hidden,
-) -> list[Compared]:
-    """Return for each of several goals the best of a search and the best of as many random draws from the prior.
-
-    Each goal has a seed of its own.
-
-    Args:
-        model: the model.
-        proposals: draws its candidates.
-        goals: the goals.
-        settings: how to search; its seed is that of the first goal.
-        progress: shows the progress.
-    """
-    found = []
-    with progress("compare", len(goals), "goals") as meter:
-        for number, goal in enumerate(goals):
-            own, costs_of = replace(settings, seed=settings.seed + number), decoded_costs(model, goal)
-            ours = search(proposals, costs_of, own)
-            alone = replace(own, tilt=0.0, rounds=1, decodings=ours.decodings)
-            theirs = search(proposals, costs_of, alone)
-            found.append(Compared(ours.best[0], theirs.best[0], ours.decodings))
-            meter.advance()
-    return found
