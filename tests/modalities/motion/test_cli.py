@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -10,10 +11,16 @@ import torch
 
 from narrows.cli import main
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
+from narrows.modalities.motion.goals import Goals, MotionBatch, PositionGoal
 from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.motion_search import compare_with_random, decoded, decoded_costs
+from narrows.modalities.motion.proposals import proposals_of
+from narrows.modalities.motion.search import SearchSettings, search
 from narrows.modalities.motion.skeleton import Skeleton
+from narrows.modalities.motion.standardised import Standardised
 from narrows.modalities.motion.tables import Table, read_table, write_table
 from narrows.pretrained import load
+from narrows.sampling import Sampling
 from tests.modalities.motion.helpers import CHANNELS, WALKER, walker, write_arms, write_walks
 
 RECIPE = """
@@ -207,6 +214,75 @@ def test_files_unlike_the_models_are_named(place: Path, tmp_path: Path, capsys: 
         assert main(["reconstruct", str(place / run), str(tmp_path / file), "--out", str(tmp_path / "no")]) == 1
         assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "no").exists()
+
+
+def test_search_for_a_goal_with_a_vae(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, out, walk = str(place / "run"), tmp_path / "found", place / "walks" / "walk1_subject1.bvh"
+    (tmp_path / "goal.yaml").write_text(
+        f"position: {{to: [0, 10], within: 1000}}\nheading: {{to: 5, within: 180}}\n"
+        f"pose: {{file: '{walk}', frame: 7, within: 1000}}\n"
+    )
+    short = ["--decodings", "80", "--rounds", "4", "-n", "2"]
+    goal = ["--goal", str(tmp_path / "goal.yaml")]
+    assert main(["search", run, *goal, *short, "--out", str(out)]) == 0
+    assert "the best meets the goal" in capsys.readouterr().out
+    figures = json.loads((out / "search.json").read_text())
+    assert figures["decodings"] == 80
+    assert figures["missed"] == []
+    assert lengths(out) == [16, 16]
+    first, second = figures["best"]
+    assert first["cost"] == pytest.approx(sum(first["misses"].values()))
+    assert first["cost"] + 0.2 * first["bits"] <= second["cost"] + 0.2 * second["bits"]
+    # The file has the place that the figures say it has.
+    root = read_bvh((out / "000.bvh").read_bytes()).values[-1, [0, 2]]
+    assert np.linalg.norm(root - [0, 10]) == pytest.approx(first["misses"]["position"], abs=0.01)
+    page = (out / "index.html").read_text()
+    assert "From above, cm: x across, z along" in page
+    assert "the pose to reach" in page
+    assert main(["search", run, *goal, *short, "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "search.json").read_bytes() == (out / "search.json").read_bytes()
+    (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n0.5,0,5000\n")
+    assert main(["search", run, "--goal", str(tmp_path / "path.csv"), *short, "--out", str(tmp_path / "far")]) == 0
+    assert "no motion found meets the goal: the best misses path by" in capsys.readouterr().out
+    assert "The best motion misses path by" in (tmp_path / "far" / "index.html").read_text()
+    assert main(["search", run, *goal, *short, "--top-p", "0.9"]) == 1
+    assert "--top-p applies to a learned prior" in capsys.readouterr().err
+
+
+def test_search_is_better_than_as_many_random_draws(place: Path) -> None:
+    model = load(place / "run")
+    scale = Standardised.of(model.spec.details)
+    (x,) = MODALITY.read([place / "walks" / "walk1_subject1.bvh"], model.spec)
+    walk = MotionBatch(scale.to_features(x[:, :16])[None], scale.format)
+    places = [walk.track[0][0, -1] * share for share in (0.5, 1, 1.5)]
+    goals = [Goals([PositionGoal(place=place, at=15, unit="cm", within=1)]) for place in places]
+    found = compare_with_random(model, goals, SearchSettings(400, rounds=8, support=0))
+    assert [one.decodings for one in found] == [400] * 3
+    assert all(one.search.cost < one.random.cost for one in found)
+    alone = search(
+        proposals_of(model, Sampling()), decoded_costs(model, goals[1]), SearchSettings(400, rounds=1, seed=1)
+    )
+    assert found[1].random.cost <= alone.best[0].cost
+    best = decoded(model, found[2].search.candidate)[0]
+    ended = MotionBatch(scale.to_features(best)[None], scale.format).track[0][0, -1]
+    assert np.linalg.norm(ended - places[2]) == pytest.approx(found[2].search.cost, rel=1e-3)
+
+
+def test_search_for_a_goal_with_codes(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run, table = tmp_path / "run", place / "robot" / "arms" / "slow" / "1.csv"
+    shutil.copytree(place / "arm", run, ignore=shutil.ignore_patterns("prior"))
+    (tmp_path / "goal.yaml").write_text(f"pose: {{file: '{table}', frame: -1}}\n")
+    asked = ["search", str(run), "--goal", str(tmp_path / "goal.yaml"), "--decodings", "80", "--rounds", "4"]
+    assert main(asked) == 1
+    assert "fit one with `narrows prior" in capsys.readouterr().err
+    assert main(["prior", str(run), "--recipe", str(place / "prior.yaml")]) == 0
+    assert main([*asked, "--class", "slow", "--top-p", "0.9"]) == 0
+    figures = json.loads((run / "found" / "search.json").read_text())
+    assert {one["class"] for one in figures["best"]} == {"slow"}
+    assert 0 < figures["best"][0]["bits"] <= 12 + 5  # four codes of 8 values, from a prior that is nearly uniform
+    assert len(list((run / "found").glob("*.csv"))) == 6
+    assert main([*asked, "--class", "medium"]) == 1
+    assert "no class 'medium'" in capsys.readouterr().err
 
 
 def test_the_model_alone_reads_and_writes_files(place: Path, tmp_path: Path) -> None:

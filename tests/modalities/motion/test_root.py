@@ -3,8 +3,8 @@ from itertools import product
 import numpy as np
 import pytest
 
-from narrows.modalities.motion.root import Start, Up, root_features, root_motion, start_of
-from narrows.modalities.motion.rotations import euler_to_matrix, rotation_angle
+from narrows.modalities.motion.root import Start, Up, root_features, root_motion, root_path, start_of
+from narrows.modalities.motion.rotations import euler_to_matrix, rotation_angle, sixd_to_matrix
 
 UPS: list[Up] = ["x", "y", "z"]
 
@@ -84,3 +84,14 @@ def test_upside_down_without_a_heading_is_exact() -> None:
     assert np.isfinite(features).all()
     _, turned = root_motion(features, "y", 30.0, start_of(np.zeros((3, 3)), rotations, "y"))
     np.testing.assert_allclose(turned, rotations, atol=1e-12)
+
+
+def test_paths_of_several_motions_at_once() -> None:
+    features = np.random.default_rng(3).normal(size=(4, 30, 10))
+    start = Start((3.0, -2.0), 1.0)
+    places, headings = root_path(features, 20.0, start)
+    for one, place, heading in zip(features, places, headings, strict=True):
+        positions, rotations = root_motion(one, "z", 20.0, start)
+        np.testing.assert_allclose(positions[:, 0] + 1j * positions[:, 1], place)
+        swing = sixd_to_matrix(one[:, 4:])
+        np.testing.assert_allclose(rotations, euler_to_matrix(np.rad2deg(heading)[:, None], "Z") @ swing, atol=1e-12)

@@ -9,7 +9,7 @@ from narrows.modalities.motion.formats import ROOT_SPEEDS, Format, Moved
 from narrows.modalities.motion.root import ROOT_FEATURES, Start, root_motion
 from narrows.modalities.motion.rotations import AXES, rotation_angle
 
-__all__ = ["motion_errors", "smoothness"]
+__all__ = ["angle_errors", "motion_errors", "smoothness"]
 
 
 def motion_errors(x: np.ndarray, y: np.ndarray, form: Format, window: int) -> dict[str, float]:
@@ -37,7 +37,7 @@ def motion_errors(x: np.ndarray, y: np.ndarray, form: Format, window: int) -> di
         aligned[:, ROOT_SPEEDS] = x[:, ROOT_SPEEDS]
         figures["root_drift"] = _drift(x, y, form, window)
     original, made = form.moved(x), form.moved(aligned)
-    angles = _angles(original, made)
+    angles = angle_errors(original, made)
     if angles.shape[1]:
         figures["joint_angle_error"] = float(angles.mean())
     if original.positions is not None and made.positions is not None:
@@ -64,7 +64,7 @@ def smoothness(positions: np.ndarray, rate: float) -> float:
     return float(np.linalg.norm(third, axis=2).mean()) / PER_METRE
 
 
-def _angles(first: Moved, second: Moved) -> np.ndarray:
+def angle_errors(first: Moved, second: Moved) -> np.ndarray:
     """Return the angles between two motions in degrees, [T, R + A]."""
     turns = np.abs(np.angle(np.exp(1j * (first.angles - second.angles))))
     return np.concatenate([rotation_angle(first.rotations, second.rotations), np.rad2deg(turns)], 1)

@@ -19,7 +19,12 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `continue`."""
+    """Add `continue` and `search`."""
+    _add_continue(subparsers)
+    _add_search(subparsers)
+
+
+def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     help = "continue a motion with codes drawn from the prior"
     parser = subparsers.add_parser("continue", help=help, description=f"{help.capitalize()}.")
     add_run(parser)
@@ -29,6 +34,51 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--class", dest="label", metavar="CLASS", help="name or number of the class to continue as (the only one)"
     )
+    _add_prior(parser)
+    parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    add_out(parser, "the folder to write (continued in the run folder)")
+    parser.set_defaults(run=_continue)
+
+
+def _add_search(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "search for motions that meet a goal"
+    about = f"{help.capitalize()}: a path, a place, a heading, a pose or a velocity, in a YAML file or a path as CSV."
+    parser = subparsers.add_parser("search", help=help, description=about)
+    add_run(parser)
+    parser.add_argument("--goal", type=Path, required=True, metavar="FILE", help="the YAML or CSV file with the goal")
+    parser.add_argument("-n", type=positive, default=6, metavar="N", help="number of motions to keep (6)")
+    parser.add_argument("--decodings", type=positive, default=4000, help="candidates to decode, at most (4000)")
+    parser.add_argument("--rounds", type=positive, default=16, help="rounds of the search (16)")
+    parser.add_argument(
+        "--ess-target",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="effective sample size of the weights, as a share of the candidates of a round (0.05)",
+    )
+    parser.add_argument(
+        "--tilt",
+        type=float,
+        default=1.0,
+        metavar="W",
+        help="largest weight of good candidates in the next round's proposal; 0 draws from the prior alone (1)",
+    )
+    parser.add_argument(
+        "--support",
+        type=float,
+        default=0.2,
+        metavar="COST",
+        help="cost of each bit of -log2 p(z), in cm or degrees; above 0 favours probable motions (0.2)",
+    )
+    parser.add_argument("--class", dest="label", metavar="CLASS", help="name or number of a class (all)")
+    _add_prior(parser)
+    parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    add_out(parser, "the folder to write (found in the run folder)")
+    parser.set_defaults(run=_search)
+
+
+def _add_prior(parser: argparse.ArgumentParser) -> None:
+    """Add the options for drawing codes from a learned prior."""
     parser.add_argument(
         "--temperature", type=float, default=1.0, metavar="T", help="sampling temperature; below 1, codes vary less (1)"
     )
@@ -36,9 +86,6 @@ def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     parser.add_argument(
         "--top-p", type=float, metavar="P", help="only the most probable values of each code that together reach P"
     )
-    parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
-    add_out(parser, "the folder to write (continued in the run folder)")
-    parser.set_defaults(run=_continue)
 
 
 def _continue(options: argparse.Namespace, _: list[str]) -> object:
@@ -56,3 +103,22 @@ def _continue(options: argparse.Namespace, _: list[str]) -> object:
         label=options.label,
         progress=progress,
     )
+
+
+def _search(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.motion.reach import reach
+    from narrows.modalities.motion.search import SearchSettings
+    from narrows.progress import progress
+    from narrows.sampling import Sampling
+
+    settings = SearchSettings(
+        options.decodings,
+        options.rounds,
+        ess_target=options.ess_target,
+        tilt=options.tilt,
+        support=options.support,
+        keep=options.n,
+        seed=options.seed,
+    )
+    sampling = Sampling(options.temperature, options.top_k, options.top_p)
+    return str(reach(options.folder, options.goal, options.out, settings, sampling, options.label, progress))

@@ -12,7 +12,7 @@ import numpy as np
 
 from narrows.modalities.motion.rotations import AXES, euler_to_matrix, matrix_to_sixd, sixd_to_matrix
 
-__all__ = ["ROOT_FEATURES", "Start", "Up", "root_features", "root_motion", "start_of"]
+__all__ = ["ROOT_FEATURES", "Start", "Up", "root_features", "root_motion", "root_path", "start_of"]
 
 Up = Literal["x", "y", "z"]
 """The axis that points up: y in most BVH files, z for robots."""
@@ -65,12 +65,25 @@ def root_motion(features: np.ndarray, up: Up, rate: float, start: Start) -> tupl
     The speeds of the first frame have no effect.
     """
     vertical, first, second = _axes(up)
-    speed = (features[:, 0] + 1j * features[:, 1]).astype(np.complex128)
-    heading = start.heading + np.append(0, np.cumsum(features[1:, 3], dtype=np.float64)) / rate
-    place = complex(*start.position) + np.append(0, np.cumsum(speed[1:] * np.exp(1j * heading[:-1]))) / rate
+    place, heading = root_path(features, rate, start)
     positions = np.empty((len(features), 3))
     positions[:, first], positions[:, second], positions[:, vertical] = place.real, place.imag, features[:, 2]
     return positions, euler_to_matrix(np.rad2deg(heading)[:, None], up.upper()) @ sixd_to_matrix(features[:, 4:])
+
+
+def root_path(features: np.ndarray, rate: float, start: Start) -> tuple[np.ndarray, np.ndarray]:
+    """Return where features go, as from `root_features`, [..., T, 4 or more].
+
+    Returns:
+        the place on the horizontal plane as complex numbers, with the first horizontal axis (see `Start`) as the real
+        part, complex128 [..., T]; and the heading in radians, not wrapped, float64 [..., T].
+    """
+    speed = (features[..., 1:, 0] + 1j * features[..., 1:, 1]).astype(np.complex128)
+    begin = np.zeros((*features.shape[:-2], 1))
+    turned = np.cumsum(features[..., 1:, 3], axis=-1, dtype=np.float64) / rate
+    heading = start.heading + np.concatenate([begin, turned], -1)
+    moved = np.cumsum(speed * np.exp(1j * heading[..., :-1]), axis=-1) / rate
+    return complex(*start.position) + np.concatenate([begin, moved], -1), heading
 
 
 def _axes(up: Up) -> tuple[int, int, int]:
