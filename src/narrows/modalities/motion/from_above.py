@@ -81,4 +81,4 @@ def _draw_heading(axes: Axes, at: np.ndarray, heading: float, length: float, up:
     """Draw a heading in degrees; 0 is along the first axis after the vertical one in the circle x, y, z."""
     towards = np.array([np.cos(np.deg2rad(heading)), np.sin(np.deg2rad(heading))])
     end = at + length * (towards[::-1] if up == "y" else towards)
-    axes.plot(*zip(at, end, strict=True), color=colour, linewidth=1.2)
+    axes.plot(*zip(at, end, strict=True), color=colour, linewidth=2.4 if colour == SECOND else 1.2)

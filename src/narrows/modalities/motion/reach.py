@@ -162,7 +162,7 @@ def _table(goals: Goals, motions: Sequence[Motion]) -> Table:
 
 
 def _rounds(rounds: Sequence[Round]) -> Figure:
-    drawing, axes = chart("Least cost, by candidates decoded", [], alone=True)
+    drawing, axes = chart("Least cost with that of the bits, by candidates decoded", [], alone=True)
     x, y = (np.array([getattr(one, name) for one in rounds]) for name in ("decodings", "best"))
     axes.plot(x, y, color=ACCENT, linewidth=1.8, marker="o", markersize=4)
     axes.set(xlim=padded(0, x.max()), ylim=padded(y.min(), y.max()))
