@@ -146,9 +146,11 @@ def _tempos(score: Any) -> tuple[np.ndarray, np.ndarray]:
     tempos = score.tempos.numpy()
     times, seconds = tempos["time"].astype(np.float64), tempos["mspq"].astype(np.float64) / 1e6
     if not len(times) or times[0] > 0:
-        times, seconds = np.append(0.0, times), np.append(SECONDS_PER_BEAT, seconds)
-    times = np.append(times, times[-1] + LONG)
-    return times, np.append(0.0, np.cumsum(np.diff(times) * seconds)) / score.ticks_per_quarter
+        times, seconds = np.concatenate([[0.0], times]), np.concatenate([[SECONDS_PER_BEAT], seconds])
+    times = np.concatenate([times, [times[-1] + LONG]])
+    begin = np.zeros(len(times))
+    np.cumsum((times[1:] - times[:-1]) * seconds, out=begin[1:])
+    return times, begin / score.ticks_per_quarter
 
 
 def write_notes(path: Path, notes: Notes, clock: Clock) -> None:

@@ -98,7 +98,8 @@ class RollLayout:
     def to_roll(self, notes: Notes) -> np.ndarray:
         """Return the roll uint8 [T, C] of notes, up to the end of the last; other pitches are left out."""
         roll = np.zeros((int(notes.end.max(initial=0)), self.channels), np.uint8)
-        kept = Notes(*(part[self.covers(notes)] for part in notes))
+        covered = self.covers(notes)
+        kept = Notes(*(part[covered] for part in notes))
         lengths, column = kept.end - kept.start, kept.pitch - self.lowest
         # The places of every step of every note; where notes of one pitch overlap, the later one counts.
         first = kept.start * self.channels + column
