@@ -1,4 +1,6 @@
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -40,10 +42,11 @@ def images(n: int, size: int = 2) -> torch.Tensor:
     return torch.randint(2, (n, 1, size, size), generator=torch.Generator().manual_seed(1)).float()
 
 
-@pytest.mark.parametrize("bottleneck", [Gaussian(channels=1), Categorical(dim=2, codebook_size=3)])
-def test_the_bound_of_the_pair_is_that_of_its_own_samples(bottleneck: Bottleneck) -> None:
+@pytest.mark.parametrize("bottleneck", [partial(Gaussian, channels=1), partial(Categorical, dim=2, codebook_size=3)])
+def test_the_bound_of_the_pair_is_that_of_its_own_samples(bottleneck: Callable[[], Bottleneck]) -> None:
     """log p(x) by importance sampling from the posterior is log p(x) by sampling from the prior."""
-    model, x = pair(first(bottleneck)).eval(), images(3)
+    torch.manual_seed(7)
+    model, x = pair(first(bottleneck())).eval(), images(3)
     torch.manual_seed(3)
     with torch.no_grad():
         _, evidence = model.evidence(Batch(x), lambda posterior: posterior.draw(10_000))
