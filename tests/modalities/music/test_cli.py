@@ -234,10 +234,15 @@ def test_a_piece_continues_the_window_of_its_latent(place: Path) -> None:
     torch.testing.assert_close(continued, whole)
 
 
-def test_a_decoder_that_reads_the_data_continues_the_file_itself(place: Path, tmp_path: Path) -> None:
+def test_a_decoder_that_reads_the_data_continues_the_file_itself(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     run, song = str(tmp_path / "run"), place / "songs" / "ant.mid"
     data = ["--data", str(place / "songs"), "--variant", "autoregressive"]
     assert main(["train", str(place / "tiny.yaml"), *data, "--out", run]) == 0
+    for command in (["compose", run], ["restore", run, str(song)]):
+        assert main([*command, "--threshold", "0.3"]) == 1
+        assert "--threshold 0.3: the decoder of this model draws notes" in capsys.readouterr().err
     assert main(["compose", run, "--steps", "12", "--start", str(song), "--out", str(tmp_path / "on")]) == 0
     assert main(["sample", run, "-n", "2"]) == 0
     assert main(["reconstruct", run]) == 0

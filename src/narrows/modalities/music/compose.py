@@ -16,7 +16,7 @@ from narrows.decoding import require_prior
 from narrows.errors import NarrowsError
 from narrows.likelihoods import DiscreteLikelihood
 from narrows.modalities.music.modality import MODALITY
-from narrows.modalities.music.roll import THRESHOLD, RollLayout
+from narrows.modalities.music.roll import THRESHOLD, RollLayout, require_threshold
 from narrows.modality import Row
 from narrows.models import Autoencoder
 from narrows.models.drawing import draw_levels
@@ -59,12 +59,12 @@ def compose(
         out: folder to write to; None means `pieces` in the run folder.
         sampling: how latents are drawn from the prior, and steps from a decoder that reads the data; None for the
             defaults with seed 0.
-        threshold: probability above which a note sounds; it has no effect on decoders that draw.
+        threshold: probability above which a note sounds; not for decoders that draw.
         progress: shows the progress.
 
     Raises:
         NarrowsError: if the model has no recurrent decoder, or codes but no prior; if a file is shorter than a window;
-            or if chosen latents are not those of the model.
+            if chosen latents are not those of the model; or if an option has no effect.
         DataError: if the file cannot be read.
     """
     model, sampling = load(folder), sampling or Sampling(seed=0)
@@ -73,6 +73,7 @@ def compose(
             f"the decoder of {folder} is a {type(model.decoder).__name__}, which makes windows only: composing needs a "
             "recurrent decoder, such as that of vrae-20d"
         )
+    require_threshold(threshold, model.autoregressive)
     drawn = model.autoregressive or (model.prior is not None and not (start or through))
     if sampling.temperature != 1 and not drawn:
         raise NarrowsError(f"--temperature {sampling.temperature:g}: nothing is drawn here; leave it out")

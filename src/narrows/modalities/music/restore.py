@@ -14,7 +14,7 @@ from narrows.decoding import Decoding, decode_drawn
 from narrows.files import distinct_stems
 from narrows.modalities.music.midi import add_notes
 from narrows.modalities.music.modality import MODALITY
-from narrows.modalities.music.roll import THRESHOLD, RollLayout, to_levels
+from narrows.modalities.music.roll import THRESHOLD, RollLayout, require_threshold, to_levels
 from narrows.pretrained import load
 from narrows.progress import Progress, hidden
 from narrows.report.page import Page, Section, write_page
@@ -45,7 +45,7 @@ def restore(
         files: the MIDI files.
         out: folder to write to; None means `restored` in the run folder.
         decoding: how a decoder that reads the data draws.
-        threshold: probability above which a note is added; it has no effect on decoders that draw.
+        threshold: probability above which a note is added; not for decoders that draw.
         progress: shows the progress.
 
     Returns:
@@ -53,8 +53,10 @@ def restore(
 
     Raises:
         DataError: if a file cannot be read.
+        NarrowsError: if the threshold has no effect.
     """
     model = load(folder)
+    require_threshold(threshold, model.autoregressive)
     layout = RollLayout.of(model.spec.details)
     given = MODALITY.read(files, model.spec)
     made = decode_drawn(model, model.encode_all(given), None, decoding or Decoding(), progress)

@@ -12,7 +12,7 @@ from torch import Tensor
 from narrows.errors import NarrowsError
 from narrows.modalities.music.midi import PLAIN_VELOCITY, Clock, Notes
 
-__all__ = ["THRESHOLD", "RollLayout", "to_levels"]
+__all__ = ["THRESHOLD", "RollLayout", "require_threshold", "to_levels"]
 
 LOUDEST = 127
 SOFTEST = 16
@@ -129,6 +129,16 @@ class RollLayout:
         pitch, start, end = pitch[order], start[order], end[order]
         velocity = level[start, pitch].astype(np.int64) if self.velocity else np.full(len(start), PLAIN_VELOCITY)
         return Notes(start, end, pitch + self.lowest, np.where(velocity == 0, PLAIN_VELOCITY, velocity))
+
+
+def require_threshold(threshold: float, draws: bool) -> None:
+    """Check that a threshold is only set for decoders that give probabilities, not for those that draw notes.
+
+    Raises:
+        NarrowsError: if it has no effect.
+    """
+    if draws and threshold != THRESHOLD:
+        raise NarrowsError(f"--threshold {threshold:g}: the decoder of this model draws notes; leave it out")
 
 
 def to_levels(x: Tensor, layout: RollLayout, threshold: float = THRESHOLD) -> np.ndarray:
