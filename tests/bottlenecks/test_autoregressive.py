@@ -17,9 +17,9 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
-def made(codebooks: int = 1, size: int = 3) -> Autoregressive:
+def made(codebooks: int = 1, size: int = 3, block: int | None = None) -> Autoregressive:
     """A bottleneck whose codes are far from uniform and hang on each other."""
-    bottleneck = Autoregressive(dim=2, codebook_size=size, codebooks=codebooks, width=8, layers=2, heads=2)
+    bottleneck = Autoregressive(dim=2, codebook_size=size, codebooks=codebooks, width=8, layers=2, heads=2, block=block)
     nn.init.normal_(bottleneck.writer.weight)
     return bottleneck
 
@@ -221,6 +221,56 @@ def test_features_that_are_not_numbers_show_in_log_q_not_in_a_crash() -> None:
     assert posterior.draw(3).log_q.isnan().all()
 
 
+@pytest.mark.parametrize(("rest", "codebooks"), [((), 1), ((), 2), ((2,), 1)])
+@pytest.mark.parametrize("length", [4, 5])
+def test_blocks_are_those_of_the_parts_alone(length: int, rest: tuple[int, ...], codebooks: int) -> None:
+    bottleneck = made(codebooks, block=2)
+    features = torch.randn(3, 8, length, *rest)
+    posterior = bottleneck(features)
+    parts = [bottleneck(part) for part in features.split(2, 2)]
+    assert torch.equal(posterior.codes, torch.cat([part.codes for part in parts], 1))
+
+    codes = posterior.sample(6)
+    alone = [part.log_prob(own) for part, own in zip(parts, codes.split(2, 2), strict=True)]
+    torch.testing.assert_close(posterior.log_prob(codes), sum(alone))
+
+    draw = posterior.draw(4)
+    assert draw.z.shape == (4, 3, bottleneck.channels, length, *rest)
+    latents = length * codebooks * 2 ** len(rest)
+    torch.testing.assert_close(draw.log_p, torch.full((4, 3), -latents * math.log(3)))
+    assert draw.rate.shape == (3,)
+    assert (draw.rate > 0).all()
+
+    weights = iter(one_hot(torch.zeros(4, 9 if length == 5 else 6, 2 * codebooks * 2 ** len(rest)).long(), 3))
+    relaxed = posterior.relaxed(lambda logits: next(weights).to(logits), 4)
+    zeros = torch.zeros(4, *posterior.codes.shape, dtype=torch.long)
+    torch.testing.assert_close(relaxed.log_q, posterior.log_prob(zeros))
+    torch.testing.assert_close(relaxed.z, bottleneck.embed(zeros.flatten(0, 1)).unflatten(0, (4, 3)))
+
+
+def test_masked_blocks_are_those_of_the_positions_that_count() -> None:
+    bottleneck = made(block=2)
+    features = torch.randn(2, 8, 6)
+    mask = torch.arange(6) < torch.tensor([[6], [3]])
+    posterior = bottleneck(features, mask)
+    alone = bottleneck(features[1:, :, :3])
+    assert torch.equal(posterior.codes[1, :3], alone.codes[0])
+    assert not posterior.codes[1, 3:].any()
+    codes = posterior.sample(5)
+    assert not codes[:, 1, 3:].any()
+    torch.testing.assert_close(posterior.log_prob(codes)[:, 1], alone.log_prob(codes[:, 1:, :3])[:, 0])
+
+
+def test_a_grid_of_one_block_is_written_as_a_whole() -> None:
+    torch.manual_seed(1)
+    whole = made()
+    torch.manual_seed(1)
+    features, blocks = torch.randn(2, 8, 3), made(block=3)
+    blocks.load_state_dict(whole.state_dict())
+    for length in (2, 3):
+        assert torch.equal(blocks(features[:, :, :length]).codes, whole(features[:, :, :length]).codes)
+
+
 def test_prior_samples_are_embeddings_of_uniform_codes() -> None:
     bottleneck = made(codebooks=2, size=4)
     z = bottleneck.sample_prior(500, (4, 4))
@@ -234,6 +284,8 @@ def test_prior_samples_are_embeddings_of_uniform_codes() -> None:
 def test_bad_input_is_refused() -> None:
     with pytest.raises(ValueError, match="codebook_size must be at least 1"):
         Autoregressive(dim=2, codebook_size=0)
+    with pytest.raises(ValueError, match="block must be at least 1, not 0"):
+        Autoregressive(dim=2, codebook_size=3, block=0)
     with pytest.raises(ValueError, match="heads must divide width"):
         Autoregressive(dim=2, codebook_size=4, width=10, heads=4)
     bottleneck = made(codebooks=2)

@@ -13,6 +13,7 @@ from math import log, prod
 import torch
 from torch import Tensor, nn
 
+from narrows.bottlenecks.blocks import Blocks
 from narrows.bottlenecks.categorical import embed_codes
 from narrows.bottlenecks.mask import hide
 from narrows.bottlenecks.posterior import DiscreteBottleneck, Draw, SampledPosterior
@@ -37,18 +38,26 @@ class AutoregressivePosterior(SampledPosterior):
         embeddings: [M, K, dim].
         mask: True where a position counts, bool [B, *grid]; None if all do. No code attends to the features of masked
             positions, and the codes there are always 0.
+        block: number of positions of the grid's first axis that depend on each other; None for all.
     """
 
     def __init__(
-        self, writer: CodeTransformer, features: Tensor, embeddings: Tensor, mask: Tensor | None = None
+        self,
+        writer: CodeTransformer,
+        features: Tensor,
+        embeddings: Tensor,
+        mask: Tensor | None = None,
+        block: int | None = None,
     ) -> None:
+        self.blocks = Blocks(tuple(features.shape[2:]), block)
         self.writer = writer
-        self.memory = writer.read(features, mask)
-        self.kept = None if mask is None else mask.flatten(1).repeat_interleave(embeddings.shape[0], 1)
         self.embeddings = embeddings
-        self.batch, self.grid = len(features), tuple(features.shape[2:])
+        self.batch, self.grid = len(features), self.blocks.grid
         self.codebooks, self.codebook_size, _ = embeddings.shape
-        self.latents = prod(self.grid) * self.codebooks
+        self.latents = prod(self.blocks.within) * self.codebooks
+        mask = self.blocks.mask(mask, features)
+        self.memory = writer.read(self.blocks.split(features, 2), mask)
+        self.kept = None if mask is None else mask.flatten(1).repeat_interleave(self.codebooks, 1)
         self.losses = {}
         self.statistics = {}
 
@@ -56,7 +65,7 @@ class AutoregressivePosterior(SampledPosterior):
     def codes(self) -> Tensor:  # type: ignore[override]
         """The greedy codes, [B, *grid], or [B, *grid, M] with M > 1 codebooks."""
         choose = self._keeping(lambda logits: logits.argmax(-1))
-        return self._shaped(self.writer.write(self.memory, self.grid, 1, choose)).squeeze(0)
+        return self._shaped(self.writer.write(self.memory, self.blocks.within, 1, choose)).squeeze(0)
 
     @property
     def mode(self) -> Tensor:
@@ -65,10 +74,10 @@ class AutoregressivePosterior(SampledPosterior):
 
     def sample(self, samples: int = 1) -> Tensor:
         """Draw S = `samples` sequences of codes: [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
-        shape = (self.latents, self.batch, samples, 1)
+        shape = (self.latents, self.batch * self.blocks.count, samples, 1)
         uniforms = iter(torch.rand(shape, dtype=self.embeddings.dtype, device=self.embeddings.device))
         choose = self._keeping(lambda logits: pick(logits, next(uniforms)))
-        return self._shaped(self.writer.write(self.memory, self.grid, samples, choose))
+        return self._shaped(self.writer.write(self.memory, self.blocks.within, samples, choose))
 
     def log_prob(self, codes: Tensor) -> Tensor:
         """Return log q(codes|x) in nats, [S, B], of codes [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
@@ -92,21 +101,31 @@ class AutoregressivePosterior(SampledPosterior):
             conditionals.append(logits.log_softmax(-1))
             return relax(conditionals[-1])
 
-        weights = self.writer.mix(self.memory, self.grid, samples, self._keeping(weigh))
+        weights = self.writer.mix(self.memory, self.blocks.within, samples, self._keeping(weigh))
         log_probs = torch.stack(conditionals, 2)
-        by_position = weights.transpose(0, 1).unflatten(2, (*self.grid, self.codebooks))
+        by_position = weights.transpose(0, 1).unflatten(2, (*self.blocks.within, self.codebooks))
+        by_position = self.blocks.join(by_position, 1)
         with torch.autocast(weights.device.type, enabled=False):
             z = torch.einsum("...mk,mkd->...md", by_position, self.embeddings).flatten(-2).movedim(-1, 2)
-        log_q = self._counted(weights * log_probs).sum((2, 3)).T
+        log_q = self._summed(self._counted(weights * log_probs).sum((2, 3))).T
         return self._draw(z, log_q, log_probs, by_position.argmax(-1))
 
     def _followed(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Return log q(codes|x), [S, B], and the conditionals log q(.|z_<n, x) that it sums, [B, S, N, K]."""
-        sequences = codes.reshape(*codes.shape[:2], self.latents).transpose(0, 1)
+        sequences = self._sequences(codes).transpose(0, 1)
         if self.kept is not None:
             sequences = sequences.where(self.kept.unsqueeze(1), 0)
-        log_probs = self.writer(sequences, self.memory, self.grid).log_softmax(-1)
-        return self._counted(log_probs.gather(-1, sequences.unsqueeze(-1))).sum((2, 3)).T, log_probs
+        log_probs = self.writer(sequences, self.memory, self.blocks.within).log_softmax(-1)
+        log_q = self._summed(self._counted(log_probs.gather(-1, sequences.unsqueeze(-1))).sum((2, 3)))
+        return log_q.T, log_probs
+
+    def _summed(self, terms: Tensor) -> Tensor:
+        """Sum terms of blocks, [B * J, ...], to those of examples, [B, ...]."""
+        return terms.unflatten(0, (self.batch, self.blocks.count)).sum(1)
+
+    def _sequences(self, codes: Tensor) -> Tensor:
+        """Return the sequences of codes [S, B, *grid], or [S, B, *grid, M], in blocks: [S, B * J, n]."""
+        return self.blocks.split(codes, 2, 1).reshape(len(codes), -1, self.latents)
 
     def _keeping(self, choose: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
         """Wrap `choose`, called once per latent, to return code 0 (or all weight on it) at masked positions."""
@@ -128,13 +147,14 @@ class AutoregressivePosterior(SampledPosterior):
 
     def _draw(self, z: Tensor, log_q: Tensor, log_probs: Tensor, codes: Tensor) -> Draw:
         """Return the draw, with its rate and statistics computed from log q(.|z_<n, x) [B, S, N, K]."""
-        entropy = -self._counted(log_probs.exp() * log_probs).sum((2, 3)).mean(1)
-        sequences = codes.reshape(*log_q.shape, self.latents)
+        entropy = self._summed(-self._counted(log_probs.exp() * log_probs).sum((2, 3)).mean(1))
+        sequences = self._sequences(codes)
         if self.kept is None:
-            uniform = torch.full_like(log_q[0], self.latents * log(self.codebook_size))
-            per_latent = entropy.detach().mean() / self.latents
+            latents = self.blocks.count * self.latents
+            uniform = torch.full_like(log_q[0], latents * log(self.codebook_size))
+            per_latent = entropy.detach().mean() / latents
         else:
-            uniform = self.kept.sum(1).to(log_q.dtype) * log(self.codebook_size)
+            uniform = self._summed(self.kept.sum(1)).to(log_q.dtype) * log(self.codebook_size)
             per_latent = entropy.detach().sum() / self.kept.sum().clamp_min(1)
             sequences = sequences.where(self.kept, self.codebook_size)
         used = count(sequences.reshape(-1, self.codebooks), self.codebook_size)
@@ -142,9 +162,10 @@ class AutoregressivePosterior(SampledPosterior):
         return Draw(z, log_q, -uniform.expand_as(log_q), uniform - entropy, statistics)
 
     def _shaped(self, codes: Tensor) -> Tensor:
-        """Reshape codes [B, S, N] to [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
-        shape = self.grid if self.codebooks == 1 else (*self.grid, self.codebooks)
-        return codes.transpose(0, 1).reshape(codes.shape[1], codes.shape[0], *shape)
+        """Reshape the codes of blocks, [B * J, S, n], to [S, B, *grid], or [S, B, *grid, M] with M > 1 codebooks."""
+        within = self.blocks.within
+        shape = within if self.codebooks == 1 else (*within, self.codebooks)
+        return self.blocks.join(codes.transpose(0, 1).reshape(codes.shape[1], codes.shape[0], *shape), 1)
 
 
 class Autoregressive(DiscreteBottleneck):
@@ -158,19 +179,31 @@ class Autoregressive(DiscreteBottleneck):
         codebooks: M, latents per position, each with its own embeddings.
         width: channels of the features and of the transformer.
         layers: number of transformer blocks.
-        heads: attention heads per block; must divide `width`.
+        heads: attention heads per block of the transformer; must divide `width`.
+        block: number of positions of the grid's first axis whose codes are written together. A longer grid is written
+            in blocks of that many, independent of each other given the features, so that a model trained on windows of
+            one block encodes data of any length. None writes any grid as a whole.
 
     Raises:
         NarrowsError: if a size is below 1, or `heads` does not divide `width`.
     """
 
     def __init__(
-        self, dim: int, codebook_size: int, codebooks: int = 1, width: int = 128, layers: int = 2, heads: int = 4
+        self,
+        dim: int,
+        codebook_size: int,
+        codebooks: int = 1,
+        width: int = 128,
+        layers: int = 2,
+        heads: int = 4,
+        block: int | None = None,
     ) -> None:
         super().__init__()
-        for name, value in {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks}.items():
-            if value < 1:
+        sizes = {"dim": dim, "codebook_size": codebook_size, "codebooks": codebooks, "block": block}
+        for name, value in sizes.items():
+            if value is not None and value < 1:
                 raise NarrowsError(f"{name} must be at least 1, not {value}")
+        self.block = block
         self.features, self.channels = width, codebooks * dim
         self.codebook_size, self.codebooks = codebook_size, codebooks
         self.embeddings = nn.Parameter(torch.randn(codebooks, codebook_size, dim))
@@ -187,7 +220,7 @@ class Autoregressive(DiscreteBottleneck):
                 f"features must be [B, {self.features}, *grid] for a transformer of that width, not "
                 f"{list(features.shape)}: build the encoder with the bottleneck's `features`"
             )
-        return AutoregressivePosterior(self.writer, hide(features, mask), self.embeddings, mask)
+        return AutoregressivePosterior(self.writer, hide(features, mask), self.embeddings, mask, self.block)
 
     def embed(self, codes: Tensor) -> Tensor:
         """Return the latents z [B, M * `dim`, *grid] of codes [B, *grid], or [B, *grid, M] where M > 1.
