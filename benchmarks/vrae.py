@@ -149,7 +149,7 @@ def compare_reading(settings: Namespace) -> None:
 
     def read() -> None:
         for content in contents:
-            layout.to_roll(read_notes(content, Clock(20.0)))
+            layout.to_roll(read_notes(content, Clock(20.0)).notes)
 
     def parse() -> None:
         for content in contents:

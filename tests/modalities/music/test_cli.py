@@ -125,7 +125,7 @@ def read_written(x: torch.Tensor, model: object, path: Path) -> list[list[int]]:
 def read_if_any(path: Path) -> list[list[int]]:
     """The notes of a file; a model trained for a moment may make none."""
     try:
-        return [part.tolist() for part in read_notes(path.read_bytes(), Clock(20.0))]
+        return [part.tolist() for part in read_notes(path.read_bytes(), Clock(20.0)).notes]
     except ValueError as error:
         assert "no notes" in str(error)  # noqa: PT017
         return []

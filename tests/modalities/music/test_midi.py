@@ -1,5 +1,6 @@
 import struct
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,45 +42,64 @@ def tuples(notes: Notes) -> list[tuple[int, ...]]:
     return list(zip(*(part.tolist() for part in notes), strict=True))
 
 
+def read(*arguments: Any, **settings: Any) -> Notes:
+    return read_notes(*arguments, **settings).notes
+
+
 def test_times_are_rounded_to_steps_and_a_beat_lasts_half_a_second_by_default() -> None:
     content = midi(note(0, 480, 60) + note(470, 11, 62))  # ends at 480 ticks = 0.5 s; from 950 to 961 ticks
-    assert tuples(read_notes(content, HERTZ20)) == [(0, 10, 60, 64), (20, 21, 62, 64)]
+    assert tuples(read(content, HERTZ20)) == [(0, 10, 60, 64), (20, 21, 62, 64)]
 
 
 def test_tempo_changes_are_followed_in_every_track() -> None:
     """A beat of 1 s from tick 480 on: tick 960 is at 0.5 + 1 = 1.5 s; two beats of 0.25 s from tick 960."""
     tempos = tempo(480, 1_000_000) + tempo(480, 250_000)
     content = midi(tempos, note(960, 960, 70))
-    assert tuples(read_notes(content, HERTZ20)) == [(30, 40, 70, 64)]
+    assert tuples(read(content, HERTZ20)) == [(30, 40, 70, 64)]
 
 
 def test_steps_of_a_beat_do_not_depend_on_the_tempo() -> None:
     content = midi(tempo(0, 1_000_000) + note(480, 240, 70))
-    assert tuples(read_notes(content, Clock(20.0, 4))) == [(4, 6, 70, 64)]
+    assert tuples(read(content, Clock(20.0, 4))) == [(4, 6, 70, 64)]
 
 
 def test_tracks_are_merged_or_chosen_by_name() -> None:
     content = midi(name("right") + note(0, 480, 72), name("left") + note(240, 240, 48))
-    assert [row[2] for row in tuples(read_notes(content, HERTZ20))] == [72, 48]
-    assert tuples(read_notes(content, HERTZ20, ["left"])) == [(5, 10, 48, 64)]
+    assert [row[2] for row in tuples(read(content, HERTZ20))] == [72, 48]
+    assert tuples(read(content, HERTZ20, ["left"])) == [(5, 10, 48, 64)]
     with pytest.raises(DataError, match="no track 'middle', only 'right', 'left'"):
-        read_notes(content, HERTZ20, ["middle"])
+        read(content, HERTZ20, ["middle"])
 
 
 def test_drums_are_read_only_if_asked() -> None:
     content = midi(note(0, 480, 72), note(0, 480, 36, channel=9))
-    assert [row[2] for row in tuples(read_notes(content, HERTZ20))] == [72]
-    assert [row[2] for row in tuples(read_notes(content, HERTZ20, drums=True))] == [36, 72]
+    assert [row[2] for row in tuples(read(content, HERTZ20))] == [72]
+    assert [row[2] for row in tuples(read(content, HERTZ20, drums=True))] == [36, 72]
 
 
-def test_notes_without_length_last_one_step_and_notes_without_end_are_left_out() -> None:
+def test_notes_without_length_last_one_step() -> None:
+    assert tuples(read(midi(note(0, 0, 60)), HERTZ20)) == [(0, 1, 60, 64)]
+
+
+def test_notes_without_an_end_last_until_the_last_event_of_a_note_and_are_counted() -> None:
     endless = b"\x00\x90\x3e\x40"
-    assert tuples(read_notes(midi(note(0, 0, 60) + endless), HERTZ20)) == [(0, 1, 60, 64)]
+    reading = read_notes(midi(endless + note(480, 480, 60) + b"\x00\x90\x40\x40", note(0, 240, 65, channel=3)), HERTZ20)
+    assert reading.unended == 2
+    assert tuples(reading.notes) == [(0, 20, 62, 64), (0, 5, 65, 64), (10, 20, 60, 64), (20, 21, 64, 64)]
+    assert read_notes(midi(note(0, 480, 60)), HERTZ20).unended == 0
+    assert tuples(read(midi(endless), HERTZ20)) == [(0, 1, 62, 64)]
+
+
+def test_a_note_without_an_end_gets_one_in_a_file_that_notes_are_added_to() -> None:
+    content = midi(b"\x00\x90\x3e\x40" + note(0, 480, 60))
+    whole = read_notes(add_notes(content, read(midi(note(0, 240, 72)), HERTZ20), HERTZ20), HERTZ20)
+    assert whole.unended == 0
+    assert tuples(whole.notes) == [(0, 10, 60, 64), (0, 10, 62, 64), (0, 5, 72, 64)]
 
 
 def test_values_beyond_seven_bits_are_brought_into_range() -> None:
     """Two of 307 files of the collection that this was tried on have such values, and every player plays them."""
-    assert tuples(read_notes(midi(note(0, 480, 60, velocity=0xC0)), HERTZ20)) == [(0, 10, 60, 127)]
+    assert tuples(read(midi(note(0, 480, 60, velocity=0xC0)), HERTZ20)) == [(0, 10, 60, 127)]
 
 
 @pytest.mark.parametrize(
@@ -99,13 +119,13 @@ def test_values_beyond_seven_bits_are_brought_into_range() -> None:
 )
 def test_files_that_cannot_be_used_are_refused_with_the_reason(content: bytes, message: str) -> None:
     with pytest.raises(DataError, match=message):
-        read_notes(content, HERTZ20)
+        read(content, HERTZ20)
 
 
 def test_a_time_halfway_between_two_steps_is_rounded_up() -> None:
     """Notes on the off-beats, one after another, stay apart."""
     content = midi(note(240, 480, 60) + note(0, 480, 60) + note(0, 480, 60))
-    assert [row[:2] for row in tuples(read_notes(content, Clock(20.0, 1)))] == [(1, 2), (2, 3), (3, 4)]
+    assert [row[:2] for row in tuples(read(content, Clock(20.0, 1)))] == [(1, 2), (2, 3), (3, 4)]
 
 
 @pytest.mark.parametrize("clock", [HERTZ20, Clock(20.0, 4)])
@@ -114,10 +134,10 @@ def test_notes_are_added_at_the_tempos_of_the_file_and_the_rest_stays(clock: Clo
     content = midi(tempos, name("right") + note(960, 960, 70), name("drums") + note(0, 480, 36, channel=9))
     added = Notes(*np.array([(2, 5, 60, 90), (25, 40, 61, 80), (100, 101, 62, 70)]).T)
     whole = add_notes(content, added, clock)
-    before = tuples(read_notes(content, clock))
-    assert sorted(tuples(read_notes(whole, clock))) == sorted(before + tuples(added))
-    assert tuples(read_notes(whole, clock, ["right"])) == before
-    assert [row[2] for row in tuples(read_notes(whole, clock, ["drums"], drums=True))] == [36]
+    before = tuples(read(content, clock))
+    assert sorted(tuples(read(whole, clock))) == sorted(before + tuples(added))
+    assert tuples(read(whole, clock, ["right"])) == before
+    assert [row[2] for row in tuples(read(whole, clock, ["drums"], drums=True))] == [36]
 
 
 @pytest.mark.parametrize("clock", [HERTZ20, Clock(7.5), Clock(1000.0), Clock(20.0, 4), Clock(20.0, 480)])
@@ -126,7 +146,7 @@ def test_a_written_file_has_the_same_notes(clock: Clock, tmp_path: Path) -> None
     notes = RollLayout(30, 80, velocity=True).to_notes(roll)
     assert len(notes.start) > 500
     write_notes(tmp_path / "song.mid", notes, clock)
-    again = read_notes((tmp_path / "song.mid").read_bytes(), clock)
+    again = read((tmp_path / "song.mid").read_bytes(), clock)
     assert tuples(again) == tuples(notes)
 
 
@@ -152,7 +172,7 @@ def test_a_roll_survives_the_way_through_a_file(onsets: bool, velocity: bool, tm
     layout = RollLayout(40, 70, onsets, velocity)
     roll = random_roll(layout, 300)
     write_notes(tmp_path / "song.mid", layout.to_notes(roll), HERTZ20)
-    again = layout.to_roll(read_notes((tmp_path / "song.mid").read_bytes(), HERTZ20))
+    again = layout.to_roll(read((tmp_path / "song.mid").read_bytes(), HERTZ20))
     assert np.array_equal(again, roll[: len(again)])
     assert not roll[len(again) :].any()
 

@@ -36,6 +36,8 @@ class Song(NamedTuple):
 
     name: str
     notes: Notes
+    unended: int
+    """The number of notes that the file gives no end."""
     mark: bytes
     path: bytes
     """Its path without the ending, which places what is held out of it."""
@@ -116,6 +118,8 @@ def open_music(
         logger.info(summary)
         lost = sum(int((~layout.covers(song.notes)).sum()) for song in songs)
         notes = [f"notes outside the pitches {layout.lowest} to {layout.highest}, left out: {lost}"] if lost else []
+        endless = [f"{song.name}: {song.unended}" for song in songs if song.unended]
+        notes += listed("songs with notes without an end, which last until the last note starts or ends", endless)
         notes += listed("songs too short to hold a part out, used for training only", whole)
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
         for note in notes:
@@ -150,9 +154,9 @@ def _read(settings: MusicSettings, clock: Clock, skipped: Skipped, progress: Pro
         for file in wanted:
             try:
                 content = (folder / file).read_bytes()
-                notes = read_notes(content, clock, settings.tracks, settings.drums, settings.max_minutes)
+                notes, unended = read_notes(content, clock, settings.tracks, settings.drums, settings.max_minutes)
                 path = str(Path(file).with_suffix("")).encode()
-                yield Song(names[file], notes, hashlib.sha256(content).digest(), path)
+                yield Song(names[file], notes, unended, hashlib.sha256(content).digest(), path)
             except (DataError, OSError) as error:
                 skipped.add(str(folder / file), str(error))
             meter.advance()

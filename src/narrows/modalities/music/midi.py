@@ -1,10 +1,12 @@
 """MIDI files: read as notes, quantised to steps of time, and written again.
 
-Files are parsed and written by symusic. Tempo changes are followed, and notes without an end are left out.
+Files are parsed and written by symusic, which leaves out notes without an end; so ends are added before it parses them.
+Tempo changes are followed.
 """
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NamedTuple
@@ -15,7 +17,7 @@ from narrows.atomic import whole_file
 from narrows.data.errors import DataError
 from narrows.errors import NarrowsError
 
-__all__ = ["Clock", "Notes", "add_notes", "read_notes", "write_notes"]
+__all__ = ["Clock", "Notes", "Reading", "add_notes", "read_notes", "write_notes"]
 
 TICKS = 48
 """Ticks of a step in the files written."""
@@ -23,6 +25,12 @@ PLAIN_VELOCITY = 80
 """Velocity of notes that have none of their own, in the files written."""
 LONG = 2.0**40
 """More ticks than any file has."""
+FAR = 2**28 - 1
+"""The longest time between two events of a file, in ticks."""
+END_OF_TRACK = b"\xff\x2f\x00"
+EMPTY_TEXT = b"\xff\x01\x00"
+ENDS = [bytes([0x80 | channel]) + b"\0".join(bytes([pitch, 0]) for pitch in range(128)) for channel in range(16)]
+"""Events that end the notes of every pitch at once, for each channel."""
 SECONDS_PER_BEAT = 0.5
 """Length of a beat in files written from steps of a beat."""
 MISTAKES = {
@@ -55,9 +63,18 @@ class Notes(NamedTuple):
     """1 to 127, int64 [N]."""
 
 
+class Reading(NamedTuple):
+    """The notes of a file."""
+
+    notes: Notes
+    unended: int
+    """The number of notes that the file gives no end. They last until the last note starts or ends; of several that
+    sound at one pitch, only the first is read."""
+
+
 def read_notes(
     content: bytes, clock: Clock, tracks: list[str] | None = None, drums: bool = False, max_minutes: float = 60.0
-) -> Notes:
+) -> Reading:
     """Read the notes of a MIDI file; the tracks are merged.
 
     A note starts at the nearest step, and lasts at least one step.
@@ -72,7 +89,7 @@ def read_notes(
     Raises:
         DataError: if it is no MIDI file, is damaged, lasts too long, or has no such notes.
     """
-    score = _score(content)
+    score = _score(_ended(content, FAR))
     if tracks:
         names = [track.name for track in score.tracks]
         if missing := [name for name in tracks if name not in names]:
@@ -86,6 +103,8 @@ def read_notes(
     parts = [track.notes.numpy() for track in kept]
     columns = {name: np.concatenate([part[name] for part in parts], dtype=np.int64) for name in parts[0]}
     ticks = np.stack([columns["time"], columns["time"] + columns["duration"]])
+    if (unended := columns["duration"] >= FAR).any():
+        ticks[1, unended] = max(ticks[0].max(), ticks[1, ~unended].max(initial=0))
     times, begin = _tempos(score)
     seconds = np.interp(ticks, times, begin)
     if (minutes := seconds.max() / 60) > max_minutes:
@@ -95,7 +114,7 @@ def read_notes(
     steps = np.floor(places + 0.5).astype(np.int64)  # rounding halves to even numbers would merge notes
     order = np.argsort(128 * steps[0] + columns["pitch"], kind="stable")
     notes = Notes(steps[0], np.maximum(steps[1], steps[0] + 1), columns["pitch"], columns["velocity"].clip(1, 127))
-    return Notes(*(part[order] for part in notes))
+    return Reading(Notes(*(part[order] for part in notes)), int(unended.sum()))
 
 
 def add_notes(content: bytes, notes: Notes, clock: Clock) -> bytes:
@@ -109,7 +128,7 @@ def add_notes(content: bytes, notes: Notes, clock: Clock) -> bytes:
     Raises:
         DataError: if it is no MIDI file, or is damaged.
     """
-    score, library = _score(content), _symusic()
+    score, library = _score(_ended(content, 1)), _symusic()
     steps = np.stack([notes.start, notes.end])
     if clock.per_beat is None:
         times, begin = _tempos(score)
@@ -122,6 +141,34 @@ def add_notes(content: bytes, notes: Notes, clock: Clock) -> bytes:
         track.notes.append(library.Note(start, max(1, end - start), pitch, velocity))
     score.tracks.append(track)
     return score.dumps_midi()
+
+
+def _ended(content: bytes, after: int) -> bytes:
+    """Return a MIDI file in which notes without an end stop `after` ticks after the end of their track.
+
+    Tracks that do not end as they should are left as they are, for the parser to refuse.
+    """
+    if len(content) < 14:
+        return content
+    begin = 8 + int.from_bytes(content[4:8], "big")
+    parts = [content[:begin]]
+    while begin < len(content):
+        end = begin + 8 + int.from_bytes(content[begin + 4 : begin + 8], "big")
+        chunk = content[begin:end]
+        if chunk.startswith(b"MTrk") and chunk.endswith(END_OF_TRACK) and end <= len(content):
+            # A text stands where the track ended, which has a time before it.
+            events = chunk[8:-3] + EMPTY_TEXT + _ends(chunk, after) + b"\0" + END_OF_TRACK
+            chunk = b"MTrk" + struct.pack(">I", len(events)) + events
+        parts.append(chunk)
+        begin = end
+    return b"".join(parts)
+
+
+def _ends(track: bytes, after: int) -> bytes:
+    """Return events that end all notes of a track's channels, `after` ticks after its last event."""
+    used = [ends for channel, ends in enumerate(ENDS) if bytes([0x90 | channel]) in track]
+    wait = bytes([0x80 | after >> 21, 0x80 | after >> 14 & 0x7F, 0x80 | after >> 7 & 0x7F, after & 0x7F])
+    return wait + b"\0".join(used) if used else b""
 
 
 def _score(content: bytes) -> Any:

@@ -226,11 +226,13 @@ class MusicModality(Modality):
 def _read(file: Path, spec: Spec) -> Tensor:
     layout = RollLayout.of(spec.details)
     try:
-        notes = read_notes(file.read_bytes(), layout.clock(spec.rate), drums=layout.drums)
+        notes, unended = read_notes(file.read_bytes(), layout.clock(spec.rate), drums=layout.drums)
     except DataError as error:
         raise DataError(f"{file}: {error}") from error
     except OSError as error:
         raise DataError(f"{file} cannot be read: {error}") from error
+    if unended:
+        logger.warning("%s: %d notes without an end last until the last note starts or ends", file, unended)
     lost = int((~layout.covers(notes)).sum())
     if lost:
         share = lost / len(notes.pitch)
