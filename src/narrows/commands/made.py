@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -18,7 +20,10 @@ AT_MOST, SAMPLED_AT_ONCE = 2000, 100
 
 @torch.no_grad()
 def made_from(model: Autoencoder, examples: Examples, progress: Progress) -> dict[str, list[Tensor]]:
-    """Return reconstructions of examples and, if the model has a prior, as many samples."""
+    """Return reconstructions of examples and, if the model has a prior, samples of the same number of positions.
+
+    These are as many samples as examples, unless the examples are of any length.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         originals = [examples[index] for index in range(len(examples))]
@@ -27,6 +32,7 @@ def made_from(model: Autoencoder, examples: Examples, progress: Progress) -> dic
         decoded = decode_drawn(model, model.encode_all(originals), condition, None, progress)
         made = {"reconstructions": [y[:, : x.shape[1]] for x, y in zip(originals, decoded, strict=True)]}
         if not model.lacks_prior:
-            counts = torch.arange(len(examples)).split(SAMPLED_AT_ONCE)
+            total = sum(x.shape[1] for x in originals) / model.sampled_length if model.variable else len(examples)
+            counts = torch.arange(math.ceil(total)).split(SAMPLED_AT_ONCE)
             made["samples"] = [x for part in counts for x in model.sample(len(part))]
-    return made
+    return {name: [x.cpu() for x in own] for name, own in made.items()}

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from narrows.cli import main
+from narrows.modalities.motion import distances
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.goals import Goals, MotionBatch, PositionGoal
 from narrows.modalities.motion.modality import MODALITY
@@ -135,6 +136,27 @@ def test_evaluate_states_errors_in_degrees_and_centimetres(
     write_bvh(tmp_path / "new" / "a.bvh", walker(40))
     assert main(["evaluate", str(place / "run"), "--data", str(tmp_path / "new"), "--samples", "1"]) == 0
     assert "3 of 3 motions" in capsys.readouterr().out
+
+
+def test_distances_are_stated_with_the_accuracy_of_the_classifier(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distances, "FEATURE_STEPS", 20)
+    out, long = str(tmp_path / "run"), ["--data", str(write_walks(tmp_path / "walks", 640))]
+    assert main(["train", str(place / "tiny.yaml"), *long, "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", out, "--samples", "1", "--distances"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in the features of a small classifier of the 2 classes of these data (accuracy: " in said
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["figures"]["frechet_reconstructions"] > 0
+    assert found["figures"]["frechet_samples"] > 0
+    assert " ".join(found["distances"].split()) in said
+    assert "of a small classifier of the 2 classes" in (tmp_path / "run" / "report.html").read_text()
+    assert main(["evaluate", out, "--distances", *long]) == 1
+    assert "leave --data out" in capsys.readouterr().err
+    assert main(["evaluate", str(place / "run"), "--samples", "1", "--distances"]) == 1
+    assert "it needs 33 windows of 16 frames" in " ".join(capsys.readouterr().err.split())
 
 
 def test_tables_to_codes_and_back_as_tables(place: Path, tmp_path: Path) -> None:
