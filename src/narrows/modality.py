@@ -151,6 +151,8 @@ class Modality(ABC):
     def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return the modality's own figures of reconstructions [B, C, *size], [B] each.
 
+        Examples for which a figure is not defined have NaN, and are left out of its mean.
+
         Only modalities with `has_figures` need this; for others nothing is decoded.
         """
         return {}
