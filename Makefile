@@ -38,6 +38,7 @@ bench: .venv/installed-dev
 	$(BIN)/python -m benchmarks.vrae
 	$(BIN)/python -m benchmarks.loader
 	$(BIN)/python -m benchmarks.tables
+	$(BIN)/python -m benchmarks.motion
 	$(BIN)/python -m benchmarks.compile
 
 trust: .venv/installed-dev

@@ -159,6 +159,7 @@ def _evaluate(options: argparse.Namespace, overrides: list[str]) -> str:
         limit=options.limit,
         overrides=overrides,
         options=_own(options),
+        distances=options.distances,
         progress=_progress(),
     )
     _say(done.measured_on)
@@ -169,6 +170,8 @@ def _evaluate(options: argparse.Namespace, overrides: list[str]) -> str:
     for name, value in done.figures.items():
         table.add_row(name, f"{value:.4f}" if isinstance(value, float) else str(value), unit_of(name, done.units))
     _say(table)
+    if done.distances:
+        _say(done.distances)
     return f"written to {done.path}"
 
 
@@ -188,6 +191,7 @@ def _compare(options: argparse.Namespace, overrides: list[str]) -> Path:
         samples=options.samples,
         limit=options.limit,
         overrides=overrides,
+        distances=options.distances,
     )
     out = options.out or Path("runs") / Path(recipe.name).stem
     return compare(comparison, out, resume=options.resume, at_once=options.jobs, progress=_progress())
@@ -353,6 +357,15 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
         "--samples", type=positive, help="importance samples S of the bound (default for the kind of data)"
     )
     evaluate.add_argument("--limit", type=positive, help="measure only a random subset of LIMIT examples")
+    _add_distances(evaluate)
+
+
+def _add_distances(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--distances",
+        action="store_true",
+        help="also measure Fréchet distances of reconstructions and samples, in features of a classifier of these data",
+    )
 
 
 def _add_comparisons(command: Callable[..., argparse.ArgumentParser]) -> None:
@@ -382,6 +395,7 @@ def _add_comparisons(command: Callable[..., argparse.ArgumentParser]) -> None:
     )
     compare.add_argument("--samples", type=positive, default=16, help="importance samples S of the bound (16)")
     compare.add_argument("--limit", type=positive, help="test only on a random subset of LIMIT examples")
+    _add_distances(compare)
     compare.add_argument("--jobs", type=positive, default=1, help="number of parallel training runs (1)")
     add_out(compare, "folder of the comparison (runs/RECIPE)")
     compare.add_argument("--resume", action="store_true", help="continue the comparison; methods may be added")

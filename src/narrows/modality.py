@@ -48,6 +48,7 @@ class Modality(ABC):
         default_prior: name of the prior recipe that suits the codes of these data.
         samples: S, the default number of samples of the importance-weighted bound.
         has_figures: whether the modality has figures of its own, from `figures`.
+        has_distances: whether the modality measures distances of generated examples, by `distances`.
         units: units of the modality's own figures, by name.
         options: the modality's own command options, by command.
         shared_overrides: settings that let several runs share data decoded by one of them.
@@ -62,6 +63,7 @@ class Modality(ABC):
     default_prior: ClassVar[str]
     samples: ClassVar[int] = 1
     has_figures: ClassVar[bool] = False
+    has_distances: ClassVar[bool] = False
     units: ClassVar[Mapping[str, str]] = MappingProxyType({})
     options: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({})
     shared_overrides: ClassVar[tuple[str, ...]] = ()
@@ -149,6 +151,8 @@ class Modality(ABC):
     def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return the modality's own figures of reconstructions [B, C, *size], [B] each.
 
+        Examples for which a figure is not defined have NaN, and are left out of its mean.
+
         Only modalities with `has_figures` need this; for others nothing is decoded.
         """
         return {}
@@ -190,6 +194,8 @@ class Modality(ABC):
         self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Sequence[Tensor]]], progress: Progress
     ) -> tuple[dict[float, dict[str, float]], str]:
         """Return the distances of generated examples from real ones, and a caption for the report.
+
+        Only modalities with `has_distances` need this. Their names are `frechet_` and the name of the set.
 
         Args:
             data: the data that the models were trained on.

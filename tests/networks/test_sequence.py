@@ -6,6 +6,7 @@ from torch import Tensor
 
 from narrows.errors import NarrowsError
 from narrows.networks import SequenceDecoder, SequenceEncoder
+from narrows.networks.masking import zeroed
 
 INPUTS, LATENTS = 5, 3
 STRIDES = [(2,), (3,), (2, 2), (2, 3), (5, 2)]
@@ -62,6 +63,14 @@ def test_padding_affects_nothing_that_counts() -> None:
     outputs = write(features, latent_mask)
     torch.testing.assert_close(outputs[:1, :, :12], write(features[:1, :, :3]))
     torch.testing.assert_close(outputs[1:], write(features[1:]))
+
+
+def test_a_mask_without_padding_changes_nothing() -> None:
+    x, everything = torch.randn(2, INPUTS, 12).double(), torch.ones(2, 12, dtype=torch.bool)
+    model = encoder(2, 3)
+    assert torch.equal(model(x, everything), model(x))
+    assert zeroed(x, everything) is x
+    assert torch.equal(zeroed(x, ~everything), torch.zeros_like(x))
 
 
 def test_sizes_that_do_not_fit_are_refused() -> None:

@@ -87,6 +87,7 @@ class Comparison:
         samples: the number S of samples of the importance-weighted bound on the test split.
         limit: the number of test examples to measure; None for all.
         overrides: overrides of the recipe, for all methods.
+        distances: also measure the distances of reconstructions and samples from the test examples.
     """
 
     recipe: Recipe
@@ -100,6 +101,7 @@ class Comparison:
     samples: int
     limit: int | None
     overrides: Sequence[str]
+    distances: bool = False
 
 
 def compare(
@@ -149,7 +151,9 @@ def compare(
     ]
     folders = [out / "trials" / outcome.trial.name for outcome in chosen]
     examples = len(data.test) if comparison.limit is None else min(comparison.limit, len(data.test))
-    measure_trials(folders, examples, comparison.samples, comparison.limit, out, at_once, progress)
+    measure_trials(
+        folders, examples, comparison.samples, comparison.limit, out, at_once, progress, comparison.distances
+    )
     return report_comparison(
         comparison.recipe, methods, [*sweep, *repeats], rates, comparison.criterion, data, out, progress
     )

@@ -7,19 +7,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
+from narrows.commands.made import AT_MOST, made_from
 from narrows.commands.source import open_data, placed, shared_overrides
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
-from narrows.data import Examples
-from narrows.decoding import decode_drawn
 from narrows.errors import NarrowsError
 from narrows.estimators import DistortionTarget
 from narrows.evaluation.curve import Curve, Point
 from narrows.modalities import find_modality
 from narrows.modalities.recipes import resolve_training
-from narrows.models import Autoencoder
 from narrows.pretrained import load
 from narrows.progress import Progress, hidden
 from narrows.recipe import Recipe
@@ -30,7 +27,7 @@ from narrows.training.run import RunFolder
 
 __all__ = ["Sweep", "curve"]
 
-SHOWN, SAMPLED, SAMPLED_AT_ONCE = 10, 2000, 100
+SHOWN = 10
 LAST_ROWS = 5
 """The number of last metric rows over which the multiplier is averaged."""
 
@@ -93,11 +90,11 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
         raise NarrowsError(f"every run in {out} diverged: set a lower --training.learning_rate, or training.clip_norm")
 
     measure_trials(list(kept.values()), examples, 1, sweep.limit, out, at_once, progress)
-    test = data.test.subset(min(examples, SAMPLED))
+    test = data.test.subset(min(examples, AT_MOST))
     with progress("sample", len(kept), "models") as meter:
         made = {}
         for gamma, folder in kept.items():
-            made[gamma] = _made(load(folder), test, progress)
+            made[gamma] = made_from(load(folder), test, progress)
             meter.advance()
     distances, told = modality.distances(data, test, made, progress)
     points = [_point(gamma, RunFolder(folder), made[gamma], distances[gamma]) for gamma, folder in kept.items()]
@@ -111,22 +108,6 @@ def curve(sweep: Sweep, out: Path, resume: bool = False, at_once: int = 1, progr
         counted("test", examples, len(data.test)),
     )
     return report_curve(report, modality, data.spec, out)
-
-
-@torch.no_grad()
-def _made(model: Autoencoder, test: Examples, progress: Progress) -> dict[str, list[Tensor]]:
-    """Return reconstructions of the test examples and, if the model has a prior, as many samples."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        originals = [test[index] for index in range(len(test))]
-        labels = test.numbered(model.classes).labels
-        condition = torch.from_numpy(labels) if model.conditional and labels is not None else None
-        decoded = decode_drawn(model, model.encode_all(originals), condition, None, progress)
-        made = {"reconstructions": [y[:, : x.shape[1]] for x, y in zip(originals, decoded, strict=True)]}
-        if not model.lacks_prior:
-            counts = torch.arange(len(test)).split(SAMPLED_AT_ONCE)
-            made["samples"] = [x for part in counts for x in model.sample(len(part))]
-    return made
 
 
 def _point(gamma: float, run: RunFolder, made: Mapping[str, list[Tensor]], distances: dict[str, float]) -> Point:

@@ -15,12 +15,14 @@ from typing import Any
 import torch
 
 from narrows.atomic import whole_file
+from narrows.commands.made import AT_MOST, made_from
 from narrows.commands.source import open_run, open_run_data, placed, what_changed
 from narrows.data import Data, Examples
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure
 from narrows.migrations import FORMATS
 from narrows.modalities import find_modality
+from narrows.modality import Modality
 from narrows.models import Autoencoder
 from narrows.pretrained import load
 from narrows.progress import Progress, hidden
@@ -45,6 +47,7 @@ class Evaluation:
         total: number of examples in the split.
         changed: how the run's data differ from those used in training; None if they do not.
         path: the JSON file with the figures.
+        distances: text about the distances of reconstructions and samples; None if they were not measured.
     """
 
     figures: dict[str, float]
@@ -56,6 +59,7 @@ class Evaluation:
     total: int
     changed: str | None
     path: Path
+    distances: str | None = None
 
     @property
     def measured_on(self) -> str:
@@ -73,6 +77,7 @@ def evaluate(
     limit: int | None = None,
     overrides: Sequence[str] = (),
     options: Mapping[str, Any] | None = None,
+    distances: bool = False,
     progress: Progress = hidden,
 ) -> Evaluation:
     """Measure the run's model and write the figures as JSON into its folder; for its own data, also update its report.
@@ -85,15 +90,21 @@ def evaluate(
         limit: measure a fixed random subset of this many examples.
         overrides: overrides of data settings, such as `--data.image_column=picture`.
         options: options of the kind of data.
+        distances: also measure the distances of reconstructions and samples from the examples.
         progress: shows the progress.
 
     Raises:
-        NarrowsError: if an option does not fit the model, or the split is empty.
+        NarrowsError: if an option does not fit the model, the split is empty, or distances are asked for that these
+            data do not have.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     run = open_run(folder)
     model = load(run.path, device)
     modality = find_modality(model.spec.modality)
+    if distances and source is not None:
+        raise NarrowsError(
+            "--distances are measured in features learned from the run's own training data: leave --data out"
+        )
     chosen = modality.accept("evaluate", options or {}, folder)
     whole = [] if source is None else ["--data.validation=0", "--data.test=0"]
     data = open_run_data(run, model, source, [*whole, *overrides], progress)
@@ -110,6 +121,10 @@ def evaluate(
     # Figures with a qualified name ("x, y") do not describe this split alone, and are stored elsewhere.
     figures = measured.figures | modality.in_own_units(measured.figures, part)
     figures |= {name: value for name, value in own.items() if ", " not in name}
+    told = None
+    if distances:
+        away, told = _distances(modality, model, data, part, progress)
+        figures |= away
     layers = {f"rate of {group} layer {number}, nats": rate for (group, number), rate in measured.layer_rates.items()}
     path = run.evaluation if source is None else run.evaluation.with_name(f"evaluation-{_name_of(source)}.json")
     done = Evaluation(
@@ -122,6 +137,7 @@ def evaluate(
         len(measurable),
         changed,
         path,
+        told,
     )
     content = {
         "format": FORMATS["evaluation"],
@@ -132,6 +148,7 @@ def evaluate(
         "of": len(measurable),
         "data_changed": changed,
         "samples": latents,
+        "distances": told,
         "figures": figures,
         "layer_rates": layers,
     }
@@ -153,6 +170,23 @@ def _part(data: Data, split: str, source: str | None) -> Examples:
         where = "the run's data" if source is None else source
         raise NarrowsError(f"--split {split}: {where} has no {split} split of its own; leave --split out for all of it")
     return part
+
+
+def _distances(
+    modality: Modality, model: Autoencoder, data: Data, part: Examples, progress: Progress
+) -> tuple[dict[str, float], str]:
+    """Return the distances of reconstructions and samples from examples, and a text about them.
+
+    Raises:
+        NarrowsError: if these data have none.
+    """
+    if not modality.has_distances:
+        raise NarrowsError(f"--distances: models of {modality.name} have none; leave it out")
+    real = part.subset(min(len(part), AT_MOST))
+    found, told = modality.distances(data, real, {0.0: made_from(model, real, progress)}, progress)
+    if not found[0.0]:
+        raise NarrowsError(f"--distances: {told}")
+    return found[0.0], told
 
 
 def _warn_of_classes(model: Autoencoder, data: Data) -> None:

@@ -82,6 +82,7 @@ def measure_trials(
     out: Path,
     at_once: int,
     progress: Progress,
+    distances: bool = False,
 ) -> None:
     """Evaluate trials on the test split as `narrows evaluate` does, unless they already are.
 
@@ -93,15 +94,17 @@ def measure_trials(
         out: the folder for log files.
         at_once: the number of processes at a time.
         progress: shows how far the work is.
+        distances: also measure distances of reconstructions and samples.
     """
     wanted = {"split": "test", "examples": examples, "samples": samples}
 
     def done(folder: Path) -> bool:
-        return wanted.items() <= _evaluated(folder).items()
+        found = _evaluated(folder)
+        return wanted.items() <= found.items() and not (distances and found.get("distances") is None)
 
     missing = [folder for folder in folders if not done(folder)]
     work = {
-        out / f"evaluate-{first + 1}.txt": partial(_evaluate_all, missing[first::at_once], samples, limit)
+        out / f"evaluate-{first + 1}.txt": partial(_evaluate_all, missing[first::at_once], samples, limit, distances)
         for first in range(min(at_once, len(missing)))
     }
     with progress("evaluate", len(missing), "runs") as meter:
@@ -129,9 +132,9 @@ def _last_step(folder: Path) -> int:
     return rows[-1]["step"] if rows else 0
 
 
-def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None) -> None:
+def _evaluate_all(folders: Sequence[Path], samples: int, limit: int | None, distances: bool) -> None:
     for folder in folders:
-        evaluate(str(folder), split="test", samples=samples, limit=limit, progress=progress)
+        evaluate(str(folder), split="test", samples=samples, limit=limit, distances=distances, progress=progress)
 
 
 def _evaluated(folder: Path) -> dict[str, Any]:

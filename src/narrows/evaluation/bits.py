@@ -104,7 +104,7 @@ class _Tally:
         self.examples = self.dimensions = 0
         self.squared_error = 0.0
         self.nats: dict[str, float] = defaultdict(float)
-        self.others: dict[str, float] = defaultdict(float)
+        self.others: dict[str, list[Tensor]] = defaultdict(list)
         self.layers: dict[tuple[str, int], float] = defaultdict(float)
         self.counts: Tensor | None = None
 
@@ -143,7 +143,7 @@ class _Tally:
         if self.figures is not None:
             made = self.model.decode_latents(posterior.mode) if self.model.autoregressive else observation.mean
             for name, values in self.figures(batch.x, made[:, :, : batch.x.shape[2]]).items():
-                self.others[name] += _total(values)
+                self.others[name].append(values[~values.isnan()].detach().cpu().double())
         if self.informed and self.model.prior is not None and posterior.codes is not None:
             rate = _total(_prior_nats(self.model.prior, posterior.codes, batch.condition))
             self.nats["prior_rate"] += rate
@@ -161,7 +161,8 @@ class _Tally:
             figures["bits_per_second"] = figures["rate_bits_per_dim"] * self.model.shape[0] * self.model.spec.rate
         if not self.model.autoregressive:
             figures["squared_error"] = self.squared_error / self.dimensions * self.model.dimensions
-        figures |= {name: total / self.examples for name, total in self.others.items()}
+        others = {name: torch.cat(parts) for name, parts in self.others.items()}
+        figures |= {name: float(values.mean()) for name, values in others.items() if len(values)}
         if self.counts is not None:
             figures |= {name: value.item() for name, value in usage_statistics(self.counts).items()}
         layers = {layer: total / self.examples for layer, total in self.layers.items()}

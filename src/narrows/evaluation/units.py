@@ -19,6 +19,8 @@ UNITS = {
     "squared_error": "summed over an example",
     "perplexity": "codes",
     "usage": "of 1",
+    "frechet_reconstructions": "squared distance of features",
+    "frechet_samples": "squared distance of features",
 }
 """Units of the figures that all modalities share."""
 

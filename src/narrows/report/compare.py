@@ -38,6 +38,8 @@ QUALITY = {
     "psnr": "PSNR, dB",
     "perplexity": "perplexity, codes",
     "usage": "codes in use, share",
+    "frechet_reconstructions": "Fréchet distance of reconstructions",
+    "frechet_samples": "Fréchet distance of samples",
 }
 COST = {
     "gradient_noise": "gradient noise, share",
@@ -98,6 +100,7 @@ def report_comparison(
             aside.write_text(standalone(drawing))
     modality = find_modality(data.spec.modality)
     versions, names = _versions(found, data, progress)
+    own = {name: f"{name.replace('_', ' ')}, {unit}" for name, unit in modality.units.items()}
     title = "Test examples and their reconstructions by seed 0 of each method."
     modality.save_versions(out / "reconstructions", title, names, versions, data.spec)
 
@@ -109,7 +112,7 @@ def report_comparison(
             Section(
                 "Figures",
                 _figures_text(next(iter(found.values()))[0], outcomes),
-                [_table(summary, rates, seeds, QUALITY), _table(summary, rates, seeds, COST)],
+                [_table(summary, rates, seeds, QUALITY | own), _table(summary, rates, seeds, COST)],
             ),
             Section("Every seed", blocks=list(dots.values())),
             Section("Learning curves", "Figures of the validation split during training.", list(curves.values())),
@@ -143,6 +146,7 @@ def _table(
     seeds: Mapping[str, int],
     columns: Mapping[str, str],
 ) -> Table:
+    columns = {name: title for name, title in columns.items() if any(name in own for own in summary.values())}
     rows: list[list[Cell]] = [
         [
             method,
@@ -166,6 +170,7 @@ def _figures_text(run: RunFolder, outcomes: Sequence[Outcome]) -> str:
         "gradient of encoder and bottleneck that is variance over the draws. The noise and the variance are of one "
         "validation batch after the last step."
     )
+    text += f" {evaluated['distances']}" if evaluated.get("distances") else ""
     lost = [f"{trial.method}, seed {trial.seed}" for trial, figures in outcomes if figures is None and trial.seed]
     return f"{text} Diverged in training and left out of the means: {'; '.join(lost)}." if lost else text
 

@@ -72,6 +72,8 @@ def bits(
         columns.append(evaluated_on(evaluated))
         tested = evaluated["figures"]
     caption = f"Means over the {unit}." + ("" if tested else " `narrows evaluate` adds a column for the test split.")
+    if tested and evaluated is not None and evaluated.get("distances"):
+        caption += f" {evaluated['distances']}"
     rows: list[list[Cell]] = [
         [name, unit_of(name, units), figures.get(name), *([tested.get(name)] if tested else [])]
         for name in dict.fromkeys([*figures, *tested])

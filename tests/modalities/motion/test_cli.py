@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from narrows.cli import main
+from narrows.modalities.motion import distances
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.goals import Goals, MotionBatch, PositionGoal
 from narrows.modalities.motion.modality import MODALITY
@@ -137,6 +138,27 @@ def test_evaluate_states_errors_in_degrees_and_centimetres(
     assert "3 of 3 motions" in capsys.readouterr().out
 
 
+def test_distances_are_stated_with_the_accuracy_of_the_classifier(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distances, "FEATURE_STEPS", 20)
+    out, long = str(tmp_path / "run"), ["--data", str(write_walks(tmp_path / "walks", 640))]
+    assert main(["train", str(place / "tiny.yaml"), *long, "--out", out]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", out, "--samples", "1", "--distances"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "in the features of a small classifier of the 2 classes of these data (accuracy: " in said
+    found = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert found["figures"]["frechet_reconstructions"] > 0
+    assert found["figures"]["frechet_samples"] > 0
+    assert " ".join(found["distances"].split()) in said
+    assert "of a small classifier of the 2 classes" in (tmp_path / "run" / "report.html").read_text()
+    assert main(["evaluate", out, "--distances", *long]) == 1
+    assert "leave --data out" in capsys.readouterr().err
+    assert main(["evaluate", str(place / "run"), "--samples", "1", "--distances"]) == 1
+    assert "it needs 33 windows of 16 frames" in " ".join(capsys.readouterr().err.split())
+
+
 def test_tables_to_codes_and_back_as_tables(place: Path, tmp_path: Path) -> None:
     run, table = str(place / "arm"), place / "robot" / "arms" / "slow" / "1.csv"
     model = load(run)
@@ -201,11 +223,26 @@ def test_files_unlike_the_models_are_named(place: Path, tmp_path: Path, capsys: 
     other = Skeleton(joints, WALKER.parents, WALKER.offsets)
     write_bvh(tmp_path / "other.bvh", Bvh(other, CHANNELS, 1 / 30, walker(20).values))
     write_bvh(tmp_path / "fast.bvh", walker(20, 60))
+    whole = (place / "walks" / "walk1_subject1.bvh").read_text()
+    lines = whole.splitlines(keepends=True)
+    (tmp_path / "fewer.bvh").write_text("".join(lines[:-5]))
+    (tmp_path / "cut.bvh").write_text(whole[:-40])
+    (tmp_path / "nan.bvh").write_text("".join([*lines[:-1], "nan" + lines[-1][lines[-1].index(" ") :]]))
+    (tmp_path / "twice.bvh").write_text(whole.replace("rightLeg", "leftLeg"))
+    (tmp_path / "comma.bvh").write_text("".join([*lines[:-1], lines[-1].replace(".", ",")]))
+    (tmp_path / "windows.bvh").write_bytes(whole.replace(" ", "\t").replace("\n", "\r\n").encode())
+    (tmp_path / "text.csv").write_text("time,shoulder,elbow\n0,1,2\n0.05,left,2\n")
     (tmp_path / "ragged.csv").write_text("time,shoulder,elbow\n0,1,2\n0.05,1\n")
     (tmp_path / "few.csv").write_text("time,shoulder\n0,1\n")
     for run, file, message in (
         ("run", "other.bvh", "other.bvh: it has a skeleton without rightFoot, with unknown tail, unlike the model's"),
         ("run", "fast.bvh", "60 frames per second, but the model's motions 30"),
+        ("run", "fewer.bvh", "it says 88 frames but has 83"),
+        ("run", "cut.bvh", f"line {len(lines)}: 14 values instead of 18; it is truncated"),
+        ("run", "nan.bvh", f"line {len(lines)}: value 1 is nan"),
+        ("run", "twice.bvh", "line 20: the joint 'leftLeg' is there twice"),
+        ("run", "comma.bvh", f"line {len(lines)}: '0,000000' has a comma as decimal sign; replace it by a point"),
+        ("arm", "text.csv", "text.csv: line 3, column 'shoulder': 'left' is not a number"),
         ("run", "missing.bvh", "missing.bvh: it cannot be read"),
         ("arm", "ragged.csv", "ragged.csv: line 3: 2 values instead of 3"),
         ("arm", "few.csv", "it has no column 'elbow'"),
@@ -214,6 +251,10 @@ def test_files_unlike_the_models_are_named(place: Path, tmp_path: Path, capsys: 
         assert main(["reconstruct", str(place / run), str(tmp_path / file), "--out", str(tmp_path / "no")]) == 1
         assert message in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "no").exists()
+    for file in (tmp_path / "windows.bvh", place / "walks" / "walk1_subject1.bvh"):
+        assert main(["reconstruct", str(place / "run"), str(file), "--out", str(tmp_path / file.stem)]) == 0
+    made = [(tmp_path / name / f"{name}.bvh").read_bytes() for name in ("windows", "walk1_subject1")]
+    assert made[0] == made[1]
 
 
 def test_search_for_a_goal_with_a_vae(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +265,8 @@ def test_search_for_a_goal_with_a_vae(place: Path, tmp_path: Path, capsys: pytes
     )
     short = ["--decodings", "80", "--rounds", "4", "-n", "2"]
     goal = ["--goal", str(tmp_path / "goal.yaml")]
-    assert main(["search", run, *goal, *short, "--out", str(out)]) == 0
+    assert main(["search", run, *goal, *short, "--film", "gif", "--out", str(out)]) == 0
+    assert [path.name for path in sorted(out.glob("*.gif"))] == ["000.gif", "001.gif"]
     assert "the best meets the goal" in capsys.readouterr().out
     figures = json.loads((out / "search.json").read_text())
     assert figures["decodings"] == 80

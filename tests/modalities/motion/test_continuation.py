@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor
 
 from narrows.cli import main
@@ -99,10 +100,11 @@ def test_a_file_and_what_follows_it(place: Path, tmp_path: Path, frames: int) ->
     """The file's frames are as they were, and the new ones are decoded from the known codes and those drawn."""
     run = str(place / "run")
     sampling = Sampling(0.9, seed=3)
-    page = continue_motion(run, place / "a.bvh", frames, 2, tmp_path, sampling, "walk")
+    page = continue_motion(run, place / "a.bvh", frames, 2, tmp_path, sampling, "walk", "gif" if frames == 3 else None)
     assert page == tmp_path / "index.html"
     assert "end of a.bvh" in page.read_text()
     assert sorted(path.name for path in tmp_path.glob("*.bvh")) == ["000.bvh", "001.bvh"]
+    assert [Image.open(path).n_frames for path in sorted(tmp_path.glob("*.gif"))] == ([53, 53] if frames == 3 else [])
     model = load(run)
     assert model.prior is not None
     assert (model.prior.grid, model.hop) == ((WINDOW,), HOP)

@@ -267,6 +267,24 @@ def test_uneven_times_are_refused_or_converted(tmp_path: Path) -> None:
         opened(tmp_path)
 
 
+def test_quaternions_are_normalised_and_said_and_refused_at_zero(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    names = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    good = np.tile([0, 0, 1, 0.0, 0, 0, 1], (40, 1))
+    longer, zero = good.copy(), good.copy()
+    longer[7, 6], zero[9, 6] = 2, 0
+    for name, values in {"good": good, "longer": longer, "zero": zero}.items():
+        write_table(tmp_path / f"{name}.csv", Table(names, values))
+    data = open_motion(MotionSettings(str(tmp_path), rate=30, validation=0, test=0))
+    assert data.train.names == ["good", "longer"]
+    np.testing.assert_array_equal(data.train.stored(1), data.train.stored(0))
+    assert "longer.csv: 1 quaternions are not of unit length; they were normalised" in caplog.text
+    ((file, reason),) = data.skipped
+    assert file.endswith("zero.csv")
+    assert reason == "row 10: the quaternion qx, qy, qz, qw is zero, which is no rotation"
+
+
 def test_what_cannot_be_read_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         opened(tmp_path / "nothing")

@@ -78,8 +78,8 @@ def test_a_frame_far_below_the_ground_does_not_move_it() -> None:
 
 def test_motions_in_which_no_foot_stands() -> None:
     runs = paths((0, 0, 0, 300))
-    assert foot_sliding(runs, paths((0, 0, 0, 0)), "y", RATE) == (0, 0)
-    assert foot_sliding(runs[:1], runs[:1], "y", RATE) == (0, 0)
+    assert np.isnan(foot_sliding(runs, paths((0, 0, 0, 0)), "y", RATE)).all()
+    assert np.isnan(foot_sliding(runs[:1], runs[:1], "y", RATE)).all()
 
 
 def form_of(skeleton: Skeleton) -> BvhFormat:

@@ -1,13 +1,9 @@
-"""The Fréchet distance between sets of images, in the features of a small classifier trained on the same data.
-
-d^2 = ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), with the means m and covariances S of the features (Heusel et al.
-2017, equation 6). These features need no download and suit any image size and subject, but differ from Inception's:
-compare the distances of models of one data set with each other, not with published figures.
-"""
+"""The Fréchet distance between sets of images, in the features of a small classifier; see `evaluation.frechet`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -15,17 +11,21 @@ from torch import Tensor, nn
 
 from narrows.data import BatchPlan
 from narrows.errors import NarrowsError
+from narrows.evaluation.frechet import (
+    FeatureClassifier,
+    classification_accuracy,
+    frechet_distance_of,
+    train_classifier,
+)
 from narrows.modalities.images.files import to_uint8, to_unit
 from narrows.modalities.images.images import Images
 
 __all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]
 
 BATCH_SIZE = 64
-LEARNING_RATE = 1e-2
-"""Peak learning rate of Adam; the rate rises and falls once during training (Smith and Topin 2017)."""
 
 
-class FeatureNetwork(nn.Module):
+class FeatureNetwork(FeatureClassifier):
     """A plain convolutional classifier; maps images [B, C, H, W] in [0, 1] to its penultimate features [B, 64].
 
     Args:
@@ -34,11 +34,9 @@ class FeatureNetwork(nn.Module):
     """
 
     num_features = 64
-    """The number of features of an image; torchmetrics looks for this name."""
 
     def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
+        layers = nn.Sequential(
             *_convolution(channels, 32, window=5, stride=2),
             *_convolution(32, 64, window=3, stride=2),
             *_convolution(64, 128, window=3, stride=2),
@@ -46,11 +44,7 @@ class FeatureNetwork(nn.Module):
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
-        self.classifier = nn.Linear(self.num_features, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features [B, 64] of images [B, C, H, W]."""
-        return self.layers(x)
+        super().__init__(layers, self.num_features, classes)
 
 
 def train_features(
@@ -80,24 +74,11 @@ def train_features(
             "the Fréchet distance needs labelled data: its features are those of a classifier, which needs images of "
             "at least two classes; give data with labels, or leave the distance out"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        network = FeatureNetwork(images.pixels.shape[1], classes)
-    optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    build = partial(FeatureNetwork, images.pixels.shape[1], classes)
     with images.batches(BatchPlan(min(BATCH_SIZE, len(images)), seed)) as batches:
-        for _ in range(steps):
-            pixels, labels = next(batches)
-            loss = nn.functional.cross_entropy(network.classifier(network(to_unit(pixels))), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            advance(1)
-    return network.eval()
+        return train_classifier(build, ((to_unit(x), labels) for x, labels in batches), steps, seed, advance)
 
 
-@torch.no_grad()
 def accuracy(network: FeatureNetwork, images: Images) -> float:
     """Return the classification accuracy of the network in [0, 1], a measure of how good its features are.
 
@@ -106,9 +87,8 @@ def accuracy(network: FeatureNetwork, images: Images) -> float:
     """
     if images.labels is None or not len(images):
         raise NarrowsError("the accuracy of a feature network needs labelled images, and there are none")
-    network.eval()
-    told = torch.cat([network.classifier(network(x)).argmax(1) for x in _batches(images)])
-    return float((told.numpy() == images.labels).mean())
+    labels = torch.from_numpy(images.labels).split(BATCH_SIZE)
+    return classification_accuracy(network, zip(_batches(images), labels, strict=True))
 
 
 def frechet_distance(network: FeatureNetwork, real: Images | Tensor, samples: Images | Tensor) -> float:
@@ -125,19 +105,7 @@ def frechet_distance(network: FeatureNetwork, real: Images | Tensor, samples: Im
     Raises:
         NarrowsError: if a set has too few images for a covariance of full rank, or has values that are not finite.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
-
-    needed = network.num_features + 1
-    metric = FrechetInceptionDistance(network.eval())
-    for images, name, is_real in ((real, "real images", True), (samples, "samples", False)):
-        if len(images) < needed:
-            raise NarrowsError(
-                f"there are {len(images)} {name}: a Fréchet distance of {network.num_features} features needs at "
-                f"least {needed}"
-            )
-        for x in _batches(images):
-            metric.update(x, real=is_real)
-    return float(metric.compute())
+    return frechet_distance_of(network, _batches(real), _batches(samples), ("real images", "samples"))
 
 
 def _convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:

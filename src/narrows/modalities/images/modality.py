@@ -61,6 +61,7 @@ class ImageModality(Modality):
     default_prior = "pixelcnn"
     samples = 64
     has_figures = True
+    has_distances = True
     units: ClassVar[Mapping[str, str]] = {
         "mse": "mean over pixels in [0, 1]",
         "psnr": "dB",

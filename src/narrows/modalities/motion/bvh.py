@@ -23,7 +23,7 @@ from narrows.modalities.motion.skeleton import Pose, Skeleton
 
 __all__ = ["Bvh", "read_bvh", "write_bvh"]
 
-MOTION = re.compile(rb"^[ \t]*MOTION\s+Frames:\s*(\S+)\s+Frame Time:[ \t]*(\S+)[ \t]*\r?(?:\n|\Z)", re.M | re.I)
+MOTION = re.compile(rb"^[ \t]*MOTION\s+Frames:\s*(\S+)\s+Frame[ \t]+Time:[ \t]*(\S+)[ \t]*\r?(?:\n|\Z)", re.M | re.I)
 LARGEST = 1e9
 """Larger values are seldom a position, and would be lost in the precision of sums."""
 

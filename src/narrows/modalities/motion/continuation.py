@@ -13,12 +13,12 @@ from narrows.commands.source import open_run
 from narrows.decoding import class_index, require_prior
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.modality import MODALITY
-from narrows.modalities.motion.shown import shown
+from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.models import Autoencoder
 from narrows.pretrained import load
 from narrows.priors import Prior, sample
 from narrows.progress import Progress, hidden
-from narrows.report.page import Page, Section, write_page
+from narrows.report.page import Block, Page, Section, write_page
 from narrows.sampling import Sampling
 
 __all__ = ["continue_codes", "continue_motion"]
@@ -35,6 +35,7 @@ def continue_motion(
     out: Path | None = None,
     sampling: Sampling | None = None,
     label: str | None = None,
+    film: str | None = None,
     progress: Progress = hidden,
 ) -> Path:
     """Write a motion followed by its continuation, n times, with a page that plays them, and return the page's path.
@@ -52,6 +53,7 @@ def continue_motion(
         out: folder to write to; None means `continued` in the run folder.
         sampling: how codes are drawn; None for the defaults with seed 0.
         label: name or number of the class to continue as; optional if the model has at most one.
+        film: gif or mp4, to also write a film of each, with the last seconds of the motion; None for none.
         progress: shows the progress.
 
     Raises:
@@ -64,6 +66,8 @@ def continue_motion(
             raise NarrowsError(f"{option} is {value}: it must be at least 1")
     model, sampling = load(folder), sampling or Sampling(seed=0)
     prior = _prior(folder, model, sampling, label)
+    if film:
+        check_film(model.spec)
     condition = _condition(model, label)
     (x,) = MODALITY.read([file], model.spec)
     given = min(x.shape[1] // model.hop, prior.grid[0])
@@ -79,9 +83,18 @@ def continue_motion(
     made = model.decode(whole, labels)[:, :, given * model.hop :][:, :, :frames]
     out = out or open_run(folder).outputs / "continued"
     motions = {f"{file.stem}, continuation {index}": torch.cat([x, new], 1) for index, new in enumerate(made, 1)}
-    for index, motion in enumerate(motions.values()):
+    rate = model.spec.rate
+    assert rate is not None
+    first = max(0, x.shape[1] - round(LEAD * rate))
+    ends = {name: motion[:, first:] for name, motion in motions.items()}
+    for index, (name, motion) in enumerate(motions.items()):
         MODALITY.write(out / f"{index:03}{MODALITY.suffix_of(model.spec)}", motion, model.spec)
-    return _page(out / "index.html", motions, x.shape[1], file, model)
+        if film:
+            write_film(out / f"{index:03}.{film}", {name: ends[name]}, model.spec)
+    seconds = (x.shape[1] - first) / rate
+    caption = f"The first {seconds:.3g} seconds of each are the end of {file.name}; the rest is new."
+    block = shown([{name: end} for name, end in ends.items()], model.spec, caption)
+    return _page(out / "index.html", f"{file.name}, continued", block)
 
 
 def continue_codes(
@@ -159,12 +172,6 @@ def _condition(model: Autoencoder, label: str | None) -> Tensor | None:
     return torch.tensor([0 if label is None else class_index(model, label)])
 
 
-def _page(path: Path, motions: dict[str, Tensor], given: int, file: Path, model: Autoencoder) -> Path:
-    """Write a page that plays the last seconds of the `given` frames of a file, and what follows them."""
-    rate = model.spec.rate
-    assert rate is not None
-    first = max(0, given - round(LEAD * rate))
-    caption = f"The first {(given - first) / rate:.3g} seconds of each are the end of {file.name}; the rest is new."
-    block = shown([{name: x[:, first:]} for name, x in motions.items()], model.spec, caption)
-    write_page(path, Page(f"{file.name}, continued", sections=[Section("Motions", blocks=[block])]))
+def _page(path: Path, title: str, block: Block) -> Path:
+    write_page(path, Page(title, sections=[Section("Motions", blocks=[block])]))
     return path

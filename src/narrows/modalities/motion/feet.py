@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -52,7 +53,7 @@ def foot_sliding(original: np.ndarray, made: np.ndarray, up: Up, rate: float) ->
 
     A foot stands from one frame to the next if in both it is at most 5 cm above the ground, and its speed between them
     is below 0.3 m/s. The height of the ground is the fifth percentile, over the frames, of that of the lowest foot.
-    Both speeds are 0 if no foot ever stands.
+    Both speeds are NaN if no foot ever stands: then nothing is known of sliding.
 
     Args:
         original: positions of the feet in the world, in cm, [T, F, 3].
@@ -66,7 +67,7 @@ def foot_sliding(original: np.ndarray, made: np.ndarray, up: Up, rate: float) ->
     moved, slid = np.diff(original, axis=0), np.diff(made, axis=0)
     stands = low[1:] & low[:-1] & (_speed(moved, rate) < STANDING)
     if not stands.any():
-        return 0.0, 0.0
+        return math.nan, math.nan
     before, after = (_speed(np.delete(part, axis, 2), rate)[stands].mean() for part in (moved, slid))
     return float(before), float(after)
 

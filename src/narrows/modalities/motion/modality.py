@@ -13,6 +13,7 @@ from torch import Tensor
 from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
 from narrows.modalities.motion.dataset import MotionData, open_motion
+from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.settings import MotionSettings
@@ -59,6 +60,7 @@ class MotionModality(Modality):
     default_prior = "transformer"
     samples = 16
     has_figures = True
+    has_distances = True
     units: ClassVar[Mapping[str, str]] = {
         "joint_angle_error": "degrees",
         "joint_position_error": "cm",
@@ -197,6 +199,14 @@ class MotionModality(Modality):
         )
         block = shown(rows, model.spec, "Originals, each next to its reconstruction.")
         yield Section("Reconstructions", text, [block])
+
+    def distances(
+        self, data: Data, real: Examples, made: Mapping[float, Mapping[str, Sequence[Tensor]]], progress: Progress
+    ) -> tuple[dict[float, dict[str, float]], str]:
+        """Return Fréchet distances in the features of a classifier of the data, if one can be trained."""
+        assert isinstance(data, MotionData)
+        assert isinstance(real, Motions)
+        return distances(data, real, made, progress)
 
 
 def _named(rows: Sequence[Row], first: int) -> list[tuple[str, Tensor]]:

@@ -71,7 +71,7 @@ class Motions(Sequences):
 
     def windows(self, which: np.ndarray, starts: np.ndarray) -> tuple[np.ndarray, ...]:
         """Return windows that begin at frames of clips, from `starts`; see `Sequences.windows`."""
-        last = self._last
+        last = self.ends
         begins = self.offsets[which] + starts
         lengths = np.minimum(last[which] - begins, self.window)
         windows = np.zeros((len(which), self.window, *self.values.shape[1:]), self.values.dtype)
@@ -80,7 +80,7 @@ class Motions(Sequences):
         return windows, lengths, self.labels[which]
 
     @property
-    def _last(self) -> np.ndarray:
+    def ends(self) -> np.ndarray:
         """The index in `values` after the last frame of the clips that follow each clip in its sequence, [N]."""
         ends = self.begins + self.lengths
         last = self.offsets[1:].copy()

@@ -13,15 +13,19 @@ __all__ = ["add_commands", "add_options"]
 def add_options(command: str, parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that are for motion only."""
     if command in ("reconstruct", "interpolate", "sample"):
-        parser.add_argument(
-            "--film", choices=("gif", "mp4"), help="motion only: also write a film of each; mp4 needs narrows[motion]"
-        )
+        _add_film(parser, "motion only: also write a film of each; mp4 needs narrows[motion]")
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `continue` and `search`."""
     _add_continue(subparsers)
     _add_search(subparsers)
+
+
+def _add_film(
+    parser: argparse.ArgumentParser, help: str = "also write a film of each; mp4 needs narrows[motion]"
+) -> None:
+    parser.add_argument("--film", choices=("gif", "mp4"), help=help)
 
 
 def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -36,6 +40,7 @@ def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     )
     _add_prior(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    _add_film(parser)
     add_out(parser, "the folder to write (continued in the run folder)")
     parser.set_defaults(run=_continue)
 
@@ -73,6 +78,7 @@ def _add_search(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--class", dest="label", metavar="CLASS", help="name or number of a class (all)")
     _add_prior(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    _add_film(parser)
     add_out(parser, "the folder to write (found in the run folder)")
     parser.set_defaults(run=_search)
 
@@ -101,6 +107,7 @@ def _continue(options: argparse.Namespace, _: list[str]) -> object:
         out=options.out,
         sampling=Sampling(options.temperature, options.top_k, options.top_p, options.seed),
         label=options.label,
+        film=options.film,
         progress=progress,
     )
 
@@ -121,4 +128,14 @@ def _search(options: argparse.Namespace, _: list[str]) -> object:
         seed=options.seed,
     )
     sampling = Sampling(options.temperature, options.top_k, options.top_p)
-    return str(reach(options.folder, options.goal, options.out, settings, sampling, options.label, progress))
+    found = reach(
+        options.folder,
+        options.goal,
+        options.out,
+        settings,
+        sampling,
+        options.label,
+        film=options.film,
+        progress=progress,
+    )
+    return str(found)

@@ -21,7 +21,7 @@ from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.motion_search import decoded, decoded_costs
 from narrows.modalities.motion.proposals import proposals_of
 from narrows.modalities.motion.search import Found, Outcome, Round, SearchSettings, search
-from narrows.modalities.motion.shown import shown
+from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.models import Autoencoder
 from narrows.pretrained import load
@@ -55,6 +55,7 @@ def reach(
     settings: SearchSettings | None = None,
     sampling: Sampling | None = None,
     label: str | None = None,
+    film: str | None = None,
     progress: Progress = hidden,
 ) -> Reached:
     """Search for motions that meet goals, and write the best ones with a page and `search.json`.
@@ -66,6 +67,7 @@ def reach(
         settings: how to search; None for the defaults.
         sampling: temperature, top-k and top-p of a learned prior; the seed is that of `settings`.
         label: name or number of the class of all candidates; None draws classes with equal probability.
+        film: gif or mp4, to also write a film of each motion; None for none.
         progress: shows the progress.
 
     Raises:
@@ -75,6 +77,8 @@ def reach(
     model, settings, sampling = load(folder), settings or SearchSettings(), sampling or Sampling()
     require_prior(folder, model, model.sampled_prior, sampling, label)
     scale = Standardised.of(model.spec.details)
+    if film:
+        check_film(model.spec)
     goals = read_goals(goal, scale.format, model.sampled_length)
     proposals = proposals_of(model, sampling, None if label is None else class_index(model, label))
     outcome = search(proposals, decoded_costs(model, goals), settings, progress)
@@ -90,6 +94,9 @@ def reach(
     ]
     for motion in motions:
         MODALITY.write(out / motion.file, motion.x, model.spec)
+        if film:
+            name = f"cost {motion.found.cost:.4g}"
+            write_film(out / Path(motion.file).with_suffix(f".{film}"), {name: motion.x}, model.spec)
     missed = goals.missed(outcome.best[0].misses)
     figures = _figures(goals, motions, outcome, missed)
     with whole_file(out / "search.json") as aside:

@@ -20,7 +20,7 @@ from narrows.modalities.motion.standardised import Standardised
 from narrows.report.page import Block, Figure
 from narrows.report.svg import HUES, chart, limits, padded, thin, to_svg
 
-__all__ = ["shown", "write_film"]
+__all__ = ["check_film", "shown", "write_film"]
 
 LONGEST = 20
 """The most seconds of a motion on a page."""
@@ -47,6 +47,13 @@ def shown(rows: Sequence[Mapping[str, Tensor]], spec: Spec, caption: str) -> Blo
     return StickFigures(caption, figures, form.rate, form.up)
 
 
+def check_film(spec: Spec) -> None:
+    """Raise a `NarrowsError` if films cannot be drawn, because the kinematics are unknown."""
+    form = Standardised.of(spec.details).format
+    if isinstance(form, TableFormat) and form.robot is None:
+        raise NarrowsError("--film: no figure is known for these data; for tables of a robot, train with data.urdf set")
+
+
 def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
     """Write motions [C, T] side by side, at most 20 seconds of them, as a GIF or MP4 film by the suffix of the path.
 
@@ -54,9 +61,8 @@ def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
         NarrowsError: if the kinematics are unknown, or PyAV is needed and not installed.
     """
     form = Standardised.of(spec.details).format
+    check_film(spec)
     figures = _figures(_features(row, spec), form)
-    if not figures:
-        raise NarrowsError("--film: no figure is known for these data; for tables of a robot, train with data.urdf set")
     write = write_gif if path.suffix == ".gif" else write_mp4
     write(path, figures, form.rate, form.up)
 

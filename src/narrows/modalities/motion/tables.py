@@ -21,6 +21,7 @@ __all__ = ["SUFFIXES", "Table", "read_table", "write_table"]
 
 SUFFIXES = (".csv", ".csv.gz", ".npz", ".parquet")
 """How the names of tables end."""
+COMMA = "has a comma as decimal sign; replace it by a point"
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,6 +93,8 @@ def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
     header = next(csv.reader([first.lstrip("# ")], delimiter=delimiter), [])
     if not header:
         raise DataError("it has no rows")
+    if wrong := next(filter(_has_comma, header), None):
+        raise DataError(f"line 1: {wrong!r} {COMMA}")
     numbered = [str(column) for column in range(len(header))]
     # Other programs name columns without names 0, 1, 2, ...; fewer of them may be values.
     has_header = not all(map(_is_number, header)) or (header == numbered and len(header) > 3)
@@ -109,6 +112,10 @@ def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
     except pa.ArrowInvalid as error:
         raise DataError(_mistake(content, delimiter, found, len(header), which) or str(error)) from None
     return Table(_names(found, names), _stacked(column.to_numpy() for column in table.columns))
+
+
+def _has_comma(text: str) -> bool:
+    return _is_number(text.replace(",", ".", 1)) and not _is_number(text)
 
 
 def _is_number(text: str) -> bool:
@@ -129,7 +136,8 @@ def _mistake(content: bytes, delimiter: str, header: Sequence[str], count: int, 
             return f"line {rows.line_num}: {len(row)} values instead of {count}"
         for column in which if row else ():
             if row[column].strip() and not _is_number(row[column]):
-                return f"line {rows.line_num}, {_title(header, column)}: {row[column]!r} is not a number"
+                reason = COMMA if _has_comma(row[column]) else "is not a number"
+                return f"line {rows.line_num}, {_title(header, column)}: {row[column]!r} {reason}"
     return None
 
 
