@@ -127,7 +127,7 @@ def _load_autoencoder(run: Path) -> Autoencoder:
         return resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(_spec(config))
 
     model = _restore(run / "model", build)
-    if model.depth > 1:
+    if model.stages > 1:
         model.place_on(load(run / "first"))
     return model
 

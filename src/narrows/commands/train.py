@@ -228,7 +228,7 @@ def _place(
     model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Examples, device: torch.device
 ) -> None:
     """Set the first stage of a two-stage model, after checking that it leaves the second something to improve."""
-    if model.depth == 1:
+    if model.stages == 1:
         if on is not None:
             raise NarrowsError(f"--on {on}: a {type(model).__name__} has one stage; train a recipe such as hvae-second")
         return

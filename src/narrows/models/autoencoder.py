@@ -37,8 +37,8 @@ Progress = Callable[[int, int], None]
 class Autoencoder(LatentVariableModel):
     """p(x|z), q(z|x) and p(z) over data x [B, C, *size]; see `LatentVariableModel` for its parts."""
 
-    depth: ClassVar[int] = 1
-    """Number of stages: 2 for a two-stage model."""
+    stages: ClassVar[int] = 1
+    """Number of stages: 2 for a model upon another, its `first`."""
 
     @property
     def first(self) -> Autoencoder:

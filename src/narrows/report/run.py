@@ -85,7 +85,7 @@ def _of_validation(
     yield bits(run, model, measured, text, of, counted("validation", count, total), modality.units)
     if measured.layer_rates:
         yield _layers(measured.layer_rates)
-    if isinstance(model.bottleneck, Hierarchy) and model.depth == 1:
+    if isinstance(model.bottleneck, Hierarchy) and model.stages == 1:
         yield _from_coarse_to_fine(model, modality, validation)
     yield from _refinement(model, modality)
     yield from modality.sections(run, model, data)
@@ -160,7 +160,7 @@ def _from_coarse_to_fine(model: Autoencoder, modality: Modality, examples: Examp
 @torch.no_grad()
 def _refinement(model: Autoencoder, modality: Modality) -> Iterator[Section]:
     """Yield the section on samples of the first stage refined by the second, for two-stage models that can sample."""
-    if model.depth == 1 or model.lacks_prior:
+    if model.stages == 1 or model.lacks_prior:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
