@@ -227,6 +227,10 @@ class Autoencoder(LatentVariableModel):
             z = self.posterior(self.check_data(x)).mode
         return self.decode_latents(z, condition, sampling, progress)[:, :, : x.shape[2]]
 
+    def versions(self, x: Tensor) -> dict[str, Tensor]:
+        """Return reconstructions of x [B, C, *size] by name, for a report; several if they are draws."""
+        return {"reconstruction": self.reconstruct(x)}
+
     def interpolate(
         self,
         start: Tensor,

@@ -27,6 +27,8 @@ from narrows.sampling import Sampling
 
 __all__ = ["Coded", "Stacked"]
 
+DRAWS = 3
+"""Number of draws from one latent in a report."""
 SHOWN = 60
 """Characters shown of a setting that differs."""
 Network = Callable[[int, int, list[int]], nn.Module]
@@ -281,6 +283,13 @@ class Stacked(Autoencoder):
         sampling = _continued(sampling)
         codes = self._draw(z.transpose(1, 2).flatten(0, 1), sampling, z.shape[2], progress)
         return self.first.decode(codes.unflatten(0, (len(z), -1)).flatten(1, 2), condition, sampling)
+
+    @torch.no_grad()
+    def versions(self, x: Tensor) -> dict[str, Tensor]:
+        """Return the first model's reconstruction of x and several draws from the global latents, by name."""
+        z, sampling = self.posterior(self.check_data(x)).mode, _continued(Sampling(seed=0))
+        drawn = {f"draw {number}": self.decode_latents(z, sampling=sampling) for number in range(1, DRAWS + 1)}
+        return {"first stage": self.first.reconstruct(x), **drawn}
 
     def decode_all(
         self,
