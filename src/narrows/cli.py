@@ -243,6 +243,7 @@ def _reconstruct(options: argparse.Namespace, _: list[str]) -> Path:
         decoding=decoding_of(options),
         options=_own(options),
         progress=_progress(),
+        draws=options.draws,
     )
 
 
@@ -331,7 +332,9 @@ def _add_training(command: Callable[..., argparse.ArgumentParser]) -> None:
     train.add_argument("--data", metavar="SOURCE", help=DATA)
     train.add_argument("--variant", help="variant of the recipe, such as cpu (minutes on two cores)")
     add_out(train, "run folder (runs/RECIPE-VARIANT)")
-    train.add_argument("--on", metavar="RUN", help="run (or hub id) of the first stage, for recipes like hvae-second")
+    train.add_argument(
+        "--on", metavar="RUN", help="run (or hub id) of the first stage, for recipes like hvae-second and vqvae-global"
+    )
     train.add_argument("--strict", action="store_true", help="stop at the first data file that cannot be read")
     train.add_argument("--resume", action="store_true", help="continue the run with its own recipe.yaml")
 
@@ -449,6 +452,7 @@ def _add_media(command: Callable[..., argparse.ArgumentParser]) -> None:
         "files", nargs="*", type=Path, metavar="FILE", help="the examples (some of the run's test split)"
     )
     add_class(reconstruct, "the example's own")
+    reconstruct.add_argument("--draws", type=positive, default=1, help="draws of each, by a decoder that draws (1)")
     add_out(reconstruct, "file or folder to write (RUN/reconstructions)")
     add_decoding(reconstruct)
 

@@ -41,6 +41,8 @@ __all__ = [
 ]
 
 CONFIG, WEIGHTS = "config.json", "model.safetensors"
+FIRST = "first_stage."
+"""Start of the names of a first stage's weights, which are in a folder of their own."""
 PARTS = ["model/*", "prior/model/*", "first/**/*"]
 """Files of a run folder that make up the model."""
 LOGS = ["recipe.yaml", "*.json", "metrics.jsonl", "prior/recipe.yaml", "prior/metrics.jsonl"]
@@ -124,12 +126,12 @@ def _load_autoencoder(run: Path) -> Autoencoder:
 
     def build(config: dict[str, Any]) -> Autoencoder:
         config = migrate("model", config, origin)
-        return resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(_spec(config))
+        model = resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(_spec(config))
+        if model.stages > 1:
+            model.place_on(load(run / "first"))
+        return model
 
-    model = _restore(run / "model", build)
-    if model.depth > 1:
-        model.place_on(load(run / "first"))
-    return model
+    return _restore(run / "model", build)
 
 
 def _load_prior(run: Path, model: Autoencoder) -> Prior:
@@ -152,8 +154,7 @@ def save_autoencoder(folder: Path, model: Autoencoder, recipe: str) -> None:
         "spec": spec,
         "model": short_names(yaml.safe_load(recipe)["model"]),
     }
-    others = ("prior.", "first_stage.")
-    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(others)}
+    own = {name: tensor for name, tensor in model.state_dict().items() if not name.startswith(("prior.", FIRST))}
     _save(folder, own, config)
 
 
@@ -211,11 +212,12 @@ def _restore(folder: Path, build: Callable[[dict[str, Any]], Module]) -> Module:
     try:
         module = build(json.loads((folder / CONFIG).read_text(encoding="utf-8")))
     except NarrowsError as error:
-        raise error if str(folder) in str(error) else ModelError(f"{folder}/{CONFIG}: {error}") from error
+        raise error if str(folder.parent) in str(error) else ModelError(f"{folder}/{CONFIG}: {error}") from error
     except Exception as error:  # the file may contain anything
         raise ModelError(f"{folder}/{CONFIG} does not describe a valid model: {error!r}") from error
     try:
-        module.load_state_dict(load_file(folder / WEIGHTS))
+        first = {name: tensor for name, tensor in module.state_dict().items() if name.startswith(FIRST)}
+        module.load_state_dict({**first, **load_file(folder / WEIGHTS)})
     except (OSError, SafetensorError, RuntimeError) as error:
         raise ModelError(f"{folder}/{WEIGHTS} is missing, damaged or of another model: {error}") from error
     return module

@@ -23,8 +23,9 @@ __all__ = ["CodeError", "is_trusted", "require_public_classes", "require_public_
 PACKAGES = ("models", "networks", "bottlenecks", "likelihoods", "estimators", "priors")
 BUILDING = ("model", "estimator", "prior")
 """Settings of a recipe that name classes."""
-NETWORKS = ("encoder", "decoder")
-"""Settings that accept any network; networks have no common base class for the parser to check."""
+NETWORKS = {"encoder": {"networks"}, "decoder": {"networks", "priors"}, "context": {"networks"}}
+"""Settings that accept any network, and the packages that have them; networks have no common base class for the parser
+to check. The decoder of a stacked model is a prior."""
 WORD = re.compile(r"[\w -]*")
 """Other text allowed in those settings: neither import paths nor YAML, both of which the parser would interpret."""
 
@@ -90,7 +91,7 @@ def require_public_classes(values: Mapping[str, Any], origin: str) -> None:
         if found is None:
             raise _refusal(origin, place, value)
         setting = place.rsplit(".", 2)[-2]
-        if setting in NETWORKS and not any(package == "networks" for package in found):
+        if setting in NETWORKS and not found & NETWORKS[setting]:
             raise CodeError(f"{origin}: {place} is {value}, which is not a network of narrows.networks")
 
 

@@ -51,7 +51,7 @@ prior: {class_path: WaveNetPrior, init_args: {channels: 4, skip_channels: 4, sta
 OF_ALL = {"bits_per_dim", "rate_bits_per_dim", "distortion_bits_per_dim", "log_likelihood"}
 OF_IMAGES = {*OF_ALL, "squared_error", "mse", "psnr", "ssim"}
 OF_CODES = {"perplexity", "usage"}
-WITH_PRIOR = {"prior_rate_bits_per_dim", "prior_bits_per_dim"}
+WITH_PRIOR = {"prior_rate_bits_per_dim", "prior_bits_per_dim", "prior_bits_per_code"}
 
 
 def built(text, spec):

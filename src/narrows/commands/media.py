@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +91,11 @@ def reconstruct(
     decoding: Decoding | None = None,
     options: Options | None = None,
     progress: Progress = hidden,
+    draws: int = 1,
 ) -> Path:
     """Write reconstructions next to their originals, and return the path to open.
+
+    For a model upon another, the first stage's reconstructions are between them.
 
     Args:
         folder: the run folder, or its id on the hub.
@@ -100,6 +104,7 @@ def reconstruct(
         decoding: the class to decode as, and how an autoregressive decoder draws.
         options: options of the kind of data.
         progress: shows the progress.
+        draws: number of reconstructions of each example by a decoder that draws.
 
     Raises:
         NarrowsError: if a file cannot be read, or an option does not fit the model.
@@ -107,6 +112,10 @@ def reconstruct(
     model, decoding = load(folder), decoding or Decoding()
     modality = find_modality(model.spec.modality)
     chosen = modality.accept("reconstruct", options or {}, folder)
+    if draws > 1 and not model.autoregressive:
+        raise NarrowsError(
+            f"--draws {draws}: this model's decoder is deterministic, so all would be equal; leave it out"
+        )
     if files:
         condition = conditions(model, decoding.label, len(files))
         originals, names = modality.read(files, model.spec), [str(file) for file in files]
@@ -114,8 +123,17 @@ def reconstruct(
         originals, names, condition = _of_test_split(folder, model, progress)
         if decoding.label is not None:
             condition = conditions(model, decoding.label, len(names))
-    made = decode_drawn(model, model.encode_all(originals), condition, decoding, progress)
-    versions = {"original": originals, "reconstruction": [_cut(x, y) for x, y in zip(originals, made, strict=True)]}
+    codes, versions = model.encode_all(originals), {"original": originals}
+    if model.stages > 1:
+        below = model.first
+        versions["first stage"] = decode_drawn(below, below.encode_all(originals), condition, None, progress)
+    if draws > 1:  # one generator for all, so that the first is the same however many follow
+        how = sampling_of(model, decoding)
+        decoding = replace(decoding, sampling=replace(how, seed=how.generator))
+    for number in range(1, draws + 1):
+        name = "reconstruction" if draws == 1 else f"reconstruction {number}"
+        versions[name] = decode_drawn(model, codes, condition, decoding, progress)
+    versions = {name: [_cut(x, y) for x, y in zip(originals, made, strict=True)] for name, made in versions.items()}
     out = out or open_run(folder).outputs / "reconstructions"
     return modality.save_versions(
         out, f"Reconstructions by {folder}", distinct_stems(names), versions, model.spec, **chosen

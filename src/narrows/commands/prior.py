@@ -36,6 +36,8 @@ from narrows.training.tasks import PriorTask
 __all__ = ["codes_of", "fit_prior"]
 
 ENCODED_AT_ONCE = 256
+DEFAULT_UPON = "transformer"
+"""Default recipe of a prior over the latents of a model upon another."""
 
 
 def fit_prior(
@@ -80,7 +82,8 @@ def _fit(
     progress: Progress,
 ) -> RunFolder:
     modality = find_modality(up_to_date(run.reopen())["modality"], str(run.recipe))
-    recipe = find_recipe(recipe_name or modality.default_prior)
+    # A first stage is in a folder of its own; the latents upon it are global, on a grid of one dimension.
+    recipe = find_recipe(recipe_name or (DEFAULT_UPON if run.first.exists() else modality.default_prior))
     settings = settings_of(run.prior, recipe, variant, resume)
     resolved = resolve(PriorRecipe, settings, overrides, str(run.prior.recipe) if resume else recipe.name)
     if resume:

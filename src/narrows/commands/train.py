@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from narrows.commands.resume import require_resumable
-from narrows.commands.source import open_data, record_data, source_override, what_changed
+from narrows.commands.source import changes_since, open_data, record_data, source_override, what_changed
 from narrows.config import Kind, PriorRecipe, Resolved, TrainingRecipe, resolve
 from narrows.data import BatchPlan, Data, Examples
 from narrows.errors import NarrowsError
@@ -23,7 +23,7 @@ from narrows.modalities import find_modality
 from narrows.modalities.recipes import resolve_training
 from narrows.modality import Modality
 from narrows.models import Autoencoder
-from narrows.pretrained import copy_model, load, save_autoencoder
+from narrows.pretrained import copy_model, fetch, load, save_autoencoder
 from narrows.progress import Progress, hidden
 from narrows.recipe import Recipe, find_recipe
 from narrows.report.run import report_run
@@ -98,6 +98,8 @@ def _train(
     validation = _require_examples(built, data)
     model = _model(built, data)
     on = _first_stage(run, built.on, resume)
+    if on is not None:
+        _require_splits_of(on, data)
     _place(model, on, built.estimator, validation, accelerator.device)
     validation = validation.numbered(model.classes)
     task = AutoencoderTask(model, built.estimator, data.train.batch)
@@ -224,24 +226,44 @@ def _first_stage(run: RunFolder, on: str | None, resume: bool) -> str | Path | N
     return run.first
 
 
+def _require_splits_of(on: str | Path, data: Data) -> None:
+    """Check that a first stage was trained on the same splits of the same data, if its folder says on which.
+
+    Raises:
+        NarrowsError: if it was trained on others, among them perhaps examples that are held out here.
+    """
+    first = RunFolder(fetch(on))
+    changed = changes_since(first, data) if first.data.exists() else None
+    if changed is not None:
+        raise NarrowsError(
+            f"--on {on}: the first stage was trained on other data, perhaps on examples that are held out here "
+            f"({changed}): train on its data, with the same data settings"
+        )
+
+
 def _place(
     model: Autoencoder, on: str | Path | None, estimator: Estimator, validation: Examples, device: torch.device
 ) -> None:
-    """Set the first stage of a two-stage model, after checking that it leaves the second something to improve."""
-    if model.depth == 1:
+    """Set the first stage of a model of two, after checking that they fit and that the first leaves room to improve."""
+    if model.stages == 1:
         if on is not None:
-            raise NarrowsError(f"--on {on}: a {type(model).__name__} has one stage; train a recipe such as hvae-second")
+            raise NarrowsError(
+                f"--on {on}: a {type(model).__name__} has one stage; train a recipe such as hvae-second or vqvae-global"
+            )
         return
     if on is None:
         raise NarrowsError("this recipe trains the second of two stages: add --on RUN, the run folder of the first")
     first = load(on)
-    if first.lacks_prior:
+    try:
+        model.place_on(first)
+    except NarrowsError as error:
+        raise NarrowsError(f"--on {on}: {error}") from error
+    if model.lacks_prior:
         raise NarrowsError(
             f"the first stage in {on} has codes but no prior for them, so the pair could not be sampled: fit one first "
             f"with `narrows prior {on}`"
         )
-    model.place_on(first)
-    if isinstance(estimator, DistortionTarget):
+    if isinstance(estimator, DistortionTarget) and not model.autoregressive:
         reached = squared_error(first.to(device), validation)
         first.cpu()  # next to the second stage, with which it is moved later
         if estimator.gamma >= reached:

@@ -37,6 +37,8 @@ class Evidence(NamedTuple):
     """Rates of the layers of the draw, by group and number."""
     mask: Tensor | None = None
     """Positions of x that count, bool [B, *size]; None if all do."""
+    terms: Mapping[str, Tensor] = NOTHING
+    """Terms whose sum is the log-likelihood, by name, [S, B], without gradient; {} if it has no terms."""
 
     def squared_error(self) -> Tensor:
         """Return ||x - E[x|z]||^2 for each latent, summed over the dimensions of x, [S, B].

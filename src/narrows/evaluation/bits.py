@@ -40,7 +40,8 @@ class Measurement:
         figures: figures by name. `bits_per_dim` of the ELBO, averaged over all dimensions of all examples; its parts
             `rate_bits_per_dim` and `distortion_bits_per_dim`; `log_likelihood`, E_q[log p(x|z)] in nats per example;
             `importance_weighted_bits_per_dim` if S > 1; `prior_rate_bits_per_dim` and `prior_bits_per_dim` if a prior
-            is fitted and the examples have the classes it needs; `bits_per_second`, the rate of data in time;
+            is fitted and the examples have the classes it needs, and `prior_bits_per_code`; `bits_per_second`, the rate
+            of data in time; the terms of the distortion, if it has any, as `codes_bits_per_dim`; the model's `ratios`;
             `perplexity` and `usage` (share of codes in use) of the codes; and the modality's own.
         counts: number of uses of each code, [M, K]; None if the latents are continuous.
         layer_rates: rates of the layers by group and number, in nats per example, from the first latents to the last;
@@ -105,6 +106,9 @@ class _Tally:
         self.squared_error = 0.0
         self.nats: dict[str, float] = defaultdict(float)
         self.others: dict[str, list[Tensor]] = defaultdict(list)
+        self.ratios: dict[str, float] = defaultdict(float)
+        self.divisors: dict[str, float] = defaultdict(float)
+        self.before: Tensor | None = None
         self.layers: dict[tuple[str, int], float] = defaultdict(float)
         self.counts: Tensor | None = None
 
@@ -122,12 +126,21 @@ class _Tally:
             self.nats["importance_weighted"] -= _total(importance_weighted_bound(evidence))
         for layer, values in evidence.layer_rates.items():
             self.layers[layer] += _total(values)
+        for name, values in evidence.terms.items():
+            self.nats[name] -= _total(values.mean(0))
         if not model.autoregressive:
             self.squared_error += _total(evidence.squared_error().mean(0))
+        for name, (total, number) in model.ratios(batch, posterior.mode, self.before).items():
+            self._add_ratio(name, total, number)
+        self.before = posterior.mode
         if posterior.codes is not None:
             self._count(posterior.codes)
         if self.figures is not None or self.informed:
             self._add_reconstruction(batch, posterior, evidence)
+
+    def _add_ratio(self, name: str, total: Tensor, number: Tensor) -> None:
+        self.ratios[name] += _total(total)
+        self.divisors[name] += _total(number)
 
     def _count(self, codes: Tensor) -> None:
         spec = self.model.codes
@@ -136,19 +149,25 @@ class _Tally:
 
     def _add_reconstruction(self, batch: Batch, posterior: Posterior, evidence: Evidence) -> None:
         """Add figures of the reconstruction from the posterior's mode, and of its codes under the learned prior."""
-        if isinstance(posterior, CodePosterior) and evidence.observation is not None:  # the latent drawn is the mode
-            observation, described = evidence.observation, self.model.filled(batch)
-        else:
-            observation, described = self.model.described(batch, posterior.mode.unsqueeze(0))
         if self.figures is not None:
-            made = self.model.decode_latents(posterior.mode) if self.model.autoregressive else observation.mean
+            if self.model.autoregressive:
+                made = self.model.decode_latents(posterior.mode)
+            elif isinstance(posterior, CodePosterior) and evidence.observation is not None:
+                made = evidence.observation.mean  # the latent drawn is the mode
+            else:
+                made = self.model.described(batch, posterior.mode.unsqueeze(0))[0].mean
             for name, values in self.figures(batch.x, made[:, :, : batch.x.shape[2]]).items():
                 self.others[name].append(values[~values.isnan()].detach().cpu().double())
         if self.informed and self.model.prior is not None and posterior.codes is not None:
-            rate = _total(_prior_nats(self.model.prior, posterior.codes, batch.condition))
-            self.nats["prior_rate"] += rate
+            rate = _prior_nats(self.model.prior, posterior.codes, batch.condition).sum()
+            self._add_ratio("prior_bits_per_code", rate / math.log(2), torch.tensor(posterior.codes.numel()))
+            self.nats["prior_rate"] += _total(rate)
             # The codes are the mode rather than a draw: the bound holds for an encoder with all its mass on the mode.
-            self.nats["prior"] += rate - _total(observation.log_prob(described.x, described.mask))
+            if isinstance(posterior, CodePosterior):
+                log_likelihood = evidence.log_likelihood[:1]
+            else:
+                log_likelihood = self.model.log_likelihood(batch, posterior.mode.unsqueeze(0))
+            self.nats["prior"] += _total(rate) - _total(log_likelihood)
 
     @property
     def measurement(self) -> Measurement:
@@ -163,6 +182,10 @@ class _Tally:
             figures["squared_error"] = self.squared_error / self.dimensions * self.model.dimensions
         others = {name: torch.cat(parts) for name, parts in self.others.items()}
         figures |= {name: float(values.mean()) for name, values in others.items() if len(values)}
+        figures |= {name: total / self.divisors[name] for name, total in self.ratios.items()}
+        if "codes" in self.nats:
+            bits = (self.nats["codes"] + self.nats["rate"]) / math.log(2)
+            figures["bits_per_code_with_latents"] = bits / self.divisors["bits_per_code"]
         if self.counts is not None:
             figures |= {name: value.item() for name, value in usage_statistics(self.counts).items()}
         layers = {layer: total / self.examples for layer, total in self.layers.items()}

@@ -3,6 +3,16 @@
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.export import CodesOf, DataOf
 from narrows.models.latent import LatentVariableModel
+from narrows.models.stacked import Coded, Stacked
 from narrows.models.two_stage import TwoStage, TwoStagePosterior
 
-__all__ = ["Autoencoder", "CodesOf", "DataOf", "LatentVariableModel", "TwoStage", "TwoStagePosterior"]
+__all__ = [
+    "Autoencoder",
+    "Coded",
+    "CodesOf",
+    "DataOf",
+    "LatentVariableModel",
+    "Stacked",
+    "TwoStage",
+    "TwoStagePosterior",
+]

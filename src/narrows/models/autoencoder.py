@@ -37,8 +37,8 @@ Progress = Callable[[int, int], None]
 class Autoencoder(LatentVariableModel):
     """p(x|z), q(z|x) and p(z) over data x [B, C, *size]; see `LatentVariableModel` for its parts."""
 
-    depth: ClassVar[int] = 1
-    """Number of stages: 2 for a two-stage model."""
+    stages: ClassVar[int] = 1
+    """Number of stages: 2 for a model upon another, its `first`."""
 
     @property
     def first(self) -> Autoencoder:
@@ -226,6 +226,10 @@ class Autoencoder(LatentVariableModel):
         with torch.no_grad():
             z = self.posterior(self.check_data(x)).mode
         return self.decode_latents(z, condition, sampling, progress)[:, :, : x.shape[2]]
+
+    def versions(self, x: Tensor) -> dict[str, Tensor]:
+        """Return reconstructions of x [B, C, *size] by name, for a report; several if they are draws."""
+        return {"reconstruction": self.reconstruct(x)}
 
     def interpolate(
         self,

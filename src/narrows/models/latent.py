@@ -77,6 +77,8 @@ class LatentVariableModel(nn.Module):
         self.likelihood = likelihood(self.shape[0])
         self.encoder = encoder(self.shape[0], bottleneck.features)
         given = {"classes": len(self.classes), "hop": self.hop}
+        if issubclass(made := _made_by(decoder), Prior):
+            raise NarrowsError(f"a {made.__name__} describes codes, not data: only a Stacked model decodes by one")
         taken = _settings_of(decoder) & set(given)
         settings: dict[str, Any] = {name: given[name] for name in sorted(taken)}
         self.decoder = decoder(bottleneck.channels, self.likelihood.features, **settings)
@@ -305,6 +307,21 @@ class LatentVariableModel(nn.Module):
         )
         return posterior, evidence
 
+    def log_likelihood(self, batch: Batch, z: Tensor) -> Tensor:
+        """Return log p(x|z) in nats, [S, B], of S latents per example, z [S, B, channels, *grid]."""
+        observation, described = self.described(batch, z)
+        return observation.log_prob(described.x, described.mask).view(z.shape[:2])
+
+    def ratios(self, batch: Batch, z: Tensor, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return further figures of a batch with latents z [B, channels, *grid], as (sum, count), scalars by name.
+
+        Args:
+            batch: the examples.
+            z: their latents.
+            others: latents of earlier examples, for figures that compare examples; None for none.
+        """
+        return {}
+
     def latent_mask(self, mask: Tensor | None, grid: tuple[int, ...]) -> Tensor | None:
         """Return which latents of a grid count, bool [B, *grid]: those with at least one position in the mask."""
         if mask is None:
@@ -336,10 +353,15 @@ class LatentVariableModel(nn.Module):
 
 
 def _settings_of(factory: Any) -> set[str]:
-    """Return the argument names of a factory: a class, a function, or a partial of either.
+    """Return the argument names of a factory."""
+    made = _made_by(factory)
+    return set(inspect.signature(factory if made is object else made).parameters)
+
+
+def _made_by(factory: Any) -> type:
+    """Return the class that a factory is, or is a partial of; `object` for a function.
 
     The recipe parser makes a partial of its own function, with the class among the arguments.
     """
     parts = (factory, getattr(factory, "func", None), *getattr(factory, "args", ()))
-    made = next((part for part in parts if inspect.isclass(part)), factory)
-    return set(inspect.signature(made).parameters)
+    return next((part for part in parts if inspect.isclass(part)), object)

@@ -90,7 +90,7 @@ class TwoStage(Autoencoder):
         NarrowsError: if decoder(encoder(x)) does not have the size of x.
     """
 
-    depth: ClassVar[int] = 2
+    stages: ClassVar[int] = 2
     bottleneck: Hierarchy
 
     def __init__(

@@ -12,6 +12,7 @@ from narrows.networks.spectrogram import SpectrogramEncoder
 from narrows.networks.strided import StridedDecoder, StridedEncoder, WaveNetDecoder
 from narrows.networks.transformer import PatchTransformer
 from narrows.networks.wavenet import WaveNet
+from narrows.networks.whole import GlobalDecoder, GlobalEncoder
 
 __all__ = [
     "AutoregressiveDecoder",
@@ -20,6 +21,8 @@ __all__ = [
     "CodeTransformer",
     "ConvDecoder",
     "ConvEncoder",
+    "GlobalDecoder",
+    "GlobalEncoder",
     "Head",
     "MLPDecoder",
     "MLPEncoder",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -45,7 +46,7 @@ def report_run(run: RunFolder, data: Data, device: str | torch.device = "cpu", p
         figures_of = partial(modality.figures, spec=model.spec) if modality.has_figures else None
         measured = measure(model, validation, figures=figures_of)
         facts = {**_facts(model, modality, measured), **_held(run, measured)}
-        if not model.autoregressive:
+        if not (model.autoregressive and model.variable):
             model.cpu()
         sections = list(_of_validation(run, model, modality, data, validation, measured, progress))
     else:
@@ -85,7 +86,7 @@ def _of_validation(
     yield bits(run, model, measured, text, of, counted("validation", count, total), modality.units)
     if measured.layer_rates:
         yield _layers(measured.layer_rates)
-    if isinstance(model.bottleneck, Hierarchy) and model.depth == 1:
+    if isinstance(model.bottleneck, Hierarchy) and model.stages == 1:
         yield _from_coarse_to_fine(model, modality, validation)
     yield from _refinement(model, modality)
     yield from modality.sections(run, model, data)
@@ -130,13 +131,24 @@ def _stacked(examples: Examples, count: int) -> torch.Tensor:
 
 def _reconstructions(model: Autoencoder, modality: Modality, examples: Examples) -> Iterator[Section]:
     originals = _stacked(examples, SHOWN)
-    versions = {"original": list(originals), "reconstruction": list(model.reconstruct(originals))}
-    text = (
-        f"{modality.unit.capitalize()} of the validation split, which the model was not trained on, and the mean of "
-        "p(x|z) given their codes."
-    )
-    caption = "Originals, each directly above its reconstruction."
+    made = model.versions(originals.to(next(model.parameters()).device))
+    versions = {"original": list(originals), **{name: list(x.cpu()) for name, x in made.items()}}
+    text = f"{modality.unit.capitalize()} of the validation split, which the model was not trained on, and "
+    if model.stages > 1 and model.autoregressive:
+        spent = f" of {_bits_of_latents(model):.0f} bits" if model.discrete else ""
+        text += (
+            f"their reconstructions by the first stage, then several draws from the latents{spent} of each: what the "
+            "latents hold stays, and the rest differs."
+        )
+        caption = "Originals, the first stage's reconstructions, and draws from the same latents."
+    else:
+        text += "the mean of p(x|z) given their codes."
+        caption = "Originals, each directly above its reconstruction."
     yield Section("Reconstructions", text, [modality.show_versions(versions, model.spec, caption)])
+
+
+def _bits_of_latents(model: Autoencoder) -> float:
+    return math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
 
 
 @torch.no_grad()
@@ -160,7 +172,7 @@ def _from_coarse_to_fine(model: Autoencoder, modality: Modality, examples: Examp
 @torch.no_grad()
 def _refinement(model: Autoencoder, modality: Modality) -> Iterator[Section]:
     """Yield the section on samples of the first stage refined by the second, for two-stage models that can sample."""
-    if model.depth == 1 or model.lacks_prior:
+    if model.stages == 1 or model.autoregressive or model.lacks_prior:
         return
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -184,7 +196,7 @@ def _samples(model: Autoencoder, modality: Modality, progress: Progress) -> Iter
     if model.lacks_prior:
         return
     shown = model.classes[:CLASSES_SHOWN]
-    if model.autoregressive or model.variable:
+    if model.variable:
         labels = torch.arange(DRAWN) % max(1, len(model.classes))
         with drawing(progress, "sample", DRAWN, model.sampled_length, model.spec.rate) as advance:
             made = model.sample(DRAWN, labels if model.classes else None, Sampling(seed=0), progress=advance)

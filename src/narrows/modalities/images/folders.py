@@ -45,8 +45,8 @@ def find_folder(root: Path, files: list[str]) -> Found:
     images = [file for file in files if is_image(file)]
     if not images:
         raise DataError(
-            f"{root} has no images: data.source needs a folder of image files ({' '.join(EXTENSIONS)}), of IDX or of "
-            "Parquet files"
+            f"{root} has no images: data.source needs a folder of image files ({' '.join(EXTENSIONS)}), of IDX, "
+            "Parquet or NumPy files"
         )
     depth = _depth_of_splits(images)
     grouped: dict[str, list[str]] = {}

@@ -1,4 +1,4 @@
-"""Images by split, as uint8 [N, C, H, W], from image files, IDX, Parquet, the hub, or the built-in digits."""
+"""Images by split, as uint8 [N, C, H, W], from image files, arrays, IDX, Parquet, the hub, or the built-in digits."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from narrows.data.loader import BatchPlan, Loader, batches, random_subset
 from narrows.data.skipped import Refused, Skipped, listed
 from narrows.data.splits import SPLITS, Digest, assigned, count_of, digest_of
 from narrows.data.walk import walk
+from narrows.modalities.images.arrays import find_arrays, is_array
 from narrows.modalities.images.cache import decode_into_file, decode_into_memory
 from narrows.modalities.images.decode import Look, look
 from narrows.modalities.images.files import to_batch
@@ -197,6 +198,8 @@ def _find(settings: ImageSettings) -> Found:
             return find_idx(root, idx)
         if any(file.endswith(".parquet") for file in files):
             return find_hub(settings)
+        if arrays := [file for file in files if is_array(file)]:
+            return find_arrays(root, arrays, settings)
     return find_folder(root, files)
 
 

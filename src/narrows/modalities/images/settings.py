@@ -15,8 +15,8 @@ class ImageSettings:
 
     Args:
         source: `digits` (scikit-learn's handwritten digits, 8x8); a folder of image files, of IDX files (the format of
-            MNIST) or of Parquet files in the layout of the Hugging Face hub; a single such file; or `hf:NAME`, a data
-            set on the hub.
+            MNIST), of Parquet files in the layout of the Hugging Face hub, or of NumPy's .npy and .npz files with
+            uint8 arrays [N, H, W] or [N, H, W, C]; a single such file; or `hf:NAME`, a data set on the hub.
         size: scale the shorter side of images to `size` and crop the centre to `size` x `size`. None keeps the size of
             the images if all have the same, and otherwise uses the largest power of two that fits in the smallest
             image, at most 128.
@@ -28,9 +28,10 @@ class ImageSettings:
         split_seed: the seed of the choice of held-out images.
         strict: stop at the first file that cannot be read, instead of skipping it.
         config: the configuration of a hub data set that has several.
-        image_column: the column of images in Parquet files and hub data sets; None means the only column of images.
-        label_column: the column of labels in Parquet files and hub data sets; None means the only column of class
-            labels.
+        image_column: the column of images in Parquet files and hub data sets, or the name of their array in .npz files;
+            None means the only one of images.
+        label_column: the column of labels in Parquet files and hub data sets, None for the only column of class
+            labels; or the name of their array in .npz files, None for no labels.
         streaming: read a hub data set while training instead of downloading it first; needs `size` and `channels`.
         memory_limit_gb: decoded images larger than this in total (GB) are kept in a file instead of in memory, in the
             folder given by NARROWS_CACHE, by default ~/.cache/narrows; 0 always uses the file, so that images are
