@@ -57,8 +57,9 @@ class LatentVariableModel(nn.Module):
         classes: names of the classes, [] if there are none.
 
     Raises:
-        NarrowsError: if encoder and decoder change the size of x, or an autoregressive decoder is used with a
-            likelihood without discrete levels or with examples of a fixed size.
+        NarrowsError: if encoder and decoder change the size of x, an autoregressive decoder is used with a likelihood
+            without discrete levels or with examples of a fixed size, or data with features of each position have a
+            fixed size or several positions per latent.
     """
 
     def __init__(
@@ -76,6 +77,12 @@ class LatentVariableModel(nn.Module):
         self.bottleneck = bottleneck
         self.likelihood = likelihood(self.shape[0])
         self.encoder = encoder(self.shape[0], bottleneck.features)
+        if self._spec.channels and not (self.variable and self.hop == 1):
+            found = f"{self.hop} positions per latent" if self.variable else "examples of a fixed size"
+            raise NarrowsError(
+                f"the data have features of each position, which become those of each latent, but this model has "
+                f"{found}: use data of variable length and an encoder without stride along their first axis"
+            )
         given = {"classes": len(self.classes), "hop": self.hop}
         taken = _settings_of(decoder) & set(given)
         settings: dict[str, Any] = {name: given[name] for name in sorted(taken)}
@@ -204,7 +211,8 @@ class LatentVariableModel(nn.Module):
                 f"{type(self.bottleneck).__name__} latents are continuous and have no codes for a prior to learn: "
                 "train a recipe with a discrete bottleneck, such as VectorQuantizer"
             )
-        return CodeSpec(grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
+        sizes = self.bottleneck.codebooks, self.bottleneck.codebook_size
+        return CodeSpec(grid, *sizes, len(self.classes), self._spec.channels)
 
     def takes(self, spec: CodeSpec) -> bool:
         """Return whether a prior with this specification fits this model's codes."""
