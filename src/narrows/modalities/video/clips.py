@@ -70,8 +70,12 @@ class VideoClips(Clips):
             index += alike
 
     def batch(self, frames: Tensor, features: Tensor) -> Batch:
-        """Return frames uint8 [B, T, H, W, 3] in [0, 1], [B, 3, T, H, W]; all of them count."""
-        return Batch(self.to_x(frames))
+        """Return frames uint8 [B, T, H, W, 3] in [0, 1], [B, 3, T, H, W], with the features float32 [B, T, C] of each.
+
+        There is no mask, because all frames count.
+        """
+        by_channel = features.transpose(1, 2)[..., None, None] if features.shape[2] else None
+        return Batch(self.to_x(frames), features=by_channel)
 
     @staticmethod
     def to_x(frames: Tensor) -> Tensor:

@@ -102,7 +102,7 @@ def open_video(
     shape = (3, settings.window, *first.frames.shape[1:3])
     return VideoData(
         **clips,
-        spec=Spec(shape, "video", variable=True, rate=first.rate, details=actions.details),
+        spec=Spec(shape, "video", variable=True, rate=first.rate, channels=actions.channels, details=actions.details),
         skipped=skipped,
         digest=digest,
         summary=summary,
