@@ -101,7 +101,7 @@ class LatentVariableModel(nn.Module):
         self.prior: Prior | None = None
         # Most convolutions are faster with channels last, and quantizers then read features as tokens, uncopied.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.grid = self._window_grid() if self.variable else self._traced_grid()
+        self.grid = self._window_grid() if self.variable else self._traced_grid(self.shape)
 
     def _window_grid(self) -> tuple[int, ...]:
         latents, rest = divmod(self.shape[1], self.hop)
@@ -110,22 +110,26 @@ class LatentVariableModel(nn.Module):
                 f"data.window is {self.shape[1]}, which is not a multiple of {self.hop}, the encoder's positions per "
                 f"code: set it to {(latents + 1) * self.hop}"
             )
-        return (latents,)
+        if len(self.shape) == 2:
+            return (latents,)
+        # The other axes are of a fixed size, and one latent is enough to find their grid.
+        return (latents, *self._traced_grid((self.shape[0], self.hop, *self.shape[2:]))[1:])
 
-    def _traced_grid(self) -> tuple[int, ...]:
+    def _traced_grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the grid of an example of a shape (C, *size)."""
         with torch.no_grad():
             try:
-                features = self.encoder(torch.zeros(1, *self.shape))
+                features = self.encoder(torch.zeros(1, *shape))
             except RuntimeError as error:
                 raise NarrowsError(
-                    f"this encoder cannot read examples of size {self.shape[1:]} ({error}): use fewer downsamplings, "
+                    f"this encoder cannot read examples of size {shape[1:]} ({error}): use fewer downsamplings, "
                     "or set data.size"
                 ) from error
             grid = tuple(features.shape[2:])
             decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
-        if decoded != self.shape[1:]:
+        if decoded != shape[1:]:
             raise NarrowsError(
-                f"this encoder and decoder turn examples of size {self.shape[1:]} into {decoded}: set data.size to a "
+                f"this encoder and decoder turn examples of size {shape[1:]} into {decoded}: set data.size to a "
                 "multiple of 2^n for n downsamplings, and use as many upsamplings as downsamplings"
             )
         return grid

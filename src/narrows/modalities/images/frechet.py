@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 
 from narrows.data import BatchPlan
+from narrows.data.pixels import to_uint8, to_unit
 from narrows.errors import NarrowsError
-from narrows.modalities.images.files import to_uint8, to_unit
 from narrows.modalities.images.images import Images
 
 __all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]

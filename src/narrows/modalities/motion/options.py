@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from narrows.arguments import add_out, add_run, positive, seed
+from narrows.arguments import add_film, add_out, add_run, positive, seed
 
 __all__ = ["add_commands", "add_options"]
 
@@ -13,9 +13,7 @@ __all__ = ["add_commands", "add_options"]
 def add_options(command: str, parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that are for motion only."""
     if command in ("reconstruct", "interpolate", "sample"):
-        parser.add_argument(
-            "--film", choices=("gif", "mp4"), help="motion only: also write a film of each; mp4 needs narrows[motion]"
-        )
+        add_film(parser)
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
