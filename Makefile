@@ -32,6 +32,7 @@ bench: .venv/installed-dev
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.quantizer
 	$(BIN)/python -m benchmarks.pixelcnn
+	$(BIN)/python -m benchmarks.frames
 	$(BIN)/python -m benchmarks.autoregressive
 	$(BIN)/python -m benchmarks.hierarchy
 	$(BIN)/python -m benchmarks.wavenet

@@ -16,12 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.timing import begin, head, medians
+from narrows.networks.pixelcnn import PixelCNN
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec
 from narrows.priors.sampler import sample
 from narrows.sampling import draw
 
-GRID = HEIGHT, WIDTH = 32, 32
+GRID = (32, 32)
 SPEC = CodeSpec(GRID, codebooks=1, codebook_size=512, classes=0)
 FORWARDS = {1: 8, 16: 2}
 """Number of full forward passes to time, by the number of images at once."""
@@ -36,32 +37,37 @@ def full_forwards(prior: GatedPixelCNN, codes: Tensor, count: int) -> None:
         flat[:, n] = draw(logits, torch.rand(len(codes), 1, device=codes.device))
 
 
-def products(prior: GatedPixelCNN, batch: int) -> Callable[[], None]:
-    """Return the matrix products of sampling `batch` images, as a function."""
-    network, device = prior.network, next(prior.parameters()).device
+def products(network: PixelCNN, grid: tuple[int, ...], batch: int) -> Callable[[], None]:
+    """Return the matrix products of sampling `batch` grids, as a function."""
+    height, width = grid
+    device = network.left.weight.device
     depth, channels, first = len(network.layers), network.left.in_channels, network.first_reach
     taps = network.layers[0].reach + 1
     hidden, size = network.head.weight.shape[1:]
-    row = batch * WIDTH
+    row = batch * width
     by_row = [(row, first * (2 * first + 1) * channels, channels)]
     by_row += depth * [(row, taps * (2 * taps - 1) * channels, 2 * channels), (row, 2 * channels, 2 * channels)]
+    if network.local is not None:
+        by_row += depth * [(row, network.local.in_channels, 4 * channels)]
     by_position = depth * [(batch, taps * channels, 2 * channels), (batch, channels, channels)]
     by_position += [(batch, depth * channels, channels), (batch, channels, hidden), (batch, hidden, size)]
-
-    def operands(n: int, k: int, m: int) -> tuple[Tensor, Tensor, Tensor]:
-        return torch.randn(n, k, device=device), torch.randn(k, m, device=device), torch.empty(n, m, device=device)
-
-    rows, positions = [operands(*shape) for shape in by_row], [operands(*shape) for shape in by_position]
+    rows, positions = ([operands(shape, device) for shape in shapes] for shapes in (by_row, by_position))
 
     def run() -> None:
-        for _ in range(HEIGHT):
+        for _ in range(height):
             for a, b, out in rows:
                 torch.mm(a, b, out=out)
-            for _ in range(WIDTH):
+            for _ in range(width):
                 for a, b, out in positions:
                     torch.mm(a, b, out=out)
 
     return run
+
+
+def operands(shape: tuple[int, int, int], device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    """Return matrices of the sizes (n, k), (k, m) and (n, m) for a product."""
+    n, k, m = shape
+    return torch.randn(n, k, device=device), torch.randn(k, m, device=device), torch.empty(n, m, device=device)
 
 
 @torch.inference_mode()
@@ -75,7 +81,11 @@ def main() -> None:
     factors: list[float] = []  # from the time of an action to that of one image
     for batch, count in FORWARDS.items():
         codes = torch.randint(SPEC.codebook_size, (batch, *GRID), device=settings.device)
-        actions += [partial(full_forwards, prior, codes, count), partial(sample, prior, batch), products(prior, batch)]
+        actions += [
+            partial(full_forwards, prior, codes, count),
+            partial(sample, prior, batch),
+            products(prior.network, GRID, batch),
+        ]
         factors += [prior.length / count / batch, 1 / batch, 1 / batch]
     found = medians(actions, settings.device, settings.repeats)
     times = [factor * median for factor, median in zip(factors, found, strict=True)]

@@ -1,6 +1,8 @@
 import os
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -37,6 +39,13 @@ def one_thread() -> None:
     """Here and in the processes that tests start: figures do not depend on the cores, and two workers fit on two."""
     os.environ["OMP_NUM_THREADS"] = "1"
     torch.set_num_threads(1)
+
+
+@pytest.fixture
+def noise() -> Callable[..., np.ndarray]:
+    """Random pixels [H, W] or [H, W, 3], different at every call."""
+    generator = np.random.default_rng(0)
+    return lambda *shape: generator.integers(0, 256, shape, np.uint8)
 
 
 @pytest.fixture

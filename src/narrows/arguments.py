@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["add_decoding", "add_out", "add_run", "positive", "seed"]
+__all__ = ["add_decoding", "add_film", "add_out", "add_run", "add_scale", "positive", "seed"]
 
 
 def positive(text: str) -> int:
@@ -48,3 +49,16 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         "--decoder-top-p", type=float, metavar="P", help="only the most probable levels that together reach P"
     )
     group.add_argument("--decoder-seed", type=seed, metavar="SEED", help="random seed (0)")
+
+
+def add_film(parser: argparse.ArgumentParser) -> None:
+    """Add the option for films, unless another kind of data has added it already."""
+    with suppress(argparse.ArgumentError):
+        help = "also write a film of each (data that move only); mp4 needs the package av"
+        parser.add_argument("--film", choices=("gif", "mp4"), help=help)
+
+
+def add_scale(parser: argparse.ArgumentParser) -> None:
+    """Add the option for the magnification of pixels, unless another kind of data has added it already."""
+    with suppress(argparse.ArgumentError):
+        parser.add_argument("--scale", type=positive, help="data made of pixels only: integer magnification (1)")

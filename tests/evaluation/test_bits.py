@@ -8,10 +8,10 @@ import torch
 
 import narrows
 from narrows.bottlenecks import Categorical
+from narrows.data.pixels import to_unit
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure, measure_prior
 from narrows.likelihoods import DiscretizedLogistic
-from narrows.modalities.images.files import to_unit
 from narrows.modalities.images.images import Images, open_images
 from narrows.modalities.images.modality import MODALITY
 from narrows.modalities.images.settings import ImageSettings

@@ -1,4 +1,3 @@
-import numpy as np
 import pytest
 from PIL import Image
 
@@ -8,13 +7,6 @@ def cache(tmp_path_factory, monkeypatch):
     folder = tmp_path_factory.mktemp("cache")
     monkeypatch.setenv("NARROWS_CACHE", str(folder))
     return folder / "images"
-
-
-@pytest.fixture
-def noise():
-    """Random pixels [H, W] or [H, W, 3], different at every call."""
-    generator = np.random.default_rng(0)
-    return lambda *shape: generator.integers(0, 256, shape, np.uint8)
 
 
 @pytest.fixture

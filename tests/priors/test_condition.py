@@ -110,7 +110,7 @@ def test_without_channels_weights_are_those_of_a_prior_with_them(make: Make) -> 
 
 
 def test_every_parameter_is_trained_given_features(make: Make) -> None:
-    prior = make(codebooks=2, classes=2, channels=3)
+    prior = make(8, codebooks=2, classes=2, channels=3)
     prior.log_prob(codes_of(prior, 2), Condition(torch.tensor([0, 1]), condition_of(prior, 2)[1])).sum().backward()
     idle = [name for name, p in prior.named_parameters() if p.grad is None or not (p.grad.abs() > 1e-12).any()]
     assert idle == []

@@ -89,7 +89,7 @@ def test_labels_change_every_code(make: Make) -> None:
 
 
 def test_every_parameter_is_trained(make: Make) -> None:
-    prior = make(codebooks=2, classes=2)
+    prior = make(8, codebooks=2, classes=2)
     prior.log_prob(codes_of(prior, 2), torch.tensor([0, 1])).sum().backward()
     idle = [name for name, p in prior.named_parameters() if p.grad is None or not (p.grad.abs() > 1e-12).any()]
     assert idle == []

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -33,11 +34,22 @@ from narrows.training.loop import train as run_loop
 from narrows.training.run import RunFolder
 from narrows.training.tasks import PriorTask
 
-__all__ = ["codes_of", "fit_prior"]
+__all__ = ["Coded", "codes_of", "fit_prior"]
 
 ENCODED_AT_ONCE = 256
 DEFAULT_UPON = "transformer"
 """Default recipe of a prior over the latents of a model upon another."""
+
+
+class Coded(NamedTuple):
+    """The codes of a split, with what they are conditioned on."""
+
+    codes: np.ndarray
+    """[N, *grid] or [N, *grid, M], in the smallest integer type."""
+    labels: np.ndarray | None
+    """The class of each example, int64 [N]; None without classes."""
+    features: np.ndarray | None
+    """The features of each position of the first axis, float [N, C, T, 1, ...]; None for data without."""
 
 
 def fit_prior(
@@ -100,17 +112,17 @@ def _fit(
     if source is None:
         what_changed(run, data)
     _require_same_classes(model, prior, data, source or str(run.recipe))
-    codes, labels = codes_of(model, data.train, spec, progress)
+    codes, labels, features = codes_of(model, data.train, spec, progress)
     held_out = data.validation.subset(built.training.validation_examples).numbered(model.classes)
-    held_out_codes, held_out_labels = codes_of(model, held_out, spec, progress)
+    measured = codes_of(model, held_out, spec, progress)
     # Dimensions of the data that the codes of an example describe.
     dimensions = model.dimensions * math.prod(spec.grid) // math.prod(model.grid)
     plan = plan_of(built.training, accelerator)
-    batches(codes, labels, plan).close()
+    batches(codes, labels, plan, features=features).close()
     work = Work(
         PriorTask(prior, dimensions),
-        lambda step: batches(codes, labels, replace(plan, start=step)),
-        lambda: measure_prior(prior, held_out_codes, held_out_labels, dimensions),
+        lambda step: batches(codes, labels, replace(plan, start=step), features=features),
+        lambda: measure_prior(prior, measured.codes, measured.labels, dimensions, features=measured.features),
         lambda: run.prior.write_recipe(resolved.yaml),
         lambda: save_prior(run.prior.model, prior, resolved.yaml),
     )
@@ -121,16 +133,15 @@ def _fit(
     return run
 
 
-def codes_of(
-    model: Autoencoder, examples: Examples, spec: CodeSpec, progress: Progress = hidden
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Return the codes of a split, [N, *grid] or [N, *grid, M] in the smallest integer type, and their labels [N].
+def codes_of(model: Autoencoder, examples: Examples, spec: CodeSpec, progress: Progress = hidden) -> Coded:
+    """Return the codes of a split, their labels and their features.
 
     For examples of variable length, these are windows of codes that overlap by half (the last one by more). Examples of
     classes that the model does not know are left out.
 
     Raises:
-        NarrowsError: if the examples are streamed, all are shorter than a window, or all classes are unknown.
+        NarrowsError: if the examples are streamed, all are shorter than a window, all classes are unknown, or the
+            features are missing or not one for each position.
     """
     if not isinstance(examples, Examples):
         raise NarrowsError(
@@ -139,6 +150,7 @@ def codes_of(
     device = next(model.parameters()).device
     found: list[np.ndarray] = []
     labels: list[np.ndarray] = []
+    features: list[np.ndarray] = []
     longest = 0
     with progress("encode", len(examples), "examples") as meter:
         for stored in examples.whole(ENCODED_AT_ONCE):
@@ -149,8 +161,12 @@ def codes_of(
                 if batch.condition is not None and int(batch.condition[0]) < 0:
                     continue
                 batch = _at_least(batch, spec.grid[0] * model.hop)
-            windows = list(_windows(_narrow(model.encode(batch.x), spec), spec.grid[0] if model.variable else None))
+            window = spec.grid[0] if model.variable else None
+            windows = list(_windows(_narrow(model.encode(batch.x), spec), window))
             found += windows
+            if spec.channels:
+                by_position = _features(batch, spec).movedim(2, 1).cpu().numpy()
+                features += [part.swapaxes(1, 2) for part in _windows(by_position, window)]
             if batch.condition is not None:
                 labels += [batch.condition.cpu().numpy()] * len(windows)
     if spec.grid[0] > longest and model.variable:
@@ -160,7 +176,8 @@ def codes_of(
         )
     if not found:
         raise NarrowsError("no example has a class that the model was trained on, so there are no codes to learn")
-    return np.concatenate(found), np.concatenate(labels) if labels else None
+    joined = (np.concatenate(parts) if parts else None for parts in (labels, features))
+    return Coded(np.concatenate(found), *joined)
 
 
 def _code_spec(model: Autoencoder, window: int | None) -> CodeSpec:
@@ -188,8 +205,18 @@ def _require_same_classes(model: Autoencoder, prior: Prior, data: Data, source: 
 
 
 def _at_least(batch: Batch, length: int) -> Batch:
-    missing = max(0, length - batch.x.shape[2])
-    return batch._replace(x=F.pad(batch.x, [0, 0] * (batch.x.ndim - 3) + [0, missing]))
+    padding = [0, 0] * (batch.x.ndim - 3) + [0, max(0, length - batch.x.shape[2])]
+    features = None if batch.features is None else F.pad(batch.features, padding)
+    return batch._replace(x=F.pad(batch.x, padding), features=features)
+
+
+def _features(batch: Batch, spec: CodeSpec) -> Tensor:
+    """Return the features of a batch, [B, C, T, 1, ...], after checking their shape."""
+    wanted = [len(batch.x), spec.channels, batch.x.shape[2], *[1] * (batch.x.ndim - 3)]
+    if batch.features is None or list(batch.features.shape) != wanted:
+        found = "none" if batch.features is None else list(batch.features.shape)
+        raise NarrowsError(f"the features of a batch must have the shape {wanted}, one for each position, got {found}")
+    return batch.features
 
 
 def _narrow(codes: Tensor, spec: CodeSpec) -> np.ndarray:

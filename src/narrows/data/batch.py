@@ -24,6 +24,9 @@ class Batch(NamedTuple):
     """The class of each example, an index into `Spec.classes`, int64 [B]; -1 if unknown. None without classes."""
     damaged: Tensor | None = None
     """What the encoder reads instead of the data, as in a denoising autoencoder, float [B, C, *size]; None for x."""
+    features: Tensor | None = None
+    """Features of each position of the first axis that a prior of the codes is conditioned on, such as actions, float
+    [B, `Spec.channels`, T, 1, ...] with 1 for each further axis; zeros where they are unknown. None without."""
 
     def repeated(self, samples: int) -> Batch:
         """Return the batch repeated `samples` (S) times, [S * B, ...]; each repetition is contiguous."""
@@ -43,6 +46,7 @@ class Spec:
             are instead of scaled to [-1, 1].
         variable: whether examples may have any length along the first axis of `size`.
         rate: positions per second along the first axis, for data in time; None for others.
+        channels: the features of each position of the first axis, for data with `Batch.features`; 0 for none.
         details: whatever else the modality needs to read and write files for the model, as JSON values.
 
     Raises:
@@ -55,6 +59,7 @@ class Spec:
     bounds: tuple[float, float] | None = (0.0, 1.0)
     variable: bool = False
     rate: float | None = None
+    channels: int = 0
     details: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -65,6 +70,7 @@ class Spec:
             "bounds": self.bounds is None or (isinstance(self.bounds, tuple) and _is_range(*self.bounds)),
             "variable": isinstance(self.variable, bool),
             "rate": self.rate is None or (_is_finite(self.rate) and self.rate > 0),
+            "channels": self.channels == 0 or _is_size(self.channels),
             "details": isinstance(self.details, dict),
         }
         for name, is_right in right.items():

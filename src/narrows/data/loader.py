@@ -86,7 +86,13 @@ class BatchPlan:
         return slice(self.rank * share, (self.rank + 1) * share)
 
 
-def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip: bool = False) -> Loader:
+def batches(
+    values: np.ndarray,
+    labels: np.ndarray | None,
+    plan: BatchPlan,
+    flip: bool = False,
+    features: np.ndarray | None = None,
+) -> Loader:
     """Return endless batches of an array: pixels [N, C, H, W] for an autoencoder, codes [N, *grid] for a prior.
 
     Args:
@@ -94,9 +100,10 @@ def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip
         labels: their classes [N], or None.
         plan: the batches to return.
         flip: mirror examples left to right (along their last axis) with probability 1/2.
+        features: their features [N, ...], or None.
 
     Returns:
-        a loader of (values [B / processes, ...],) or, with labels, (values, labels).
+        a loader of (values [B / processes, ...], labels, features), without those that are None.
 
     Raises:
         DataError: if the batch is larger than the data.
@@ -110,7 +117,7 @@ def batches(values: np.ndarray, labels: np.ndarray | None, plan: BatchPlan, flip
             if flip:
                 heads = coins(plan.size, plan.seed, step)[plan.part]
                 picked[heads] = picked[heads, ..., ::-1]
-            yield (picked,) if labels is None else (picked, labels[chosen[plan.part]])
+            yield picked, *(part[chosen[plan.part]] for part in (labels, features) if part is not None)
 
     return Loader(generate())
 

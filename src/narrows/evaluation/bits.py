@@ -21,7 +21,7 @@ from narrows.data import Batch, Examples
 from narrows.errors import NarrowsError
 from narrows.estimators import Evidence, importance_weighted_bound
 from narrows.models import Autoencoder
-from narrows.priors import Prior
+from narrows.priors import Condition, Prior
 
 __all__ = ["Figures", "Measurement", "measure", "measure_prior", "squared_error"]
 
@@ -159,7 +159,7 @@ class _Tally:
             for name, values in self.figures(batch.x, made[:, :, : batch.x.shape[2]]).items():
                 self.others[name].append(values[~values.isnan()].detach().cpu().double())
         if self.informed and self.model.prior is not None and posterior.codes is not None:
-            rate = _prior_nats(self.model.prior, posterior.codes, batch.condition).sum()
+            rate = _prior_nats(self.model.prior, posterior.codes, batch.condition, batch.features).sum()
             self._add_ratio("prior_bits_per_code", rate / math.log(2), torch.tensor(posterior.codes.numel()))
             self.nats["prior_rate"] += _total(rate)
             # The codes are the mode rather than a draw: the bound holds for an encoder with all its mass on the mode.
@@ -208,7 +208,12 @@ def squared_error(model: Autoencoder, examples: Examples, batch_size: int = BATC
 
 @torch.no_grad()
 def measure_prior(
-    prior: Prior, codes: np.ndarray, labels: np.ndarray | None, dimensions: int, batch_size: int = BATCH
+    prior: Prior,
+    codes: np.ndarray,
+    labels: np.ndarray | None,
+    dimensions: int,
+    batch_size: int = BATCH,
+    features: np.ndarray | None = None,
 ) -> dict[str, float]:
     """Measure a prior on codes.
 
@@ -218,9 +223,10 @@ def measure_prior(
         labels: labels [N] if the prior has classes.
         dimensions: d, the number of dimensions of the data behind the codes.
         batch_size: number of examples at once.
+        features: features [N, C, T, 1, ...] if the prior has channels.
 
     Returns:
-        `loss`, -log p(codes | label) in nats per example, and the same in bits as `bits_per_code` and
+        `loss`, -log p(codes | condition) in nats per example, and the same in bits as `bits_per_code` and
         `rate_bits_per_dim`.
     """
     training = prior.training
@@ -229,7 +235,10 @@ def measure_prior(
     nats = 0.0
     for start in range(0, len(codes), batch_size):
         part = slice(start, start + batch_size)
-        given = torch.from_numpy(labels[part]).to(device) if labels is not None and prior.classes else None
+        given = Condition(
+            torch.from_numpy(labels[part]).to(device) if labels is not None and prior.classes else None,
+            torch.from_numpy(features[part]).to(device) if features is not None and prior.channels else None,
+        )
         nats -= _total(prior.log_prob(torch.from_numpy(codes[part]).to(device).long(), given))
     prior.train(training)
     bits = nats / (len(codes) * math.log(2))
@@ -243,7 +252,7 @@ def _is_informed(model: Autoencoder, prior: Prior, examples: Examples) -> bool:
     return examples.labels is not None and bool((examples.labels >= 0).all())
 
 
-def _prior_nats(prior: Prior, codes: Tensor, labels: Tensor | None) -> Tensor:
+def _prior_nats(prior: Prior, codes: Tensor, labels: Tensor | None, features: Tensor | None = None) -> Tensor:
     """Return -log p of codes [B, *grid] or [B, *grid, M] in nats, [B], summed over consecutive windows of the prior.
 
     Codes after the last whole window, and all codes of an example of unknown class, have the uniform prior.
@@ -259,10 +268,18 @@ def _prior_nats(prior: Prior, codes: Tensor, labels: Tensor | None) -> Tensor:
     if not windows or not known.any():
         return nats
     covered = codes[known, : windows * length].unflatten(1, (windows, length)).flatten(0, 1)
-    given = labels[known].repeat_interleave(windows) if prior.classes and labels is not None else None
+    given = Condition(
+        labels[known].repeat_interleave(windows) if prior.classes and labels is not None else None,
+        _windows(features[known], length, windows) if prior.channels and features is not None else None,
+    )
     under_prior = -prior.log_prob(covered, given).view(-1, windows).sum(1)
     nats[known] = under_prior + (codes[0].numel() - windows * prior.length) * uniform
     return nats
+
+
+def _windows(features: Tensor, length: int, windows: int) -> Tensor:
+    """Return the first `windows` windows of features [B, C, T, ...], [B * `windows`, C, `length`, ...]."""
+    return features[:, :, : windows * length].unflatten(2, (windows, length)).movedim(2, 1).flatten(0, 1)
 
 
 def _total(values: Tensor) -> float:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MODALITIES", "find_modality"]
 
-MODALITIES = ("images", "sound", "music", "motion")
+MODALITIES = ("images", "sound", "music", "motion", "video")
 """The names of the folders."""
 
 

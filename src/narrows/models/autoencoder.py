@@ -20,7 +20,7 @@ from narrows.likelihoods import Observation
 from narrows.models.drawing import draw_levels
 from narrows.models.latent import LatentVariableModel
 from narrows.networks import AutoregressiveDecoder
-from narrows.priors import sample
+from narrows.priors import Condition, sample
 from narrows.sampling import Sampling
 from narrows.tracing import is_traced
 
@@ -307,7 +307,10 @@ class Autoencoder(LatentVariableModel):
     def sample_latents(
         self, n: int, condition: Tensor | None, sampling: Sampling, progress: Progress | None = None
     ) -> tuple[Tensor, Tensor | None]:
-        """Draw latents [n, channels, *grid] from the prior, and return them with their classes."""
+        """Draw latents [n, channels, *grid] from the prior, and return them with their classes.
+
+        A learned prior conditioned on features of each position is given zeros, which stand for unknown features.
+        """
         if n < 1:
             raise NarrowsError(f"n is {n}: it must be at least 1")
         stream = replace(sampling, seed=sampling.generator)
@@ -316,10 +319,10 @@ class Autoencoder(LatentVariableModel):
             condition = torch.randint(len(self.classes), (n,), generator=stream.generator, device=source)
         if self.prior is None:
             return self.bottleneck.sample_prior(n, self.grid), condition
-        given = None
-        if self.prior.classes and condition is not None:
-            given = condition.to(next(self.prior.parameters()).device)
-        codes = sample(self.prior, n, given, stream, progress=progress)
+        weight = next(self.prior.parameters())
+        labels = condition.to(weight.device) if self.prior.classes and condition is not None else None
+        unknown = weight.new_zeros(n, self.prior.channels, *[1] * len(self.prior.grid)) if self.prior.channels else None
+        codes = sample(self.prior, n, Condition(labels, unknown), stream, progress=progress)
         return self._embed(codes), condition
 
 

@@ -57,8 +57,9 @@ class LatentVariableModel(nn.Module):
         classes: names of the classes, [] if there are none.
 
     Raises:
-        NarrowsError: if encoder and decoder change the size of x, or an autoregressive decoder is used with a
-            likelihood without discrete levels or with examples of a fixed size.
+        NarrowsError: if encoder and decoder change the size of x, an autoregressive decoder is used with a likelihood
+            without discrete levels or with examples of a fixed size, or data with features of each position have a
+            fixed size or several positions per latent.
     """
 
     def __init__(
@@ -76,6 +77,12 @@ class LatentVariableModel(nn.Module):
         self.bottleneck = bottleneck
         self.likelihood = likelihood(self.shape[0])
         self.encoder = encoder(self.shape[0], bottleneck.features)
+        if self._spec.channels and not (self.variable and self.hop == 1):
+            found = f"{self.hop} positions per latent" if self.variable else "examples of a fixed size"
+            raise NarrowsError(
+                f"the data have features of each position, which become those of each latent, but this model has "
+                f"{found}: use data of variable length and an encoder without stride along their first axis"
+            )
         given = {"classes": len(self.classes), "hop": self.hop}
         if issubclass(made := _made_by(decoder), Prior):
             raise NarrowsError(f"a {made.__name__} describes codes, not data: only a Stacked model decodes by one")
@@ -96,7 +103,7 @@ class LatentVariableModel(nn.Module):
         self.prior: Prior | None = None
         # Most convolutions are faster with channels last, and quantizers then read features as tokens, uncopied.
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.grid = self._window_grid() if self.variable else self._traced_grid()
+        self.grid = self._window_grid() if self.variable else self._traced_grid(self.shape)
 
     def _window_grid(self) -> tuple[int, ...]:
         latents, rest = divmod(self.shape[1], self.hop)
@@ -105,22 +112,26 @@ class LatentVariableModel(nn.Module):
                 f"data.window is {self.shape[1]}, which is not a multiple of {self.hop}, the encoder's positions per "
                 f"code: set it to {(latents + 1) * self.hop}"
             )
-        return (latents,)
+        if len(self.shape) == 2:
+            return (latents,)
+        # The other axes are of a fixed size, and one latent is enough to find their grid.
+        return (latents, *self._traced_grid((self.shape[0], self.hop, *self.shape[2:]))[1:])
 
-    def _traced_grid(self) -> tuple[int, ...]:
+    def _traced_grid(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the grid of an example of a shape (C, *size)."""
         with torch.no_grad():
             try:
-                features = self.encoder(torch.zeros(1, *self.shape))
+                features = self.encoder(torch.zeros(1, *shape))
             except RuntimeError as error:
                 raise NarrowsError(
-                    f"this encoder cannot read examples of size {self.shape[1:]} ({error}): use fewer downsamplings, "
+                    f"this encoder cannot read examples of size {shape[1:]} ({error}): use fewer downsamplings, "
                     "or set data.size"
                 ) from error
             grid = tuple(features.shape[2:])
             decoded = tuple(self.decoder(torch.zeros(1, self.bottleneck.channels, *grid)).shape[2:])
-        if decoded != self.shape[1:]:
+        if decoded != shape[1:]:
             raise NarrowsError(
-                f"this encoder and decoder turn examples of size {self.shape[1:]} into {decoded}: set data.size to a "
+                f"this encoder and decoder turn examples of size {shape[1:]} into {decoded}: set data.size to a "
                 "multiple of 2^n for n downsamplings, and use as many upsamplings as downsamplings"
             )
         return grid
@@ -202,7 +213,8 @@ class LatentVariableModel(nn.Module):
                 f"{type(self.bottleneck).__name__} latents are continuous and have no codes for a prior to learn: "
                 "train a recipe with a discrete bottleneck, such as VectorQuantizer"
             )
-        return CodeSpec(grid, self.bottleneck.codebooks, self.bottleneck.codebook_size, len(self.classes))
+        sizes = self.bottleneck.codebooks, self.bottleneck.codebook_size
+        return CodeSpec(grid, *sizes, len(self.classes), self._spec.channels)
 
     def takes(self, spec: CodeSpec) -> bool:
         """Return whether a prior with this specification fits this model's codes."""

@@ -4,6 +4,7 @@ from narrows.networks.causal import CausalTransformer
 from narrows.networks.codes import CodeTransformer
 from narrows.networks.conv import ConvDecoder, ConvEncoder
 from narrows.networks.decoder import AutoregressiveDecoder
+from narrows.networks.frames import PerFrameDecoder, PerFrameEncoder
 from narrows.networks.hierarchy import Head, Stem
 from narrows.networks.mlp import MLPDecoder, MLPEncoder
 from narrows.networks.recurrent import AutoregressiveRecurrentDecoder, RecurrentDecoder, RecurrentEncoder
@@ -27,6 +28,8 @@ __all__ = [
     "MLPDecoder",
     "MLPEncoder",
     "PatchTransformer",
+    "PerFrameDecoder",
+    "PerFrameEncoder",
     "RecurrentDecoder",
     "RecurrentEncoder",
     "SequenceDecoder",

@@ -148,7 +148,7 @@ class PixelCNNState:
         conditions = constants
         self.local: list[tuple[Tensor, Tensor, Tensor]] = []
         if network.local is not None and features is not None:
-            self.features = features.expand(-1, -1, height, width).permute(2, 0, 3, 1).flatten(1, 2)
+            self.features = self._by_row(features)
             conditions = [torch.empty_like(constant) for constant in constants]
             weights = _matrix(network.local).chunk(depth, 1)
             self.local = list(zip(constants, weights, conditions, strict=True))
@@ -185,6 +185,13 @@ class PixelCNNState:
         self.later = [hidden[:, code + 1 :] for code in range(self.codebooks)]
         self.slots = self.codes.unbind()
 
+    def restart(self, features: Tensor) -> None:
+        """Begin empty grids with the same labels and other features, [B, channels, H, W], for a network with them."""
+        self.features = self._by_row(features)
+        self.embedded.zero_()
+        self.vertical.zero_()
+        self.index = self.first = 0
+
     def append(self, codes: Tensor) -> None:
         """Append codes [B, n] without computing their logits; the next step is a first step again."""
         for code in codes.unbind(1):
@@ -206,6 +213,11 @@ class PixelCNNState:
             self._write(previous)
         bias, hidden, weight = self.heads[self._advance()]
         return torch.addmm(bias, hidden.relu(), weight)
+
+    def _by_row(self, features: Tensor) -> Tensor:
+        """Return features [B, channels, H, W], where H and W may be 1, as [H, B W, channels]."""
+        height = self.length // self.width // self.codebooks
+        return features.expand(-1, -1, height, self.width).permute(2, 0, 3, 1).flatten(1, 2)
 
     def _advance(self) -> int:
         """Compute the hidden features of the next code, and return its index among those of its position."""

@@ -12,7 +12,7 @@ from narrows.data import Batch
 from narrows.distributed import global_sum
 from narrows.estimators import Estimator, elbo
 from narrows.models import Autoencoder
-from narrows.priors import Prior
+from narrows.priors import Condition, Prior
 from narrows.training.loop import Task
 
 __all__ = ["AutoencoderTask", "PriorTask"]
@@ -66,7 +66,7 @@ def _dimensions(batch: Batch) -> Tensor | int:
 
 
 class PriorTask(Task):
-    """The loss -log p(codes | label) in nats per example.
+    """The loss -log p(codes | condition) in nats per example.
 
     Args:
         prior: the prior to train.
@@ -78,9 +78,13 @@ class PriorTask(Task):
         self.prior, self.dimensions = prior, dimensions
 
     def forward(self, *batch: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return the loss and figures of codes [B, *grid] or [B, *grid, M], and labels [B] if the prior has classes."""
-        codes, labels = batch[0].long(), batch[1] if self.prior.classes else None
-        loss = -self.prior.log_prob(codes, labels).mean()
+        """Return the loss and figures of codes [B, *grid] or [B, *grid, M].
+
+        Labels [B] follow if the prior has classes, and at the end features [B, C, T, 1, ...] if it has channels.
+        """
+        codes = batch[0].long()
+        labels, features = batch[1] if self.prior.classes else None, batch[-1] if self.prior.channels else None
+        loss = -self.prior.log_prob(codes, Condition(labels, features)).mean()
         bits = loss.detach() / math.log(2)
         return loss, {
             "bits_per_code": bits * len(codes) / codes.numel(),

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from narrows.data.pixels import to_unit
 from narrows.errors import NarrowsError
-from narrows.modalities.images.files import to_unit
 from narrows.modalities.images.frechet import FeatureNetwork, accuracy, frechet_distance, train_features
 from narrows.modalities.images.images import ImageData, Images, open_images
 from narrows.modalities.images.settings import ImageSettings

@@ -5,10 +5,10 @@ import numpy as np
 import pytest
 
 from narrows.errors import NarrowsError
-from narrows.modalities.images.pictures import COLUMN, LABELS
 from narrows.modalities.sound.phoneme_picture import CELL, LANE, ROW, code_phoneme_map
 from narrows.modalities.sound.phonemes import phonemes_file
 from narrows.modalities.sound.report import phonemes_section
+from narrows.report.page import COLUMN, LABELS
 from narrows.training.run import RunFolder
 
 NAMES = ["_", "a", "b", "c"]

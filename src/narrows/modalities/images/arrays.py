@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from narrows.data.errors import DataError
+from narrows.data.pictures import Look
 from narrows.data.splits import split_of
 from narrows.data.walk import stamp_of
-from narrows.modalities.images.decode import Look
 from narrows.modalities.images.hub import labels_of
 from narrows.modalities.images.settings import ImageSettings
 from narrows.modalities.images.undecoded import Found, Undecoded

@@ -20,8 +20,8 @@ from filelock import FileLock
 
 from narrows.atomic import whole_folder
 from narrows.data.errors import DataError
+from narrows.data.pictures import decode
 from narrows.data.skipped import Refused, Skipped
-from narrows.modalities.images.decode import decode
 from narrows.modalities.images.undecoded import Undecoded, each
 
 __all__ = ["Decoded", "decode_into_file", "decode_into_memory"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from narrows.data import BatchPlan
+from narrows.data.pixels import to_uint8, to_unit
 from narrows.errors import NarrowsError
 from narrows.evaluation.frechet import (
     FeatureClassifier,
@@ -17,7 +18,6 @@ from narrows.evaluation.frechet import (
     frechet_distance_of,
     train_classifier,
 )
-from narrows.modalities.images.files import to_uint8, to_unit
 from narrows.modalities.images.images import Images
 
 __all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]

@@ -16,9 +16,9 @@ import numpy as np
 from PIL import Image
 
 from narrows.data.errors import DataError
+from narrows.data.pictures import Look
 from narrows.data.splits import split_of
 from narrows.data.walk import stamp_of
-from narrows.modalities.images.decode import Look
 from narrows.modalities.images.undecoded import Found, Undecoded
 
 __all__ = ["find_idx", "is_idx_images", "read_idx"]

@@ -19,12 +19,12 @@ from narrows.data.batch import Batch, Spec
 from narrows.data.dataset import Data, Examples, Stored
 from narrows.data.errors import DataError
 from narrows.data.loader import BatchPlan, Loader, batches, random_subset
+from narrows.data.pictures import Look, look
 from narrows.data.skipped import Refused, Skipped, listed
 from narrows.data.splits import SPLITS, Digest, assigned, count_of, digest_of
 from narrows.data.walk import walk
 from narrows.modalities.images.arrays import find_arrays, is_array
 from narrows.modalities.images.cache import decode_into_file, decode_into_memory
-from narrows.modalities.images.decode import Look, look
 from narrows.modalities.images.files import to_batch
 from narrows.modalities.images.folders import find_folder, is_image
 from narrows.modalities.images.hub import find_hub

@@ -13,21 +13,21 @@ from torch import Tensor
 
 from narrows.config import TrainingRecipe
 from narrows.data import Data, Examples, Spec
+from narrows.data.pixels import save_picture, tiled, to_unit
+from narrows.evaluation.pixels import pixel_errors
 from narrows.modalities.images.distances import distances
-from narrows.modalities.images.files import image_grid, read_images, save_image, to_unit
+from narrows.modalities.images.files import read_images
 from narrows.modalities.images.folders import EXTENSIONS
 from narrows.modalities.images.images import ImageData, Images, open_images
-from narrows.modalities.images.pictures import grid, versions_grid
 from narrows.modalities.images.settings import ImageSettings
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
 from narrows.progress import Progress
 from narrows.report.page import Block
+from narrows.report.pictures import grid, versions_grid
 
 __all__ = ["MODALITY", "ImageModality", "ImageRecipe"]
 
-SSIM_WINDOW = 11
-"""Side of the SSIM window in pixels; smaller images have no SSIM."""
 COLUMNS, PAIRS = 10, 8
 """Images per row of a file: samples, and originals above their reconstructions."""
 
@@ -93,14 +93,14 @@ class ImageModality(Modality):
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
         """Write a PNG file."""
-        save_image(path, x)
+        save_picture(path, x)
 
     def save_rows(self, out: Path, title: str, rows: Sequence[Row], spec: Spec, scale: int = 1, **options: Any) -> Path:
         """Write a PNG file of all images, row by row, and return its path."""
         images = torch.stack([x for row in rows for x in row.examples])
         longest = max(len(row.examples) for row in rows)
         columns = longest if len(rows) == 1 or longest > 1 else min(len(rows), COLUMNS)
-        return _save(out, image_grid(images, columns, scale=scale))
+        return _save(out, tiled(images, columns, scale=scale))
 
     def save_versions(
         self,
@@ -118,7 +118,7 @@ class ImageModality(Modality):
             for images in versions.values():
                 part = torch.stack(list(images[start : start + PAIRS]))
                 rows += [part, torch.ones(PAIRS - len(part), *spec.shape)]
-        return _save(out, image_grid(torch.cat(rows), PAIRS, scale=scale))
+        return _save(out, tiled(torch.cat(rows), PAIRS, scale=scale))
 
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
         """Return a picture of the rows of images, with their names beside them."""
@@ -132,13 +132,7 @@ class ImageModality(Modality):
 
     def figures(self, x: Tensor, reconstruction: Tensor, spec: Spec) -> dict[str, Tensor]:
         """Return `mse` of pixels in [0, 1], `psnr` (dB) and, for images of at least 11x11 pixels, `ssim`; [B] each."""
-        mse = (reconstruction - x).square().flatten(1).mean(1)
-        figures = {"mse": mse, "psnr": -10 * mse.clamp_min(1e-10).log10()}
-        if min(x.shape[2:]) >= SSIM_WINDOW:
-            from torchmetrics.functional.image import structural_similarity_index_measure  # slow to import
-
-            figures["ssim"] = structural_similarity_index_measure(reconstruction, x, reduction="none", data_range=1.0)
-        return figures
+        return pixel_errors(x, reconstruction)
 
     def describe(self, data: Data, spec: Spec) -> str:
         """Return the number of training images, their size and their number of channels."""
@@ -164,7 +158,7 @@ class ImageModality(Modality):
 
 def _save(out: Path, pixels: Any) -> Path:
     path = out if out.suffix else out.with_suffix(".png")
-    save_image(path, pixels)
+    save_picture(path, pixels)
     return path
 
 

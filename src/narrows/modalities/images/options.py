@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from narrows.arguments import positive
+from narrows.arguments import add_scale
 
 __all__ = ["add_commands", "add_options"]
 
@@ -12,7 +12,7 @@ __all__ = ["add_commands", "add_options"]
 def add_options(command: str, parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that are for images only."""
     if command in ("sample", "reconstruct", "interpolate"):
-        parser.add_argument("--scale", type=positive, help="images only: integer magnification (1)")
+        add_scale(parser)
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -26,9 +26,9 @@ from narrows.data.batch import Batch
 from narrows.data.errors import DataError
 from narrows.data.hub import bytes_of, load_hub
 from narrows.data.loader import BatchPlan, Loader, coins
+from narrows.data.pictures import decode
 from narrows.data.skipped import Refused, Skipped
 from narrows.data.splits import uniform_of
-from narrows.modalities.images.decode import decode
 from narrows.modalities.images.files import to_batch
 from narrows.modalities.images.hub import Columns, columns_of, labels_of, open_cell
 from narrows.modalities.images.settings import ImageSettings

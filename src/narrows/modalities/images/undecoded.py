@@ -18,8 +18,8 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from narrows.data.errors import DataError
+from narrows.data.pictures import Look
 from narrows.data.skipped import Refused
-from narrows.modalities.images.decode import Look
 
 __all__ = ["Found", "Undecoded", "attempt", "each"]
 

@@ -16,7 +16,8 @@ from narrows.data.batch import Spec
 from narrows.data.dataset import Data
 from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped, listed
-from narrows.data.splits import assigned, count_of, digest_of, held_out
+from narrows.data.splits import count_of, digest_of
+from narrows.data.stretches import HoldOut, Stretch, cut, empty_splits, split_sequences
 from narrows.data.walk import walk
 from narrows.modalities.motion.lafan1 import take_of
 from narrows.modalities.motion.motions import Motions
@@ -41,14 +42,6 @@ class Take(NamedTuple):
     features: np.ndarray
     mark: bytes
     label: int
-
-
-class Stretch(NamedTuple):
-    """Some frames of a sequence, or all of them."""
-
-    take: int
-    begin: int
-    end: int
 
 
 @dataclass
@@ -94,11 +87,12 @@ def open_motion(
         last = f"; the last: {skipped[-1][0]}: {skipped[-1][1]}" if skipped else ""
         raise DataError(f"data.source {settings.source} has no motion that can be read{last}")
     takes, classes = _takes(read, root, settings)
-    splits, whole = _split(takes, settings)
+    hold_out = _hold_out(settings)
+    splits, whole = split_sequences([take.name for take in takes], [len(take.features) for take in takes], hold_out)
     if not splits["train"]:
         raise DataError(f"data.source {settings.source}: no motion is left to train on; hold out less, or give more")
     if known is None:
-        training = np.concatenate([takes[one.take].features[one.begin : one.end] for one in splits["train"]])
+        training = np.concatenate([takes[one.sequence].features[one.begin : one.end] for one in splits["train"]])
         # As a model will read it from its config.json, so that both see the same.
         known = Standardised.of(Standardised(form, *statistics(training)).details)
     motions = {split: _motions(part, takes, classes, known, settings) for split, part in splits.items()}
@@ -110,7 +104,7 @@ def open_motion(
         logger.info(summary)
         notes += listed("sequences too short to hold a part out, used for training only", whole)
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
-        notes += _empty(splits, settings)
+        notes += empty_splits(splits, hold_out)
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
     shape = (known.format.size, settings.window)
@@ -173,36 +167,9 @@ def _label(path: Path, name: str, settings: MotionSettings) -> str:
     raise DataError(f"data.label is {settings.label!r}, which gives no class for {name}")
 
 
-def _split(takes: Sequence[Take], settings: MotionSettings) -> tuple[dict[str, list[Stretch]], list[str]]:
-    """Return the stretches of each split, and the names of sequences too short to hold a part out."""
-    splits: dict[str, list[Stretch]] = {"train": [], "validation": [], "test": []}
-    if settings.hold_out == "sequence":
-        shares = assigned(
-            (take.name.encode() for take in takes), settings.validation, settings.test, settings.split_seed
-        )
-        for split, indices in shares.items():
-            splits[split] = [Stretch(int(index), 0, len(takes[index].features)) for index in indices]
-        return splits, []
-    short, window, kept = [], settings.window, {"validation": settings.validation, "test": settings.test}
-    gap = window if settings.gap is None else settings.gap
-    for index, take in enumerate(takes):
-        stretches = held_out(take.name.encode(), len(take.features), window, gap, kept, settings.split_seed)
-        if len(stretches) == 1 and settings.validation + settings.test > 0:
-            short.append(take.name)
-        for split, begin, end in stretches:
-            splits[split].append(Stretch(index, begin, end))
-    return splits, short
-
-
-def _empty(splits: Mapping[str, Sequence[Stretch]], settings: MotionSettings) -> list[str]:
-    """Return a note for each split that should have motions but has none."""
-    shares = {"validation": settings.validation, "test": settings.test}
-    return [
-        f"no sequence is held out for {split}: raise data.{split}, set another data.split_seed, or set "
-        "data.hold_out=time, which holds out a stretch of every sequence"
-        for split, share in shares.items()
-        if share and not splits[split]
-    ]
+def _hold_out(settings: MotionSettings) -> HoldOut:
+    gap = settings.window if settings.gap is None else settings.gap
+    return HoldOut(settings.hold_out, settings.window, gap, settings.validation, settings.test, settings.split_seed)
 
 
 def _motions(
@@ -212,39 +179,29 @@ def _motions(
     scale: Standardised,
     settings: MotionSettings,
 ) -> Motions:
-    clips = [clip for one in stretches for clip in _clips(one, settings.clip)]
-    cut = [takes[one.take].features[one.begin : one.end] for one in clips]
+    clips = [clip for one in stretches for clip in cut(one, settings.clip, LEAST)]
+    features = [takes[one.sequence].features[one.begin : one.end] for one in clips]
     return Motions(
-        values=np.concatenate([np.zeros((0, scale.format.size), np.float32), *cut]),
-        offsets=np.cumsum([0, *map(len, cut)]),
+        values=np.concatenate([np.zeros((0, scale.format.size), np.float32), *features]),
+        offsets=np.cumsum([0, *map(len, features)]),
         names=[_name(one, takes) for one in clips],
-        labels=np.array([takes[one.take].label for one in clips], np.int64),
+        labels=np.array([takes[one.sequence].label for one in clips], np.int64),
         classes=classes,
         window=settings.window,
-        sources=np.array([one.take for one in clips], np.int64),
+        sources=np.array([one.sequence for one in clips], np.int64),
         begins=np.array([one.begin for one in clips], np.int64),
         stride=settings.stride or max(1, settings.window // 4),
         scale=scale,
     )
 
 
-def _clips(stretch: Stretch, length: int | None) -> list[Stretch]:
-    """Return a stretch cut into clips; a rest that is too short for a sequence is part of the last one."""
-    if length is None:
-        return [stretch]
-    begins = list(range(stretch.begin, stretch.end, length))
-    if len(begins) > 1 and stretch.end - begins[-1] < LEAST:
-        begins.pop()
-    return [Stretch(stretch.take, begin, end) for begin, end in zip(begins, [*begins[1:], stretch.end], strict=True)]
-
-
 def _name(clip: Stretch, takes: Sequence[Take]) -> str:
     """Return the name of a clip, which may become that of a file."""
-    name = takes[clip.take].name
-    if clip.begin == 0 and clip.end == len(takes[clip.take].features):
+    name = takes[clip.sequence].name
+    if clip.begin == 0 and clip.end == len(takes[clip.sequence].features):
         return name
     return f"{name} at frame {clip.begin}"
 
 
 def _mark(stretch: Stretch, takes: Sequence[Take]) -> bytes:
-    return b"%b %d %d" % (takes[stretch.take].mark, stretch.begin, stretch.end)
+    return b"%b %d %d" % (takes[stretch.sequence].mark, stretch.begin, stretch.end)

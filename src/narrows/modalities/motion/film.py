@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from narrows.atomic import whole_file
-from narrows.errors import NarrowsError
+from narrows.data.films import require_av, save_gif, save_mp4
 from narrows.modalities.motion.figure import StickFigure
 from narrows.modalities.motion.projection import HALF, View, floor_lines, on_floor, project
 from narrows.modalities.motion.root import Up
@@ -31,9 +27,7 @@ COLOURS = 48
 
 
 def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
-    """Write figures, side by side, as a GIF that repeats without end.
-
-    A GIF counts in hundredths of a second, so frames are up to 10 ms early or late, which does not add up.
+    """Write figures, side by side, as a GIF; see `narrows.data.films.save_gif`.
 
     Args:
         path: the file.
@@ -43,13 +37,7 @@ def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, v
         view: the direction of the camera.
     """
     scene = scene_of(figures, rate, up)
-    pictures = [Image.fromarray(frame) for frame in _frames(scene, view or View())]
-    palette = pictures[len(pictures) // 2].quantize(COLOURS)
-    first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    times = [round(100 * frame / scene.rate) for frame in range(len(pictures) + 1)]
-    milliseconds = [10 * (end - start) for start, end in pairwise(times)]
-    with whole_file(path) as aside:
-        first.save(aside, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    save_gif(path, _frames(scene, view or View()), scene.rate, COLOURS)
 
 
 def write_mp4(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
@@ -58,14 +46,9 @@ def write_mp4(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, v
     Raises:
         NarrowsError: if PyAV is not installed.
     """
-    av = _av()
+    require_av("motion")
     scene = scene_of(figures, rate, up)
-    with whole_file(path) as aside, av.open(aside, "w", format="mp4") as film:
-        stream = film.add_stream("libx264", rate=Fraction(scene.rate).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = SIDE * len(figures), SIDE + HEAD, "yuv420p"
-        for frame in _frames(scene, view or View()):
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(stream.encode())
+    save_mp4(path, _frames(scene, view or View()), scene.rate)
 
 
 def drawn(actor: Actor, frame: int, cell: float, view: View) -> np.ndarray:
@@ -127,11 +110,3 @@ def _head(name: str) -> np.ndarray:
 def _font() -> ImageFont.FreeTypeFont:
     """Return a font with most of the world's alphabets, which is installed with matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 14)
-
-
-def _av() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise NarrowsError(f"MP4 needs the package av ({error}): pip install 'narrows[motion]'") from error
-    return av

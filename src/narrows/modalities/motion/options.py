@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from narrows.arguments import add_out, add_run, positive, seed
+from narrows.arguments import add_film, add_out, add_run, positive, seed
 
 __all__ = ["add_commands", "add_options"]
 
@@ -13,19 +13,13 @@ __all__ = ["add_commands", "add_options"]
 def add_options(command: str, parser: argparse.ArgumentParser) -> None:
     """Add the options of a command that are for motion only."""
     if command in ("reconstruct", "interpolate", "sample"):
-        _add_film(parser, "motion only: also write a film of each; mp4 needs narrows[motion]")
+        add_film(parser)
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Add `continue` and `search`."""
     _add_continue(subparsers)
     _add_search(subparsers)
-
-
-def _add_film(
-    parser: argparse.ArgumentParser, help: str = "also write a film of each; mp4 needs narrows[motion]"
-) -> None:
-    parser.add_argument("--film", choices=("gif", "mp4"), help=help)
 
 
 def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -40,7 +34,7 @@ def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     )
     _add_prior(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
-    _add_film(parser)
+    add_film(parser)
     add_out(parser, "the folder to write (continued in the run folder)")
     parser.set_defaults(run=_continue)
 
@@ -78,7 +72,7 @@ def _add_search(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.add_argument("--class", dest="label", metavar="CLASS", help="name or number of a class (all)")
     _add_prior(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
-    _add_film(parser)
+    add_film(parser)
     add_out(parser, "the folder to write (found in the run folder)")
     parser.set_defaults(run=_search)
 

@@ -6,9 +6,9 @@ import torch
 
 from narrows.data import Spec
 from narrows.modalities.images.modality import MODALITY
-from narrows.modalities.images.pictures import grid, versions_grid
 from narrows.modality import Row
 from narrows.report.page import COLUMN, Picture
+from narrows.report.pictures import grid, versions_grid
 
 
 def noise(*shape: int) -> torch.Tensor:

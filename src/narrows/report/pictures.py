@@ -32,17 +32,17 @@ def versions_grid(versions: Mapping[str, Tensor | np.ndarray], caption: str) -> 
     Raises:
         ValueError: if the shapes differ, or a version is not a batch of images (see `grid`).
     """
-    tiles = {name: _tiles(images) for name, images in versions.items()}
-    if len({images.shape for images in tiles.values()}) > 1:
-        shapes = ", ".join(f"{name} {list(images.shape)}" for name, images in tiles.items())
+    tiles = {name: _tiles(pictures) for name, pictures in versions.items()}
+    if len({each.shape for each in tiles.values()}) > 1:
+        shapes = ", ".join(f"{name} {list(pictures.shape)}" for name, pictures in tiles.items())
         raise ValueError(f"The versions of images must have one shape; got {shapes}.")
     count, _, width, _ = next(iter(tiles.values())).shape
     gap = _gap(width)
     if len(tiles) != 2:
-        stacked = torch.cat([torch.as_tensor(images) for images in versions.values()])
+        stacked = torch.cat([torch.as_tensor(pictures) for pictures in versions.values()])
         return grid(stacked, count, list(tiles), caption)
     between = np.zeros((count, gap, width, 4), np.uint8)
-    parts = [part for images in tiles.values() for part in (between, images)][1:]
+    parts = [part for own in tiles.values() for part in (between, own)][1:]
     scale = max(1, TILE // width)
     rows = -(-count // max(1, COLUMN // ((width + gap) * scale)))
     sheet = _mosaic(np.concatenate(parts, axis=1), columns=-(-count // rows), across=gap, down=3 * gap)
@@ -50,7 +50,7 @@ def versions_grid(versions: Mapping[str, Tensor | np.ndarray], caption: str) -> 
 
 
 def grid(
-    images: Tensor | np.ndarray,
+    pictures: Tensor | np.ndarray,
     columns: int,
     row_labels: Sequence[str] = (),
     caption: str = "Samples.",
@@ -58,7 +58,7 @@ def grid(
     """Return a picture of images in a grid, row by row.
 
     Args:
-        images: [N, C, H, W] with 1 or 3 channels, floats in [0, 1]; values outside are clipped.
+        pictures: [N, C, H, W] with 1 or 3 channels, floats in [0, 1]; values outside are clipped.
         columns: the number of images in a row; the last row may be shorter.
         row_labels: a name for each row, such as the class of its samples; empty for none.
         caption: the caption of the picture.
@@ -69,7 +69,7 @@ def grid(
     """
     if columns < 1:
         raise ValueError(f"A grid needs at least one column; got {columns}.")
-    tiles = _tiles(images)
+    tiles = _tiles(pictures)
     rows = -(-len(tiles) // columns)
     if row_labels and len(row_labels) != rows:
         raise ValueError(f"A grid of {rows} rows needs as many row labels; got {len(row_labels)}.")
@@ -79,9 +79,9 @@ def grid(
     return Picture(caption, pixels, max(1, min(TILE // width, room // pixels.shape[1])), row_labels)
 
 
-def _tiles(images: Tensor | np.ndarray) -> np.ndarray:
+def _tiles(pictures: Tensor | np.ndarray) -> np.ndarray:
     """Return images [N, C, H, W] in [0, 1] as opaque uint8 tiles [N, H, W, 4]."""
-    values = torch.as_tensor(images).detach().cpu()
+    values = torch.as_tensor(pictures).detach().cpu()
     if values.ndim != 4 or values.shape[1] not in (1, 3) or values.numel() == 0:
         raise ValueError(f"Pictures need images [N, C, H, W] with 1 or 3 channels; got {list(values.shape)}.")
     if not values.is_floating_point():

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from narrows.data import DataError
-from narrows.modalities.images.decode import Look, decode, look
+from narrows.data.pictures import Look, decode, look
 
 
 def stored(image, form="PNG", **options):

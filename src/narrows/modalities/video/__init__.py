@@ -1,0 +1,1 @@
+"""Video: everything particular to it, from files and live recordings to films."""

@@ -1,0 +1,109 @@
+"""The actions of recordings as features of frames.
+
+A recording stores at index t the action taken when frame t is seen, which leads to frame t + 1. The features of a frame
+are those of the action that led to it, so that p(z_t | z_<t, a_<t) reads them at the same index t. No action leads to
+the first frame of a recording: its features are zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from narrows.data.errors import DataError
+from narrows.modalities.video.recording import Recording
+
+__all__ = ["Actions", "find_actions"]
+
+
+@dataclass(frozen=True)
+class Actions:
+    """The actions that recordings have.
+
+    Args:
+        names: the names of the actions 0, 1, ...; empty for vectors and if there are no actions.
+        size: the length D of vectors; 0 for named actions and if there are no actions.
+    """
+
+    names: tuple[str, ...] = ()
+    size: int = 0
+
+    @classmethod
+    def of(cls, details: Mapping[str, Any]) -> Actions:
+        """Return the actions in `Spec.details`."""
+        return cls(tuple(details["action_names"]), details["action_size"])
+
+    @property
+    def details(self) -> dict[str, Any]:
+        """The actions as JSON values for `Spec.details`."""
+        return {"action_names": list(self.names), "action_size": self.size}
+
+    @property
+    def channels(self) -> int:
+        """The number of features of a frame; 0 without actions."""
+        return len(self.names) or self.size
+
+    @property
+    def about(self) -> str:
+        """Describe the actions in a few words; "" if there are none."""
+        if self.names:
+            return f"{len(self.names)} actions ({', '.join(self.names)})"
+        return f"actions of {self.size} numbers" if self.size else ""
+
+    def check(self, actions: np.ndarray | None) -> None:
+        """Check that a recording has these actions.
+
+        Raises:
+            DataError: if it has others, none, or some although there are none.
+        """
+        if not self.channels:
+            return
+        if actions is None:
+            raise DataError(f"it has no actions, but the data have {self.about}")
+        if actions.ndim == 2 or self.size:
+            found = "numbers of actions" if actions.ndim == 1 else f"actions of {actions.shape[1]} numbers"
+            if actions.ndim == 1 or actions.shape[1] != self.size:
+                raise DataError(f"it has {found}, but the data have {self.about}")
+        elif len(actions) and actions.max() >= len(self.names):
+            index = int(actions.argmax())
+            raise DataError(
+                f"the action at index {index} is {actions[index]}, out of range: the data have {self.about}, numbered "
+                "from 0"
+            )
+
+    def features(self, actions: np.ndarray | None, frames: int) -> np.ndarray:
+        """Return the features of each frame of a recording, float32 [T, channels]: the action that led to it.
+
+        Args:
+            actions: the actions of the recording, as `check` accepts them; the last one leads to no frame.
+            frames: T.
+        """
+        features = np.zeros((frames, self.channels), np.float32)
+        if actions is not None and self.channels:
+            features[1:] = self.encoded(actions[:-1])
+        return features
+
+    def encoded(self, actions: np.ndarray) -> np.ndarray:
+        """Return actions, numbers [N] or vectors [N, D], as features float32 [N, channels]."""
+        return np.eye(len(self.names), dtype=np.float32)[actions] if self.names else actions.astype(np.float32)
+
+
+def find_actions(recordings: Sequence[Recording], names: Sequence[str]) -> Actions:
+    """Return the actions of recordings, from the first that has some; none if none has.
+
+    Args:
+        recordings: the recordings.
+        names: the names of the actions; empty to call them by their numbers.
+    """
+    given = [one.actions for one in recordings if one.actions is not None]
+    if not given:
+        return Actions()
+    if given[0].ndim == 2:
+        return Actions(size=given[0].shape[1])
+    if names:
+        return Actions(tuple(names))
+    highest = max(int(actions.max()) for actions in given if actions.ndim == 1)
+    return Actions(tuple(map(str, range(highest + 1))))

@@ -1,0 +1,226 @@
+"""Videos from files: read as frames, cut into shots, split without overlap, and cut into clips."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from narrows.data.batch import Spec
+from narrows.data.dataset import Data
+from narrows.data.errors import DataError
+from narrows.data.skipped import Skipped, listed
+from narrows.data.splits import SPLITS, count_of, digest_of
+from narrows.data.stretches import HoldOut, Stretch, cut, empty_splits, split_sequences
+from narrows.modalities.video.actions import Actions, find_actions
+from narrows.modalities.video.clips import VideoClips
+from narrows.modalities.video.cuts import find_cuts
+from narrows.modalities.video.reading import EXTENSIONS, Found, find_sources, read_all
+from narrows.modalities.video.recording import Fit, Memory, Recording
+from narrows.modalities.video.settings import VideoSettings
+from narrows.modalities.video.stills import STILLS
+from narrows.progress import Progress, hidden
+
+__all__ = ["VideoData", "open_video"]
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class VideoData(Data):
+    """A data set of videos.
+
+    Args:
+        actions: the actions between frames.
+    """
+
+    train: VideoClips
+    validation: VideoClips
+    test: VideoClips
+    actions: Actions
+
+    @property
+    def all(self) -> VideoClips:
+        """The clips of all splits, one split after another."""
+        return VideoClips.joined([self.train, self.validation, self.test])
+
+
+class Shot(NamedTuple):
+    """Frames of a recording without a cut."""
+
+    recording: int
+    begin: int
+    end: int
+
+
+def open_video(
+    settings: VideoSettings, quiet: bool = False, progress: Progress = hidden, spec: Spec | None = None
+) -> VideoData:
+    """Find, read and split the videos that `settings` describes.
+
+    Args:
+        settings: which videos to read, and how.
+        quiet: log nothing (for all processes of a run but the first).
+        progress: shows the progress.
+        spec: specification of a model, whose size, rate and actions the videos must have or are brought to; None to
+            use the settings.
+
+    Raises:
+        DataError: if there are no videos, or they do not match the settings.
+    """
+    skipped = Skipped(settings.strict)
+    size = (settings.size, settings.size) if spec is None else spec.shape[2:]
+    rate = settings.rate if spec is None else spec.rate or settings.rate
+    sources = find_sources(settings.source)
+    if not sources:
+        kinds = ", ".join((*EXTENSIONS, *STILLS))
+        raise DataError(f"data.source {settings.source} has no videos or frames ({kinds})")
+    found = read_all(sources, Fit(Memory(settings.memory_limit_gb), *size), rate, skipped, progress)
+    actions = _keep_usable(found, settings, Actions.of(spec.details) if spec else None, skipped)
+    if not found.recordings:
+        raise DataError(
+            f"data.source {settings.source} has no video that can be used; the last: {skipped[-1][0]}: {skipped[-1][1]}"
+        )
+    shots, short = _shots(found.recordings, settings)
+    splits, notes = _split(found, shots, settings)
+    if not splits["train"]:
+        raise DataError(f"data.source {settings.source}: no video is left to train on; hold out less, or give more")
+    clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
+    digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}
+    counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
+    summary = f"{settings.source}: {counts} stretches without a cut; {len(skipped)} files skipped"
+    if not quiet:
+        logger.info(summary)
+        notes += listed(f"shots shorter than data.window, {settings.window} frames, left out", short)
+        notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
+        for note in notes:
+            logger.warning("%s: %s", settings.source, note)
+    first = found.recordings[0]
+    shape = (3, settings.window, *first.frames.shape[1:3])
+    return VideoData(
+        **clips,
+        spec=Spec(shape, "video", variable=True, rate=first.rate, channels=actions.channels, details=actions.details),
+        skipped=skipped,
+        digest=digest,
+        summary=summary,
+        actions=actions,
+    )
+
+
+def _keep_usable(found: Found, settings: VideoSettings, known: Actions | None, skipped: Skipped) -> Actions:
+    """Leave out recordings with other actions, or shorter than a window, and return the actions of the others."""
+    actions = known or find_actions(found.recordings, settings.action_names or found.action_names)
+    kept = []
+    for index, one in enumerate(found.recordings):
+        try:
+            actions.check(one.actions)
+            if len(one.frames) < settings.window:
+                raise DataError(f"it has {len(one.frames)} frames, but data.window is {settings.window}")
+            kept.append(index)
+        except DataError as error:
+            skipped.add(one.name, str(error))
+    found.recordings = [found.recordings[index] for index in kept]
+    found.splits = [found.splits[index] for index in kept]
+    found.digests = [found.digests[index] for index in kept]
+    return actions
+
+
+def _shots(recordings: Sequence[Recording], settings: VideoSettings) -> tuple[list[Shot], list[str]]:
+    """Return the shots of at least a window, and the names of the others."""
+    shots, short = [], []
+    for index, one in enumerate(recordings):
+        cuts = find_cuts(one.frames, settings.cut) if settings.cut is not None and one.may_cut else []
+        for begin, end in zip([0, *cuts], [*cuts, len(one.frames)], strict=True):
+            if end - begin < settings.window:
+                short.append(f"{one.name} at frame {begin}, {end - begin} frames")
+            else:
+                shots.append(Shot(index, begin, end))
+    return shots, short
+
+
+def _split(found: Found, shots: Sequence[Shot], settings: VideoSettings) -> tuple[dict[str, list[Stretch]], list[str]]:
+    """Return the stretches of each split, whose `sequence` is a shot, and notes on what could not be held out.
+
+    Splits that names say are kept; the others are held out of what is for training.
+    """
+    splits: dict[str, list[Stretch]] = {split: [] for split in SPLITS}
+    for index, shot in enumerate(shots):
+        splits[found.splits[shot.recording] or "train"].append(Stretch(index, 0, shot.end - shot.begin))
+    pool, splits["train"] = splits["train"], []
+    shares = {split: 0.0 if splits[split] else getattr(settings, split) for split in ("validation", "test")}
+    gap = settings.window if settings.gap is None else settings.gap
+    hold_out = HoldOut(settings.hold_out, settings.window, gap, **shares, seed=settings.split_seed)
+    drawn, short = _drawn(pool, found.recordings, shots, hold_out)
+    for split, part in drawn.items():
+        splits[split] += part
+    return splits, [
+        *listed("shots too short to hold a part out, used for training only", short),
+        *empty_splits(drawn, hold_out),
+    ]
+
+
+def _drawn(
+    pool: Sequence[Stretch], recordings: Sequence[Recording], shots: Sequence[Shot], hold_out: HoldOut
+) -> tuple[dict[str, list[Stretch]], list[str]]:
+    """Return the splits of shots: of whole recordings with their shots, or of a stretch of every shot."""
+    if hold_out.by == "time":
+        names = [_shot_name(shots[one.sequence], recordings) for one in pool]
+        drawn, short = split_sequences(names, [one.end for one in pool], hold_out)
+        return {
+            split: [Stretch(pool[one.sequence].sequence, one.begin, one.end) for one in part]
+            for split, part in drawn.items()
+        }, short
+    owners = sorted({shots[one.sequence].recording for one in pool})
+    drawn, short = split_sequences(
+        [recordings[owner].name for owner in owners], [len(recordings[owner].frames) for owner in owners], hold_out
+    )
+    chosen = {split: {owners[one.sequence] for one in part} for split, part in drawn.items()}
+    return {
+        split: [one for one in pool if shots[one.sequence].recording in own] for split, own in chosen.items()
+    }, short
+
+
+def _clips(
+    stretches: Sequence[Stretch],
+    shots: Sequence[Shot],
+    recordings: Sequence[Recording],
+    actions: Actions,
+    settings: VideoSettings,
+) -> VideoClips:
+    clips = [clip for one in stretches for clip in cut(one, settings.clip, settings.window)]
+    frames, features, names = [], [], []
+    for clip in clips:
+        shot = shots[clip.sequence]
+        one = recordings[shot.recording]
+        begin, end = shot.begin + clip.begin, shot.begin + clip.end
+        frames.append(one.frames[begin:end])
+        features.append(actions.features(one.actions, len(one.frames))[begin:end])
+        names.append(one.name if end - begin == len(one.frames) else f"{one.name} at frame {begin}")
+    shape = recordings[0].frames.shape[1:]
+    return VideoClips(
+        values=np.concatenate([np.zeros((0, *shape), np.uint8), *frames]),
+        offsets=np.cumsum([0, *map(len, frames)]),
+        names=names,
+        labels=np.full(len(clips), -1, np.int64),
+        classes=[],
+        window=settings.window,
+        sources=np.array([clip.sequence for clip in clips], np.int64),
+        begins=np.array([clip.begin for clip in clips], np.int64),
+        stride=settings.stride or max(1, settings.window // 4),
+        features=np.concatenate([np.zeros((0, actions.channels), np.float32), *features]),
+    )
+
+
+def _shot_name(shot: Shot, recordings: Sequence[Recording]) -> str:
+    """Return the name of the recording, with the first frame of the shot if that is not its first."""
+    name = recordings[shot.recording].name
+    return f"{name} at frame {shot.begin}" if shot.begin else name
+
+
+def _mark(stretch: Stretch, shots: Sequence[Shot], found: Found) -> bytes:
+    shot = shots[stretch.sequence]
+    name = found.recordings[shot.recording].name.encode()
+    return b"%b %b %d %d" % (found.digests[shot.recording], name, shot.begin + stretch.begin, shot.begin + stretch.end)

@@ -1,0 +1,128 @@
+"""Films from video files (by PyAV) and from GIFs (by Pillow), sampled by their timestamps."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image, ImageSequence
+
+from narrows.data.errors import DataError
+from narrows.data.films import require_av
+from narrows.modalities.video.recording import Fit, Recording
+from narrows.modalities.video.timing import Shown, resampled, variation
+
+__all__ = ["FILMS", "read_film"]
+
+FILMS = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".gif")
+MISSING = 0.02
+"""The largest share of its declared duration that a whole file may lack."""
+SHORTEST, DEFAULT = 0.02, 0.1
+"""Browsers show a GIF's frames of a shorter duration than the first, in seconds, for the second."""
+
+logger = logging.getLogger(__name__)
+
+Picture = Callable[[], Image.Image]
+"""Converts a frame, which takes longer than decoding it."""
+
+
+class _Film(NamedTuple):
+    """An opened file: its average frame rate, and its frames."""
+
+    rate: float | None
+    frames: Iterator[tuple[Shown, Picture]]
+
+
+def read_film(path: Path, name: str, fit: Fit, rate: float | None) -> Recording:
+    """Read a video file or GIF; a note is logged if its frame rate varies.
+
+    Args:
+        path: the file.
+        name: the name of the recording.
+        fit: the size of the frames.
+        rate: frames per second to sample; None for the average rate of the file.
+
+    Raises:
+        DataError: if it cannot be read as a whole.
+    """
+    shown: list[Shown] = []
+
+    def noted(frames: Iterator[tuple[Shown, Picture]]) -> Iterator[tuple[Shown, Picture]]:
+        for when, picture in frames:
+            shown.append(when)
+            yield when, picture
+
+    opened = _gif if path.suffix.lower() == ".gif" else _video
+    with opened(path) as film:
+        rate = rate or film.rate
+        if not rate:
+            raise DataError("its frame rate is unknown: set data.rate")
+        frames = fit.stacked(picture() for picture in resampled(noted(film.frames), rate))
+    if found := variation(shown):
+        logger.warning(
+            "%s: its frame rate varies from %.4g to %.4g frames/s; sampled at %.4g by the times of its frames",
+            path,
+            *found,
+            rate,
+        )
+    return Recording(name, frames, rate)
+
+
+@contextmanager
+def _gif(path: Path) -> Iterator[_Film]:
+    try:
+        with Image.open(path) as image:
+            durations = [frame.info.get("duration", 0) / 1000 for frame in ImageSequence.Iterator(image)]
+            durations = [DEFAULT if duration < SHORTEST else duration for duration in durations]
+            ends = np.cumsum(durations).tolist()
+
+            def frames() -> Iterator[tuple[Shown, Picture]]:
+                for start, end, frame in zip([0.0, *ends], ends, ImageSequence.Iterator(image), strict=False):
+                    yield Shown(start, end), frame.copy
+
+            yield _Film(len(ends) / ends[-1], frames())
+    except (OSError, EOFError, SyntaxError, ValueError) as error:
+        raise DataError(f"it cannot be read as a GIF: {error}") from error
+
+
+@contextmanager
+def _video(path: Path) -> Iterator[_Film]:
+    av = require_av("video")
+    try:
+        with av.open(str(path)) as container:
+            streams = [
+                one for one in container.streams.video if not one.disposition & av.stream.Disposition.attached_pic
+            ]
+            if not streams:
+                raise DataError("it has no video stream")
+            stream = streams[0]
+            stream.thread_type = "AUTO"
+            rate = stream.average_rate or stream.guessed_rate
+            yield _Film(float(rate) if rate else None, _decoded(container, stream, float(rate or 25)))
+    except (av.error.FFmpegError, ValueError, RuntimeError) as error:
+        raise DataError(f"it cannot be read as a video: {error}") from error
+
+
+def _decoded(container: Any, stream: Any, rate: float) -> Iterator[tuple[Shown, Picture]]:
+    end = start = 0.0
+    for index, frame in enumerate(container.decode(stream)):
+        if frame.is_corrupt:
+            raise DataError(f"frame {index} is damaged")
+        begin = end if frame.time is None else float(frame.time)
+        start = start if index else begin
+        lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / rate
+        end = begin + lasts
+        yield Shown(begin, end), partial(_upright, frame)
+    declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    if end - start < declared - max(2 / rate, MISSING * declared):
+        raise DataError(f"it is cut off: it ends after {end - start:.3g} s of {declared:.3g} s")
+
+
+def _upright(frame: Any) -> Image.Image:
+    picture = frame.to_image()
+    return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture

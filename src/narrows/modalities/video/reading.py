@@ -1,0 +1,170 @@
+"""Find and read the recordings of a source."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from narrows.data.batch import Spec
+from narrows.data.errors import DataError
+from narrows.data.skipped import Skipped
+from narrows.data.splits import has_splits, split_of
+from narrows.data.walk import walk
+from narrows.modalities.video.actions import Actions
+from narrows.modalities.video.film_files import FILMS, read_film
+from narrows.modalities.video.npz import read_npz
+from narrows.modalities.video.recording import Fit, Memory, Recording, TooLarge
+from narrows.modalities.video.stills import STILLS, in_order, read_stills
+from narrows.progress import Progress
+
+__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_file"]
+
+EXTENSIONS = (*FILMS, ".npz")
+SAME_RATE = 0.01
+"""The largest relative difference of two equal frame rates."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A file, or a folder of numbered frames.
+
+    Args:
+        name: its path relative to the source of the data, without the suffix of a file.
+        files: the file, or the frames in order.
+        split: the split that its name, or that of its folder at the top, says; None if names say nothing.
+    """
+
+    name: str
+    files: list[Path]
+    split: str | None = None
+
+    @property
+    def path(self) -> Path:
+        """The file or the folder."""
+        return self.files[0] if len(self.files) == 1 else self.files[0].parent
+
+    @property
+    def digest(self) -> bytes:
+        """The SHA-256 of its content."""
+        digest = hashlib.sha256()
+        for file in self.files:
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        return digest.digest()
+
+
+@dataclass
+class Found:
+    """The recordings of all sources.
+
+    Args:
+        recordings: those that could be read.
+        splits: the split that names say, for each recording, or None.
+        digests: the digest of the source of each.
+        action_names: the names of actions, by the first file that says some.
+    """
+
+    recordings: list[Recording] = field(default_factory=list)
+    splits: list[str | None] = field(default_factory=list)
+    digests: list[bytes] = field(default_factory=list)
+    action_names: tuple[str, ...] = ()
+
+
+def find_sources(source: str) -> list[Source]:
+    """Return the files and folders of frames below a folder, or a single file.
+
+    Raises:
+        DataError: if it does not exist.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise DataError(f"data.source {source} does not exist")
+    root, files = (path.parent, [path.name]) if path.is_file() else (path, walk(path))
+    found: dict[str, list[Path]] = {}
+    for file in in_order(files):
+        suffix, inside = PurePosixPath(file).suffix.lower(), PurePosixPath(file)
+        if suffix in EXTENSIONS:
+            found[str(inside.with_suffix(""))] = [root / file]
+        elif suffix in STILLS:
+            folder = str(inside.parent) if str(inside.parent) != "." else path.resolve().name
+            found.setdefault(f"{folder}/", []).append(root / file)
+    tops = [_top(name) for name in found]
+    named = has_splits(tops)
+    return [
+        Source(name.rstrip("/"), files, split_of(top) if named else None)
+        for (name, files), top in zip(found.items(), tops, strict=True)
+    ]
+
+
+def _top(name: str) -> str:
+    return PurePosixPath(name).parts[0]
+
+
+def _read_source(source: Source, fit: Fit, rate: float | None) -> tuple[list[Recording], tuple[str, ...]]:
+    """Return the recordings of a file or folder, and the names of the actions if it says some.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
+    suffix = source.files[0].suffix.lower()
+    if suffix == ".npz":
+        return read_npz(source.path, source.name, fit, rate)
+    if suffix in STILLS:
+        return [read_stills(source.files, source.name, fit, rate)], ()
+    return [read_film(source.path, source.name, fit, rate)], ()
+
+
+def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: Skipped, progress: Progress) -> Found:
+    """Read all sources, and skip those that cannot be read, or whose frames have another size or rate than the first.
+
+    Raises:
+        TooLarge: if the frames do not fit into memory.
+    """
+    found = Found()
+    with progress("read", len(sources), "files") as meter:
+        for source in sources:
+            first = found.recordings[0] if found.recordings else None
+            try:
+                recordings, names = _read_source(source, fit, rate)
+                if first is not None:
+                    _require_alike(recordings[0], first)
+            except TooLarge:
+                raise
+            except DataError as error:
+                skipped.add(str(source.path), str(error))
+            else:
+                found.recordings += recordings
+                found.splits += [source.split] * len(recordings)
+                found.digests += [source.digest] * len(recordings)
+                found.action_names = found.action_names or names
+            meter.advance()
+    return found
+
+
+def read_file(path: Path, spec: Spec) -> Recording:
+    """Return the recording of a file or of a folder of frames for a model; of an npz file, its first episode.
+
+    Raises:
+        DataError: if it cannot be read, or has other actions than the model's data.
+    """
+    sources = find_sources(str(path))
+    if len(sources) != 1:
+        raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
+    first = _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0][0]
+    Actions.of(spec.details).check(first.actions)
+    return first
+
+
+def _require_alike(one: Recording, first: Recording) -> None:
+    (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
+    if (height, width) != (wanted_height, wanted_width):
+        raise DataError(
+            f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: set "
+            "data.size"
+        )
+    if one.rate is not None and first.rate is not None and abs(one.rate / first.rate - 1) > SAME_RATE:
+        raise DataError(
+            f"it has {one.rate:.4g} frames/s, but {first.name} {first.rate:.4g}: set data.rate to sample both alike"
+        )

@@ -1,0 +1,80 @@
+"""The settings of `data` in a recipe for video."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from narrows.data.errors import DataError
+
+__all__ = ["VideoSettings"]
+
+
+@dataclass
+class VideoSettings:
+    """Which videos to read, and how.
+
+    Args:
+        source: a folder or a single file. Video files (MP4, AVI, WebM, MKV, MOV; they need narrows[video]), GIFs,
+            folders of numbered PNG or JPEG frames, and npz files, also in subfolders, are read. An npz file has
+            `frames` uint8 [T, H, W, 3], and may have `actions`, integers [T] or vectors [T, D], the action at index t
+            being taken when frame t was seen; `episode` [T], whose changes mark the ends of recordings; and `rate`, in
+            frames per second. Files and folders, at the top, with names of splits, such as test.npz, are splits.
+        size: scale the shorter side of frames to `size` and crop the centre to `size` x `size`; None keeps their size,
+            which must be the same in all files.
+        rate: frames per second to sample video files and GIFs at, by their timestamps; None keeps the rate of the first
+            one. It is also the rate of folders of frames and npz files that do not say theirs, whose frames are all
+            used.
+        cut: a cut is where the mean absolute difference of two successive frames, with levels in [0, 1], is at least
+            this large, and three times the mean over the four differences around it; None finds no cuts. Files with
+            actions or episodes are taken to have no other cuts.
+        action_names: names of the actions 0, 1, ...; empty means their numbers.
+        window: frames of a training window, which never reaches over a cut or the end of a recording.
+        stride: frames from the start of one training window to the next; None means a quarter of `window`.
+        clip: cut recordings into clips of this many frames, which are measured one by one; None keeps them whole.
+            Training windows do not depend on it.
+        hold_out: `sequence` holds out whole files, or episodes where a file has them; `time` holds out a stretch of
+            every part without a cut.
+        validation: the share to hold out for validation, unless there is a split of that name.
+        test: the share to hold out for testing, unless there is a split of that name.
+        gap: frames left out on both sides of a stretch held out by time; None means `window`.
+        split_seed: the seed of the choice of what is held out.
+        memory_limit_gb: the most GB of decoded frames to keep in memory; larger data are refused.
+        strict: stop at the first file that cannot be read, instead of skipping it.
+    """
+
+    source: str = ""
+    size: int | None = None
+    rate: float | None = None
+    cut: float | None = 0.1
+    action_names: tuple[str, ...] = ()
+    window: int = 16
+    stride: int | None = None
+    clip: int | None = None
+    hold_out: Literal["sequence", "time"] = "sequence"
+    validation: float = 0.1
+    test: float = 0.1
+    gap: int | None = None
+    split_seed: int = 0
+    memory_limit_gb: float = 4.0
+    strict: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.source:
+            raise DataError("data.source is not set: give a folder of videos, or one file, with --data FOLDER")
+        for name, least in {"size": 1, "window": 1, "stride": 1, "clip": 1, "gap": 0, "split_seed": 0}.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise DataError(f"data.{name} is {value}: it must be at least {least}")
+        for name in ("rate", "cut", "memory_limit_gb"):
+            value = getattr(self, name)
+            if value is not None and not (value > 0 and math.isfinite(value)):
+                raise DataError(f"data.{name} is {value}: it must be a positive number")
+        for name in ("validation", "test"):
+            if not 0 <= getattr(self, name) < 1:
+                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
+        if self.validation + self.test >= 1:
+            raise DataError("data.validation and data.test hold out everything: their sum must be less than 1")
+        if len(set(self.action_names)) < len(self.action_names):
+            raise DataError(f"data.action_names has a name twice: {', '.join(self.action_names)}")
