@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from narrows.bottlenecks import CategoricalPosterior
+from narrows.errors import NarrowsError
 from narrows.estimators import DAPS, Evidence
 
 CODES = torch.cartesian_prod(torch.arange(3), torch.arange(3))
@@ -136,6 +137,22 @@ def test_the_gradient_is_that_of_the_two_losses(control_variate: bool) -> None:
     torch.testing.assert_close(of_decoder, torch.full((8, 5), -1 / 8))
     torch.testing.assert_close(of_encoder, control_variate / 8 - estimator.target(evidence).weights)
     assert of_rate is None
+
+
+def test_a_decoder_of_few_samples_leaves_the_loss_and_the_gradient_of_the_encoder() -> None:
+    log_likelihood, log_q = torch.randn(8, 5, requires_grad=True), torch.randn(8, 5, requires_grad=True)
+    evidence = Evidence(log_likelihood, log_q, log_q.detach(), torch.ones(5), torch.zeros(5))
+    losses = [DAPS(decoder_samples=given)(evidence) for given in (None, 2)]
+    torch.testing.assert_close(*losses)
+    of_all, of_two = (torch.autograd.grad(loss.sum(), [log_likelihood, log_q]) for loss in losses)
+    assert torch.equal(of_all[1], of_two[1])
+    torch.testing.assert_close(of_two[0], torch.tensor([[-1 / 2]] * 2 + [[0.0]] * 6).expand(8, 5))
+
+
+@pytest.mark.parametrize("given", [0, 9])
+def test_a_decoder_learns_from_some_of_the_samples(given: int) -> None:
+    with pytest.raises(NarrowsError, match=rf"DAPS.decoder_samples is {given}: it must be from 1 to samples, 8"):
+        DAPS(decoder_samples=given)
 
 
 def test_the_control_variate_leaves_the_mean_gradient_and_lowers_its_variance() -> None:

@@ -103,6 +103,7 @@ UNBIASED = {
     "moving average": lambda: REINFORCE(MovingAverage, BETA, samples=1),
     "learned": lambda: REINFORCE(lambda: LearnedBaseline(inputs=1, width=4), BETA, samples=2),
     "leave one out": lambda: REINFORCE(LeaveOneOut, BETA, samples=2),
+    "leave one out, a decoder of one sample": lambda: REINFORCE(LeaveOneOut, BETA, samples=4, decoder_samples=1),
 }
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import narrows
-from narrows.bottlenecks import Gaussian, Hierarchy, VectorQuantizer
+from narrows.bottlenecks import Categorical, Gaussian, Hierarchy, VectorQuantizer
 from narrows.bottlenecks.posterior import Bottleneck
 from narrows.data import Batch
 from narrows.errors import NarrowsError
@@ -58,6 +58,19 @@ def test_the_evidence_of_many_samples_is_that_of_each_alone() -> None:
     alone = torch.stack([model.observe(z).log_prob(x) for z in draw.z])
     torch.testing.assert_close(evidence.log_likelihood, alone)
     torch.testing.assert_close(evidence.rate, posterior.rate)
+
+
+def test_a_decoder_that_learns_from_two_samples_has_their_gradient_and_the_evidence_of_all() -> None:
+    model, x, found = autoencoder(Categorical(dim=2, codebook_size=4)), images(3), []
+    for learnt in (None, 2):
+        torch.manual_seed(2)
+        _, evidence = model.evidence(Batch(x), lambda posterior, n=learnt: posterior.draw(5)._replace(learnt=n))
+        gradient = torch.autograd.grad(evidence.log_likelihood[:2].sum(), list(model.decoder.parameters()))
+        found.append((evidence, gradient))
+    (whole, all_samples), (part, two_samples) = found
+    torch.testing.assert_close(part.log_likelihood, whole.log_likelihood)
+    torch.testing.assert_close(two_samples, all_samples)
+    assert part.observation is None
 
 
 @pytest.mark.parametrize("bottleneck", BOTTLENECKS)

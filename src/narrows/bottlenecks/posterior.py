@@ -48,6 +48,8 @@ class Draw(NamedTuple):
     layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING
     """Terms whose sum is the rate, from the first latents to the last, by (group, number within the group): nats per
     example, [B], without gradient; {} if the rate has no terms."""
+    learnt: int | None = None
+    """The number of the first samples that the decoder learns from; None for all."""
 
 
 class Posterior(ABC):

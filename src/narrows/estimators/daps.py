@@ -50,7 +50,7 @@ class DAPS(ScoreEstimator):
     the samples, gives the same weights.) The multiplier eta >= 0 is set so that ESS/S, averaged over the global batch,
     equals `ess_target`; it is 0 if ESS/S exceeds the target even at eta = 0. The encoder's loss is
     -sum_s w_s log q_theta(z_s|x). The decoder's is -mean_s log p(x|z_s), averaged over the samples whose log-likelihood
-    is finite, and zero if none is.
+    is finite, and zero if none is; with `decoder_samples`, over the first of them only.
 
     The control variate is an addition of this package. The samples come from q_theta itself, so the mean of their
     scores d log q_theta has expectation zero and can be subtracted. The encoder's loss is then
@@ -66,17 +66,23 @@ class DAPS(ScoreEstimator):
         ess_target: target ESS/S, in (1 / `samples`, 1); near 1 for small steps.
         samples: S, the number of codes drawn for each example.
         control_variate: whether to subtract the mean score; the published method does not.
+        decoder_samples: the number of samples that the decoder learns from, without bias; None for all, as published.
 
     Raises:
-        NarrowsError: if `samples` is below 2, `beta` below 0 or `ess_target` out of range.
+        NarrowsError: if `samples` is below 2, `beta` below 0, or `ess_target` or `decoder_samples` out of range.
     """
 
     troubled: Tensor
 
     def __init__(
-        self, beta: float = 0.01, ess_target: float = 0.5, samples: int = 8, control_variate: bool = True
+        self,
+        beta: float = 0.01,
+        ess_target: float = 0.5,
+        samples: int = 8,
+        control_variate: bool = True,
+        decoder_samples: int | None = None,
     ) -> None:
-        super().__init__(samples, least=2)
+        super().__init__(samples, 2, decoder_samples)
         if not beta >= 0:
             raise NarrowsError(f"beta is {beta}: it must be at least 0")
         if not 1 / samples < ess_target < 1:
@@ -96,7 +102,7 @@ class DAPS(ScoreEstimator):
             self._watch(evidence.log_likelihood, even)
         figures = {"ess": target.ess, "eta": target.eta, "target_kl": divergence, "even": even.float()}
         self.figures = {name: values.mean() for name, values in figures.items()}
-        objective = self.beta * evidence.rate.detach() - _finite_mean(evidence.log_likelihood)
+        objective = self.beta * evidence.rate.detach() - self.average(evidence.log_likelihood, _finite_mean)
         return objective - gradient_only(((target.weights - self.uniform) * evidence.log_q).sum(0))
 
     @torch.no_grad()

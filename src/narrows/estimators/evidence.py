@@ -30,7 +30,7 @@ class Evidence(NamedTuple):
     x: Tensor
     """The examples, [B, ...]."""
     observation: Observation | None = None
-    """p(x|z) of all S B latents; None if the log-likelihoods come from elsewhere."""
+    """p(x|z) of all S B latents; None if they were not all described at once."""
     statistics: Mapping[str, Tensor] = NOTHING
     """Statistics of the draw, scalars by name."""
     layer_rates: Mapping[tuple[str, int], Tensor] = NOTHING

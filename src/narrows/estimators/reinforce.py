@@ -130,14 +130,21 @@ class REINFORCE(ScoreEstimator):
         baseline: makes the baseline of the rewards.
         beta: weight of the KL.
         samples: S, the number of codes averaged over for each example.
+        decoder_samples: the number of samples that the decoder learns from, without bias; None for all.
 
     Raises:
-        NarrowsError: if there are too few `samples` for the baseline.
+        NarrowsError: if there are too few `samples` for the baseline, or `decoder_samples` is not from 1 to `samples`.
     """
 
-    def __init__(self, baseline: Callable[[], Baseline] = LeaveOneOut, beta: float = 1.0, samples: int = 8) -> None:
+    def __init__(
+        self,
+        baseline: Callable[[], Baseline] = LeaveOneOut,
+        beta: float = 1.0,
+        samples: int = 8,
+        decoder_samples: int | None = None,
+    ) -> None:
         made = baseline()
-        super().__init__(samples, made.least)
+        super().__init__(samples, made.least, decoder_samples)
         self.baseline = made
         self.beta = beta
 
@@ -147,4 +154,4 @@ class REINFORCE(ScoreEstimator):
         advantage = reward.detach() - self.baseline(reward.detach(), evidence.x)
         self.figures = {"advantage": advantage.detach().square().mean().sqrt()}
         surrogate = advantage.detach() * evidence.log_q - advantage.square()
-        return -(reward + gradient_only(surrogate)).mean(0)
+        return -self.average(reward) - gradient_only(surrogate).mean(0)

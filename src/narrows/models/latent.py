@@ -303,19 +303,33 @@ class LatentVariableModel(nn.Module):
     def evidence(self, batch: Batch, draw: Callable[[Posterior], Draw]) -> tuple[Posterior, Evidence]:
         """Return q(z|x) of a batch and the log-probabilities of the S latents per example that `draw` draws.
 
-        The decoder runs once, on all S * B latents. Only the shape of the classes is checked, because checking their
-        values would synchronise the device.
+        The decoder runs once, on all S * B latents; if it learns from the first K samples only, twice, without gradient
+        for the others. Only the shape of the classes is checked, because checking their values would synchronise the
+        device.
 
         Raises:
             NarrowsError: if classes are missing or of another shape.
         """
         posterior = self.posterior(batch.x if batch.damaged is None else batch.damaged, batch.mask)
         batch = self.filled(batch)
-        z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
-        observation, described = self.described(batch, z)
-        log_likelihood = observation.log_prob(described.x, described.mask).view(log_q.shape)
+        z, log_q, log_p, rate, statistics, layer_rates, learnt = draw(posterior)
+        observation, described = self.described(batch, z[:learnt])
+        log_likelihood = observation.log_prob(described.x, described.mask).view(-1, len(batch.x))
+        described_at_once = len(log_likelihood) == len(z)
+        if not described_at_once:
+            with torch.no_grad():
+                others = self.log_likelihood(batch, z[learnt:])
+            log_likelihood = torch.cat([log_likelihood, others])
         evidence = Evidence(
-            log_likelihood, log_q, log_p, rate, batch.x, observation, statistics, layer_rates, batch.mask
+            log_likelihood,
+            log_q,
+            log_p,
+            rate,
+            batch.x,
+            observation if described_at_once else None,
+            statistics,
+            layer_rates,
+            batch.mask,
         )
         return posterior, evidence
 

@@ -217,7 +217,7 @@ class Stacked(Autoencoder):
         coded = self.coded(filled.x, filled.mask)
         read = coded if filled.damaged is None else self.coded(filled.damaged, filled.mask)
         posterior = self._posterior(read, filled.mask)
-        z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
+        z, log_q, log_p, rate, statistics, layer_rates, _ = draw(posterior)
         of_codes, given_codes = self.codes_log_prob(coded, z), self._data_log_prob(coded, filled)
         terms = {"codes": of_codes.detach(), "data_given_codes": given_codes.expand_as(of_codes)}
         bits = -terms["codes"].mean(0).sum() / (coded.counts.sum() * log(2))
