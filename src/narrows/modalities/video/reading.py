@@ -71,6 +71,31 @@ class Found:
     digests: list[bytes] = field(default_factory=list)
     action_names: tuple[str, ...] = ()
 
+    @property
+    def rate(self) -> float | None:
+        """Frames per second of the first recording that says its rate; None if none does."""
+        return next((one.rate for one in self.recordings if one.rate), None)
+
+    def require_alike(self, one: Recording) -> None:
+        """Check that another recording has the size and the rate of those found.
+
+        Raises:
+            DataError: if it has not.
+        """
+        if not self.recordings:
+            return
+        first = self.recordings[0]
+        (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
+        if (height, width) != (wanted_height, wanted_width):
+            raise DataError(
+                f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: "
+                "set data.size"
+            )
+        if one.rate is not None and self.rate is not None and abs(one.rate / self.rate - 1) > SAME_RATE:
+            raise DataError(
+                f"it has {one.rate:.4g} frames/s, but others {self.rate:.4g}: set data.rate to sample all alike"
+            )
+
 
 def find_sources(source: str) -> list[Source]:
     """Return the files and folders of frames below a folder, or a single file.
@@ -125,11 +150,9 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     found = Found()
     with progress("read", len(sources), "files") as meter:
         for source in sources:
-            first = found.recordings[0] if found.recordings else None
             try:
                 recordings, names = _read_source(source, fit, rate)
-                if first is not None:
-                    _require_alike(recordings[0], first)
+                found.require_alike(recordings[0])
             except TooLarge:
                 raise
             except DataError as error:
@@ -155,16 +178,3 @@ def read_file(path: Path, spec: Spec) -> Recording:
     first = _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0][0]
     Actions.of(spec.details).check(first.actions)
     return first
-
-
-def _require_alike(one: Recording, first: Recording) -> None:
-    (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
-    if (height, width) != (wanted_height, wanted_width):
-        raise DataError(
-            f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: set "
-            "data.size"
-        )
-    if one.rate is not None and first.rate is not None and abs(one.rate / first.rate - 1) > SAME_RATE:
-        raise DataError(
-            f"it has {one.rate:.4g} frames/s, but {first.name} {first.rate:.4g}: set data.rate to sample both alike"
-        )
