@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from narrows.arguments import add_film, add_scale
+from narrows.arguments import add_film, add_out, add_scale, positive, seed
 
 __all__ = ["add_commands", "add_options"]
 
@@ -17,4 +17,56 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add no commands yet."""
+    """Add `record`."""
+    _add_record(subparsers)
+
+
+def _add_record(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "record first-person video with its actions from ViZDoom"
+    parser = subparsers.add_parser("record", help=help, description=f"{help.capitalize()}, into an npz file.")
+    parser.add_argument("--scenario", default="my_way_home", help="a scenario of ViZDoom, or a .cfg file (my_way_home)")
+    parser.add_argument("--frames", type=positive, default=3000, metavar="N", help="number of frames (3000)")
+    parser.add_argument("--size", type=positive, default=84, metavar="PIXELS", help="height and width of a frame (84)")
+    parser.add_argument(
+        "--actions",
+        nargs="+",
+        default=["left", "right", "forward"],
+        metavar="ACTION",
+        help="the actions: left, right, forward, back, strafe_left, strafe_right, attack, use (the first three)",
+    )
+    parser.add_argument(
+        "--policy",
+        choices=("random", "forward"),
+        default="random",
+        help="choose all actions equally often, or forward half of the time (random)",
+    )
+    parser.add_argument(
+        "--tics", type=positive, default=4, metavar="N", help="game tics, of 1/35 s, of an action and a frame (4)"
+    )
+    parser.add_argument(
+        "--hold", type=positive, default=8, metavar="N", help="repeat an action for 1 to N frames, at random (8)"
+    )
+    parser.add_argument(
+        "--episode", type=positive, default=100, metavar="N", help="the most frames of an episode (100)"
+    )
+    parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    add_out(parser, "the .npz file to write", required=True)
+    parser.set_defaults(run=_record)
+
+
+def _record(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.video.record import RecordingSettings, record
+    from narrows.progress import progress
+
+    settings = RecordingSettings(
+        options.scenario,
+        options.frames,
+        options.size,
+        options.actions,
+        options.policy,
+        options.tics,
+        options.hold,
+        options.episode,
+        options.seed,
+    )
+    return record(options.out, settings, progress)
