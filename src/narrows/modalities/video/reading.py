@@ -20,7 +20,7 @@ from narrows.modalities.video.recording import Fit, Memory, Recording, TooLarge
 from narrows.modalities.video.stills import STILLS, in_order, read_stills
 from narrows.progress import Progress
 
-__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_file"]
+__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_file", "read_recordings"]
 
 EXTENSIONS = (*FILMS, ".npz")
 SAME_RATE = 0.01
@@ -149,12 +149,21 @@ def read_file(path: Path, spec: Spec) -> Recording:
     Raises:
         DataError: if it cannot be read, or has other actions than the model's data.
     """
+    first = read_recordings(path, spec)[0]
+    Actions.of(spec.details).check(first.actions)
+    return first
+
+
+def read_recordings(path: Path, spec: Spec) -> list[Recording]:
+    """Return the recordings of a file or of a folder of frames at the size and rate of a model, with any actions.
+
+    Raises:
+        DataError: if it cannot be read.
+    """
     sources = find_sources(str(path))
     if len(sources) != 1:
         raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
-    first = _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0][0]
-    Actions.of(spec.details).check(first.actions)
-    return first
+    return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0]
 
 
 def _require_alike(one: Recording, first: Recording) -> None:
