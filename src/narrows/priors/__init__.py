@@ -1,6 +1,7 @@
 """Learned priors over codes, and their sampler."""
 
 from narrows.priors.condition import Condition
+from narrows.priors.continuation import continue_codes
 from narrows.priors.frames import FramePixelCNN
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec, Prior
@@ -16,5 +17,6 @@ __all__ = [
     "Prior",
     "TransformerPrior",
     "WaveNetPrior",
+    "continue_codes",
     "sample",
 ]

@@ -5,78 +5,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 
 from narrows.cli import main
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.bvh import read_bvh, write_bvh
-from narrows.modalities.motion.continuation import continue_codes, continue_motion
+from narrows.modalities.motion.continuation import continue_motion
 from narrows.modalities.motion.modality import MODALITY
 from narrows.pretrained import load
-from narrows.priors import CodeSpec, Prior, TransformerPrior, sample
+from narrows.priors import continue_codes
 from narrows.sampling import Sampling
 from tests.modalities.motion.helpers import walker, write_walks
 from tests.modalities.motion.test_cli import PRIOR, RECIPE
 
 WINDOW, HOP = 4, 4
 """Codes of the prior of the tiny run, and the frames of each."""
-
-
-def prior_of(window: int, codebooks: int = 1, classes: int = 0) -> TransformerPrior:
-    torch.manual_seed(0)
-    return TransformerPrior(CodeSpec((window,), codebooks, 7, classes), width=8, layers=1, heads=2).eval()
-
-
-@pytest.mark.parametrize("codebooks", [1, 2])
-@pytest.mark.parametrize(("known", "count"), [(1, 1), (3, 9), (20, 2), (6, 3), (0, 13)])
-def test_known_codes_are_kept_and_as_many_follow_as_asked(codebooks: int, known: int, count: int) -> None:
-    prior = prior_of(6, codebooks)
-    codes = torch.randint(7, (3, known) if codebooks == 1 else (3, known, codebooks))
-    done: list[int] = []
-    found = continue_codes(prior, codes, count, sampling=Sampling(seed=1), progress=done.append)
-    assert found.shape == (3, known + count, *codes.shape[2:])
-    assert torch.equal(found[:, :known], codes)
-    assert found.max() < 7
-    assert done == sorted(done)
-    assert done[-1] == count
-
-
-def test_what_fits_the_window_is_one_draw_from_the_prior_given_its_past() -> None:
-    prior, codes = prior_of(6, classes=2), torch.randint(7, (3, 10))
-    labels = torch.tensor([0, 1, 1])
-    found = continue_codes(prior, codes, 2, labels, Sampling(seed=1))
-    assert torch.equal(found[:, 6:], sample(prior, 3, labels, Sampling(seed=1), codes[:, 6:]))
-
-
-def test_windows_move_over_the_last_codes(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of 7 codes after 6, windows of 6 draw 3, 3 and the last one, each given what is before it."""
-    pasts: list[Tensor] = []
-
-    def recorded(prior: Prior, batch: int, labels: None, sampling: Sampling, past: Tensor, progress: object) -> Tensor:
-        pasts.append(past)
-        return sample(prior, batch, labels, sampling, past)
-
-    monkeypatch.setattr("narrows.modalities.motion.continuation.sample", recorded)
-    found = continue_codes(prior_of(6), torch.randint(7, (2, 6)), 7, sampling=Sampling(seed=0))
-    for past, part in zip(pasts, (slice(3, 6), slice(6, 9), slice(7, 12)), strict=True):
-        assert torch.equal(past, found[:, part])
-
-
-def test_later_windows_have_other_random_numbers() -> None:
-    """A prior that says nothing draws the uniform numbers themselves."""
-    prior = prior_of(6)
-    for weight in prior.parameters():
-        torch.nn.init.zeros_(weight)
-    drawn = continue_codes(prior, torch.zeros(1, 6, dtype=torch.long), 12, sampling=Sampling(seed=0))[0, 6:]
-    assert len({tuple(part) for part in drawn.view(4, 3).tolist()}) > 1
-
-
-def test_priors_that_continue_nothing() -> None:
-    with pytest.raises(NarrowsError, match=r"grid \[1\].*--window"):
-        continue_codes(prior_of(1), torch.zeros(1, 3, dtype=torch.long), 2)
-    image = TransformerPrior(CodeSpec((3, 3), 1, 7, 0), width=8, layers=1, heads=2)
-    with pytest.raises(NarrowsError, match=r"grid \[3, 3\]"):
-        continue_codes(image, torch.zeros(1, 3, dtype=torch.long), 2)
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,12 +14,12 @@ from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.shown import shown
 from narrows.models import Autoencoder
 from narrows.pretrained import load
-from narrows.priors import Prior, sample
+from narrows.priors import Prior, continue_codes
 from narrows.progress import Progress, hidden
 from narrows.report.page import Page, Section, write_page
 from narrows.sampling import Sampling
 
-__all__ = ["continue_codes", "continue_motion"]
+__all__ = ["continue_motion"]
 
 LEAD = 5
 """Seconds of the given motion that the page shows before the continuation."""
@@ -82,51 +80,6 @@ def continue_motion(
     for index, motion in enumerate(motions.values()):
         MODALITY.write(out / f"{index:03}{MODALITY.suffix_of(model.spec)}", motion, model.spec)
     return _page(out / "index.html", motions, x.shape[1], file, model)
-
-
-def continue_codes(
-    prior: Prior,
-    codes: Tensor,
-    count: int,
-    labels: Tensor | None = None,
-    sampling: Sampling | None = None,
-    progress: Callable[[int], None] = lambda done: None,
-) -> Tensor:
-    """Return codes followed by `count` positions drawn from the prior, int64 [B, N + `count`] or [B, N + `count`, M].
-
-    The prior's window moves over them in steps of at most half its length, so that at least the other half is known.
-
-    Args:
-        prior: the prior, over a sequence of more than one position.
-        codes: the codes to continue, [B, N] or, with M > 1 codes per position, [B, N, M].
-        count: number of new positions.
-        labels: the class of each example, int64 [B]; None for a prior without classes.
-        sampling: how codes are drawn; None for the defaults.
-        progress: called with the number of positions drawn.
-
-    Raises:
-        NarrowsError: if the codes or the labels do not fit the prior, or it has no windows to move.
-    """
-    if len(prior.grid) != 1 or prior.grid[0] < 2:
-        raise NarrowsError(
-            f"the prior models codes on the grid {list(prior.grid)}, and only one over a sequence of at least 2 "
-            "continues others: fit one with `narrows prior RUN --window=16`"
-        )
-    window = prior.grid[0]
-    # One generator for all windows: with the seed itself, each would be drawn with the same random numbers.
-    sampling = sampling or Sampling()
-    sampling = replace(sampling, seed=sampling.generator)
-    end = codes.shape[1] + count
-    while (missing := end - codes.shape[1]) > 0:
-        step = min(missing, window // 2)
-        past = codes[:, -(window - step) :]
-
-        def advance(done: int, _: int, drawn: int = count - missing, known: int = past.shape[1]) -> None:
-            progress(min(count, drawn + done // prior.codebooks - known))
-
-        windows = sample(prior, len(codes), labels, sampling, past.flatten(1), advance)
-        codes = torch.cat([codes, windows[:, past.shape[1] :].to(codes.device)[:, :missing]], 1)
-    return codes
 
 
 def _prior(folder: str, model: Autoencoder, sampling: Sampling, label: str | None) -> Prior:

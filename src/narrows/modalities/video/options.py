@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from narrows.arguments import add_film, add_out, add_scale, positive, seed
+from narrows.arguments import add_film, add_out, add_run, add_sampling, add_scale, positive, seed
 
 __all__ = ["add_commands", "add_options"]
 
@@ -17,8 +17,61 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `record`."""
+    """Add `imagine` and `record`."""
+    _add_imagine(subparsers)
     _add_record(subparsers)
+
+
+def _add_imagine(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "imagine the frames that follow given ones under chosen actions"
+    about = (
+        f"{help.capitalize()}: codes drawn from the prior, then decoded. Writes films (MP4, GIF), a strip and a page."
+    )
+    parser = subparsers.add_parser("imagine", help=help, description=about)
+    add_run(parser)
+    parser.add_argument(
+        "--start",
+        required=True,
+        metavar="CLIP[@FRAME]",
+        help="the given frames: a video file, npz file or folder of frames, and the index of the first frame (0)",
+    )
+    parser.add_argument("--frames", type=positive, default=6, metavar="N", help="number of given frames (6)")
+    parser.add_argument(
+        "--actions",
+        nargs="+",
+        default=[],
+        metavar="LIST",
+        help="actions by name or number, such as forward*5,right*5; vectors as 0.5:-1; none is an unknown action. Each "
+        "list is imagined by itself (one of unknown actions)",
+    )
+    parser.add_argument(
+        "--imagine", type=positive, metavar="N", help="number of imagined frames (one for each action; 10 without)"
+    )
+    parser.add_argument("-n", type=positive, default=1, metavar="COUNT", help="number of draws for each list (1)")
+    add_sampling(parser)
+    parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
+    parser.add_argument("--scale", type=positive, help="integer magnification (small films to about 240 pixels)")
+    add_out(parser, "the folder to write (imagined in the run folder)")
+    parser.set_defaults(run=_imagine)
+
+
+def _imagine(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.video.imagination import imagine
+    from narrows.progress import progress
+    from narrows.sampling import Sampling
+
+    return imagine(
+        options.folder,
+        options.start,
+        given=options.frames,
+        actions=options.actions,
+        frames=options.imagine,
+        n=options.n,
+        out=options.out,
+        sampling=Sampling(options.temperature, options.top_k, options.top_p, options.seed),
+        scale=options.scale,
+        progress=progress,
+    )
 
 
 def _add_record(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:

@@ -13,14 +13,13 @@ from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped
 from narrows.data.splits import has_splits, split_of
 from narrows.data.walk import walk
-from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.film_files import FILMS, read_film
 from narrows.modalities.video.npz import read_npz
 from narrows.modalities.video.recording import Fit, Memory, Recording, TooLarge
 from narrows.modalities.video.stills import STILLS, in_order, read_stills
 from narrows.progress import Progress
 
-__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_file"]
+__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_recordings"]
 
 EXTENSIONS = (*FILMS, ".npz")
 SAME_RATE = 0.01
@@ -166,15 +165,13 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     return found
 
 
-def read_file(path: Path, spec: Spec) -> Recording:
-    """Return the recording of a file or of a folder of frames for a model; of an npz file, its first episode.
+def read_recordings(path: Path, spec: Spec) -> list[Recording]:
+    """Return the recordings of a file or of a folder of frames at the size and rate of a model, with any actions.
 
     Raises:
-        DataError: if it cannot be read, or has other actions than the model's data.
+        DataError: if it cannot be read.
     """
     sources = find_sources(str(path))
     if len(sources) != 1:
         raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
-    first = _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0][0]
-    Actions.of(spec.details).check(first.actions)
-    return first
+    return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0]
