@@ -98,11 +98,10 @@ def open_video(
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
-    first = found.recordings[0]
-    shape = (3, settings.window, *first.frames.shape[1:3])
+    shape = (3, settings.window, *found.recordings[0].frames.shape[1:3])
     return VideoData(
         **clips,
-        spec=Spec(shape, "video", variable=True, rate=first.rate, channels=actions.channels, details=actions.details),
+        spec=Spec(shape, "video", variable=True, rate=found.rate, channels=actions.channels, details=actions.details),
         skipped=skipped,
         digest=digest,
         summary=summary,

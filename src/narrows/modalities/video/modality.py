@@ -20,7 +20,7 @@ from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.dataset import VideoData, open_video
 from narrows.modalities.video.films import save_strip, write_film
 from narrows.modalities.video.player import Films
-from narrows.modalities.video.reading import EXTENSIONS, read_file
+from narrows.modalities.video.reading import EXTENSIONS, read_recordings
 from narrows.modalities.video.settings import VideoSettings
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
@@ -86,14 +86,16 @@ class VideoModality(Modality):
         return f"frames are scaled and cropped to the model's {size} pixels{rate}"
 
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
-        """Return the clips [3, T, H, W] of files, or of folders of frames; of an npz file, its first episode."""
+        """Return the clips [3, T, H, W] of files, or of folders of frames; of several episodes, the first."""
         found = []
         for file in files:
             try:
-                frames = read_file(file, spec).frames
+                recordings = read_recordings(file, spec)
             except DataError as error:
                 raise DataError(f"{file}: {error}") from error
-            found.append(VideoClips.to_x(torch.from_numpy(frames)))
+            if len(recordings) > 1:
+                logger.info("%s: the first of %d episodes", file, len(recordings))
+            found.append(VideoClips.to_x(torch.from_numpy(recordings[0].frames)))
         return found
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:

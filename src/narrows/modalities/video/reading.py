@@ -13,14 +13,13 @@ from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped
 from narrows.data.splits import has_splits, split_of
 from narrows.data.walk import walk
-from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.film_files import FILMS, read_film
 from narrows.modalities.video.npz import read_npz
 from narrows.modalities.video.recording import Fit, Memory, Recording, TooLarge
 from narrows.modalities.video.stills import STILLS, in_order, read_stills
 from narrows.progress import Progress
 
-__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_file", "read_recordings"]
+__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_recordings"]
 
 EXTENSIONS = (*FILMS, ".npz")
 SAME_RATE = 0.01
@@ -70,6 +69,31 @@ class Found:
     splits: list[str | None] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
     action_names: tuple[str, ...] = ()
+
+    @property
+    def rate(self) -> float | None:
+        """Frames per second of the first recording that says its rate; None if none does."""
+        return next((one.rate for one in self.recordings if one.rate), None)
+
+    def require_alike(self, one: Recording) -> None:
+        """Check that another recording has the size and the rate of those found.
+
+        Raises:
+            DataError: if it has not.
+        """
+        if not self.recordings:
+            return
+        first = self.recordings[0]
+        (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
+        if (height, width) != (wanted_height, wanted_width):
+            raise DataError(
+                f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: "
+                "set data.size"
+            )
+        if one.rate is not None and self.rate is not None and abs(one.rate / self.rate - 1) > SAME_RATE:
+            raise DataError(
+                f"it has {one.rate:.4g} frames/s, but others {self.rate:.4g}: set data.rate to sample all alike"
+            )
 
 
 def find_sources(source: str) -> list[Source]:
@@ -125,11 +149,9 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     found = Found()
     with progress("read", len(sources), "files") as meter:
         for source in sources:
-            first = found.recordings[0] if found.recordings else None
             try:
                 recordings, names = _read_source(source, fit, rate)
-                if first is not None:
-                    _require_alike(recordings[0], first)
+                found.require_alike(recordings[0])
             except TooLarge:
                 raise
             except DataError as error:
@@ -143,17 +165,6 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     return found
 
 
-def read_file(path: Path, spec: Spec) -> Recording:
-    """Return the recording of a file or of a folder of frames for a model; of an npz file, its first episode.
-
-    Raises:
-        DataError: if it cannot be read, or has other actions than the model's data.
-    """
-    first = read_recordings(path, spec)[0]
-    Actions.of(spec.details).check(first.actions)
-    return first
-
-
 def read_recordings(path: Path, spec: Spec) -> list[Recording]:
     """Return the recordings of a file or of a folder of frames at the size and rate of a model, with any actions.
 
@@ -164,16 +175,3 @@ def read_recordings(path: Path, spec: Spec) -> list[Recording]:
     if len(sources) != 1:
         raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
     return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0]
-
-
-def _require_alike(one: Recording, first: Recording) -> None:
-    (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
-    if (height, width) != (wanted_height, wanted_width):
-        raise DataError(
-            f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: set "
-            "data.size"
-        )
-    if one.rate is not None and first.rate is not None and abs(one.rate / first.rate - 1) > SAME_RATE:
-        raise DataError(
-            f"it has {one.rate:.4g} frames/s, but {first.name} {first.rate:.4g}: set data.rate to sample both alike"
-        )
