@@ -1,9 +1,4 @@
-"""The Fréchet distance between sets of images, in the features of a small classifier trained on the same data.
-
-d^2 = ||m1 - m2||^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)), with the means m and covariances S of the features (Heusel et al.
-2017, equation 6). These features need no download and suit any image size and subject, but differ from Inception's:
-compare the distances of models of one data set with each other, not with published figures.
-"""
+"""The Fréchet distance between sets of images, in the features of a small classifier trained on the same data."""
 
 from __future__ import annotations
 
@@ -11,46 +6,15 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from narrows.data import BatchPlan
 from narrows.data.pixels import to_uint8, to_unit
 from narrows.errors import NarrowsError
+from narrows.evaluation.frechet import BATCH_SIZE, FeatureNetwork, distance_in_features, train_classifier
 from narrows.modalities.images.images import Images
 
 __all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]
-
-BATCH_SIZE = 64
-LEARNING_RATE = 1e-2
-"""Peak learning rate of Adam; the rate rises and falls once during training (Smith and Topin 2017)."""
-
-
-class FeatureNetwork(nn.Module):
-    """A plain convolutional classifier; maps images [B, C, H, W] in [0, 1] to its penultimate features [B, 64].
-
-    Args:
-        channels: the number of image channels C.
-        classes: the number of classes; `classifier` maps features to logits [B, classes].
-    """
-
-    num_features = 64
-    """The number of features of an image; torchmetrics looks for this name."""
-
-    def __init__(self, channels: int, classes: int) -> None:
-        super().__init__()
-        self.layers = nn.Sequential(
-            *_convolution(channels, 32, window=5, stride=2),
-            *_convolution(32, 64, window=3, stride=2),
-            *_convolution(64, 128, window=3, stride=2),
-            *_convolution(128, self.num_features, window=3, stride=1),
-            nn.AdaptiveAvgPool2d(1),
-            nn.Flatten(),
-        )
-        self.classifier = nn.Linear(self.num_features, classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return the features [B, 64] of images [B, C, H, W]."""
-        return self.layers(x)
 
 
 def train_features(
@@ -80,21 +44,9 @@ def train_features(
             "the Fréchet distance needs labelled data: its features are those of a classifier, which needs images of "
             "at least two classes; give data with labels, or leave the distance out"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        network = FeatureNetwork(images.pixels.shape[1], classes)
-    optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
-    with images.batches(BatchPlan(min(BATCH_SIZE, len(images)), seed)) as batches:
-        for _ in range(steps):
-            pixels, labels = next(batches)
-            loss = nn.functional.cross_entropy(network.classifier(network(to_unit(pixels))), labels)
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-            schedule.step()
-            advance(1)
-    return network.eval()
+    with images.batches(BatchPlan(min(BATCH_SIZE, len(images)), seed)) as stored:
+        batches = ((to_unit(pixels), labels) for pixels, labels in stored)
+        return train_classifier(images.pixels.shape[1], classes, batches, seed, steps, advance)
 
 
 @torch.no_grad()
@@ -125,24 +77,7 @@ def frechet_distance(network: FeatureNetwork, real: Images | Tensor, samples: Im
     Raises:
         NarrowsError: if a set has too few images for a covariance of full rank, or has values that are not finite.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
-
-    needed = network.num_features + 1
-    metric = FrechetInceptionDistance(network.eval())
-    for images, name, is_real in ((real, "real images", True), (samples, "samples", False)):
-        if len(images) < needed:
-            raise NarrowsError(
-                f"there are {len(images)} {name}: a Fréchet distance of {network.num_features} features needs at "
-                f"least {needed}"
-            )
-        for x in _batches(images):
-            metric.update(x, real=is_real)
-    return float(metric.compute())
-
-
-def _convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, window, stride, padding=window // 2, bias=False)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
+    return distance_in_features(network, _batches(real), _batches(samples))
 
 
 def _batches(images: Images | Tensor) -> Iterator[Tensor]:
