@@ -50,7 +50,8 @@ class Source:
         """The SHA-256 of its content."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.digest()
 
 

@@ -40,7 +40,8 @@ class VideoSettings:
         test: the share to hold out for testing, unless there is a split of that name.
         gap: frames left out on both sides of a stretch held out by time; None means `window`.
         split_seed: the seed of the choice of what is held out.
-        memory_limit_gb: the most GB of decoded frames to keep in memory; larger data are refused.
+        memory_limit_gb: the most GB of decoded frames to keep in memory; larger data are refused. Reading needs up to
+            twice as much.
         strict: stop at the first file that cannot be read, instead of skipping it.
     """
 
