@@ -77,5 +77,7 @@ def require_av(extra: str) -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise NarrowsError(f"MP4 and other video files need the package av ({error}): pip install 'narrows[{extra}]'") from error
+        raise NarrowsError(
+            f"MP4 and other video files need the package av ({error}): pip install 'narrows[{extra}]'"
+        ) from error
     return av
