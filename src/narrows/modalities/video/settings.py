@@ -32,8 +32,8 @@ class VideoSettings:
         action_names: names of the actions 0, 1, ...; empty means their numbers.
         window: frames of a training window, which never reaches over a cut or the end of a recording.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
-        clip: cut recordings into clips of this many frames, which are measured one by one; None keeps them whole.
-            Training windows do not depend on it.
+        clip: cut recordings into clips of this many frames, which are measured one by one; a rest of less than half as
+            many is part of the last one. None keeps them whole. Training windows do not depend on it.
         hold_out: `sequence` holds out whole files, or episodes where a file has them; `time` holds out a stretch of
             every part without a cut.
         validation: the share to hold out for validation, unless there is a split of that name.
