@@ -16,6 +16,9 @@ from narrows.errors import NarrowsError
 
 __all__ = ["require_av", "save_gif", "save_mp4"]
 
+PALETTE = 16
+"""The most pictures that the palette of a GIF is made for."""
+
 
 def save_gif(path: Path, frames: Iterable[np.ndarray], rate: float, colours: int = 256) -> None:
     """Write pictures as a GIF that repeats without end, with one palette for all.
@@ -26,10 +29,11 @@ def save_gif(path: Path, frames: Iterable[np.ndarray], rate: float, colours: int
         path: the file.
         frames: at least one, uint8 [H, W, 3].
         rate: frames per second.
-        colours: the number of colours of the palette, which is that of the middle picture.
+        colours: the number of colours of the palette, which is that of 16 pictures spread over the film.
     """
     pictures = [Image.fromarray(frame) for frame in frames]
-    palette = pictures[len(pictures) // 2].quantize(colours)
+    spread = np.linspace(0, len(pictures) - 1, min(PALETTE, len(pictures))).round().astype(int)
+    palette = Image.fromarray(np.concatenate([np.asarray(pictures[index]) for index in spread])).quantize(colours)
     first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
     times = [round(100 * frame / rate) for frame in range(len(pictures) + 1)]
     milliseconds = [10 * (end - start) for start, end in pairwise(times)]

@@ -140,6 +140,25 @@ def test_folders_of_frames_gifs_and_films_are_read(tmp_path: Path) -> None:
     assert torch.equal((x * 255).round().byte(), torch.from_numpy(frames).permute(3, 0, 1, 2))
 
 
+def test_files_of_one_name_are_two_and_a_picture_beside_a_film_is_no_film(tmp_path: Path) -> None:
+    write_walks(tmp_path / "maze" / "a.npz", episodes=1)
+    write_walks(tmp_path / "maze" / "b.npz", episodes=1, actions=None)
+    write_video(tmp_path / "maze" / "b.mp4", walk(20)[0])
+    Image.fromarray(numbered(1)[0]).save(tmp_path / "maze" / "a preview.png")
+    np.savez(tmp_path / "maze" / "a.npz", frames=walk(20)[0])
+    assert sorted(opened(tmp_path, cut=None).train.names) == ["maze/a", "maze/b.mp4", "maze/b.npz"]
+
+
+def test_a_single_source_is_no_split_whatever_its_name(tmp_path: Path) -> None:
+    write_walks(tmp_path / "test.npz")
+    assert len(opened(tmp_path / "test.npz").train) == 4
+    folder = tmp_path / "more" / "test"
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(numbered(6)):
+        Image.fromarray(frame).save(folder / f"{index}.png")
+    assert opened(folder, cut=None).train.names == ["test"]
+
+
 BAD = {
     "actions of another length": ({"actions": np.zeros(79, np.int64)}, "79 actions for 80 frames"),
     "a negative action": ({"actions": np.full(80, -1)}, "the action at index 0 is -1: it must be at least 0"),
@@ -150,6 +169,7 @@ BAD = {
     "frames as floats": ({"frames": np.zeros((80, 16, 16, 3))}, r"must be uint8 \[T, H, W, 3\], not float64"),
     "episodes of another length": ({"episode": np.zeros(3)}, r"episode has the shape \[3\], but there are 80 frames"),
     "no rate": ({"rate": -1.0}, "its rate is -1.0"),
+    "another rate": ({"rate": 35.0}, "it has 35 frames/s, not 5, and npz files are not sampled at other rates"),
     "another size": ({"frames": np.zeros((80, 8, 8, 3), np.uint8)}, "its frames have 8x8 pixels.*set data.size"),
 }
 
@@ -160,12 +180,12 @@ def test_bad_npz_files_are_skipped_by_name(tmp_path: Path, name: str, caplog: py
     write_walks(tmp_path / "a.npz")
     write_walks(tmp_path / "b.npz", **content)
     with caplog.at_level(logging.WARNING, logger="narrows"):
-        data = opened(tmp_path, action_names=("left", "right", "stay"))
+        data = opened(tmp_path, action_names=("left", "right", "stay"), rate=5.0)
     assert {name.split()[0] for name in data.train.names} == {"a"}
     assert data.skipped
     assert all("b" in Path(file).stem for file, _ in data.skipped)
     with pytest.raises(DataError, match=complaint):
-        opened(tmp_path, action_names=("left", "right", "stay"), strict=True)
+        opened(tmp_path, action_names=("left", "right", "stay"), rate=5.0, strict=True)
     assert "files skipped" in caplog.text
 
 

@@ -86,7 +86,7 @@ def open_video(
         )
     shots, short = _shots(found.recordings, settings)
     splits, notes = _split(found, shots, settings)
-    if not splits["train"]:
+    if not splits["train"] and spec is None:
         raise DataError(f"data.source {settings.source}: no video is left to train on; hold out less, or give more")
     clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
     digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}

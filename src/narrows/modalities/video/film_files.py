@@ -78,7 +78,6 @@ def _gif(path: Path) -> Iterator[_Film]:
             durations = [frame.info.get("duration", 0) / 1000 for frame in ImageSequence.Iterator(image)]
             durations = [DEFAULT if duration < SHORTEST else duration for duration in durations]
             ends = np.cumsum(durations).tolist()
-
             starts = [0.0, *ends[:-1]]
             pictures = (frame.copy() for frame in ImageSequence.Iterator(image))
             yield _Film(len(ends) / ends[-1], zip(map(Shown, starts, ends), pictures, strict=True), _same)

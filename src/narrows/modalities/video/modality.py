@@ -20,11 +20,13 @@ from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.dataset import VideoData, open_video
 from narrows.modalities.video.evaluate import evaluate_imagination
+from narrows.modalities.video.film_files import FILMS
 from narrows.modalities.video.films import save_strip, write_film
 from narrows.modalities.video.player import Films
-from narrows.modalities.video.reading import EXTENSIONS, read_recordings
+from narrows.modalities.video.reading import read_recordings
 from narrows.modalities.video.report import imagination_section
 from narrows.modalities.video.settings import VideoSettings
+from narrows.modalities.video.stills import STILLS
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
 from narrows.progress import Progress
@@ -68,7 +70,8 @@ class VideoModality(Modality):
     unit = "clips"
     dimension = "pixels"
     suffix = ".mp4"
-    extensions = EXTENSIONS
+    # Files of npz are read, too, but may hold anything.
+    extensions = (*FILMS, *STILLS)
     recipe = VideoRecipe
     default_prior = "frames"
     has_figures = True

@@ -83,7 +83,8 @@ def _imagine(options: argparse.Namespace, _: list[str]) -> object:
 
 def _add_record(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     help = "record first-person video with its actions from ViZDoom"
-    parser = subparsers.add_parser("record", help=help, description=f"{help.capitalize()}, into an npz file.")
+    about = "Record first-person video with its actions from ViZDoom, into an npz file."
+    parser = subparsers.add_parser("record", help=help, description=about)
     parser.add_argument("--scenario", default="my_way_home", help="a scenario of ViZDoom, or a .cfg file (my_way_home)")
     parser.add_argument("--frames", type=positive, default=3000, metavar="N", help="number of frames (3000)")
     parser.add_argument("--size", type=positive, default=84, metavar="PIXELS", help="height and width of a frame (84)")

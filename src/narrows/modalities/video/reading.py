@@ -15,15 +15,13 @@ from narrows.data.splits import has_splits, split_of
 from narrows.data.walk import walk
 from narrows.modalities.video.film_files import FILMS, read_film
 from narrows.modalities.video.npz import read_npz
-from narrows.modalities.video.recording import Fit, Memory, Recording, TooLarge
+from narrows.modalities.video.recording import SAME_RATE, Fit, Memory, Recording, TooLarge
 from narrows.modalities.video.stills import STILLS, in_order, read_stills
 from narrows.progress import Progress
 
 __all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_recordings"]
 
 EXTENSIONS = (*FILMS, ".npz")
-SAME_RATE = 0.01
-"""The largest relative difference of two equal frame rates."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class Source:
         """The SHA-256 of its content."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.digest()
 
 
@@ -99,6 +98,8 @@ class Found:
 def find_sources(source: str) -> list[Source]:
     """Return the files and folders of frames below a folder, or a single file.
 
+    PNG and JPEG files are frames unless videos lie beside them. A single file or folder of frames has no split.
+
     Raises:
         DataError: if it does not exist.
     """
@@ -106,24 +107,29 @@ def find_sources(source: str) -> list[Source]:
     if not path.exists():
         raise DataError(f"data.source {source} does not exist")
     root, files = (path.parent, [path.name]) if path.is_file() else (path, walk(path))
-    found: dict[str, list[Path]] = {}
-    for file in in_order(files):
-        suffix, inside = PurePosixPath(file).suffix.lower(), PurePosixPath(file)
-        if suffix in EXTENSIONS:
-            found[str(inside.with_suffix(""))] = [root / file]
-        elif suffix in STILLS:
-            folder = str(inside.parent) if str(inside.parent) != "." else path.resolve().name
-            found.setdefault(f"{folder}/", []).append(root / file)
-    tops = [_top(name) for name in found]
-    named = has_splits(tops)
+    found: dict[PurePosixPath, list[Path]] = {}
+    for file in map(PurePosixPath, in_order(files)):
+        if file.suffix.lower() in EXTENSIONS:
+            found[file] = [root / file]
+        elif file.suffix.lower() in STILLS:
+            found.setdefault(file.parent, []).append(root / file)
+    for folder in {file.parent for file in found if file.suffix.lower() in EXTENSIONS}:
+        found.pop(folder, None)
+    names = _names(list(found))
+    if PurePosixPath() in found:
+        names = [path.resolve().name if name == "." else name for name in names]
+    tops = [PurePosixPath(name).parts[0] for name in names]
+    named = path.is_dir() and len(found) > 1 and has_splits(tops)
     return [
-        Source(name.rstrip("/"), files, split_of(top) if named else None)
-        for (name, files), top in zip(found.items(), tops, strict=True)
+        Source(name, own, split_of(top) if named else None)
+        for name, top, own in zip(names, tops, found.values(), strict=True)
     ]
 
 
-def _top(name: str) -> str:
-    return PurePosixPath(name).parts[0]
+def _names(files: Sequence[PurePosixPath]) -> list[str]:
+    """Return paths without the suffixes of files, unless two would have the same name."""
+    short = [str(file.with_suffix("")) if file.suffix.lower() in EXTENSIONS else str(file) for file in files]
+    return [name if short.count(name) == 1 else str(file) for name, file in zip(short, files, strict=True)]
 
 
 def _read_source(source: Source, fit: Fit, rate: float | None) -> tuple[list[Recording], tuple[str, ...]]:

@@ -65,7 +65,7 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips) -
         found = json.loads((run.path / FILE).read_text())
         text += (
             f" The figures are means over {found['streams']} parts of held-out clips, imagined under their own "
-            "actions; `repeated` is the last given frame, `shifted` that frame moved by the average motion of each action."
+            "actions; `repeated` is the last given frame, `shifted` that frame moved by each action's average motion."
         )
         blocks += [_bits(found["bits"]), *_by_step(found)]
     yield Section("Imagined frames", text, blocks)
