@@ -22,7 +22,6 @@ from narrows.modalities.video.action_lists import features_of_text
 from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.films import save_strip, write_film
-from narrows.modalities.video.modality import MODALITY
 from narrows.modalities.video.player import Films
 from narrows.modalities.video.reading import read_recordings
 from narrows.models import Autoencoder
@@ -166,7 +165,7 @@ def prior_of(folder: str, model: Autoencoder, sampling: Sampling) -> Prior:
     Raises:
         NarrowsError: if there is none.
     """
-    if model.spec.modality != MODALITY.name:
+    if model.spec.modality != "video":
         raise NarrowsError(f"{folder} is a model of {model.spec.modality}: `narrows imagine` continues videos")
     if not model.discrete:
         raise NarrowsError(

@@ -11,7 +11,14 @@ __all__ = ["add_commands", "add_options"]
 
 def add_options(command: str, parser: argparse.ArgumentParser) -> None:
     """Add the options of a command for films."""
-    if command in ("reconstruct", "interpolate", "sample"):
+    if command == "evaluate":
+        parser.add_argument(
+            "--imagine",
+            type=positive,
+            metavar="N",
+            help="video only: also imagine N frames after held-out ones and compare them with the real ones",
+        )
+    elif command in ("reconstruct", "interpolate", "sample"):
         add_film(parser)
         add_scale(parser)
 
