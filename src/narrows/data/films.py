@@ -49,7 +49,6 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], rate: float, quality: int
         frames: at least one, uint8 [H, W, 3]; H.264 needs even sizes, so the last row or column is repeated.
         rate: frames per second.
         quality: the encoder's constant rate factor; lower is better, and 18 looks like the original.
-
     """
     import av
 
@@ -78,5 +77,7 @@ def require_av(extra: str) -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise NarrowsError(f"MP4 needs the package av ({error}): pip install 'narrows[{extra}]'") from error
+        raise NarrowsError(
+            f"MP4 and other video files need the package av ({error}): pip install 'narrows[{extra}]'"
+        ) from error
     return av

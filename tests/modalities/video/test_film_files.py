@@ -108,6 +108,20 @@ def damaged(path: Path) -> None:
     path.write_bytes(content)
 
 
+def changing_size(path: Path) -> None:
+    """Two films, one after the other, as a stream of the same codec."""
+    parts = []
+    for size in ((32, 48), (48, 64)):
+        with av.open(str(path), "w", format="mpeg1video") as film:
+            stream = film.add_stream("mpeg1video", rate=25)
+            stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+            for frame in numbered(5, size):
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            film.mux(stream.encode())
+        parts.append(path.read_bytes())
+    path.write_bytes(b"".join(parts))
+
+
 def noise(frames: int) -> np.ndarray:
     return np.random.default_rng(0).integers(0, 256, (frames, 32, 48, 3), np.uint8)
 
@@ -121,6 +135,7 @@ def noise(frames: int) -> np.ndarray:
         (truncated, "cannot be read as a video: .*(moov|Invalid data)"),
         (truncated_with_index_first, "cut off|cannot be read"),
         (unknown_codec, "cannot be read as a video|no decoder"),
+        (changing_size, "its frames change their size: frame 5 has 64x48 pixels, the first 48x32"),
         (damaged, "damaged|cannot be read as a video"),
     ],
 )

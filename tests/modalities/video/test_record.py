@@ -33,11 +33,15 @@ def test_settings_that_cannot_be_recorded_are_refused(settings: dict[str, object
         RecordingSettings(**settings)  # type: ignore[arg-type]
 
 
-def test_recordings_are_repeatable_and_turning_left_moves_the_picture_right(tmp_path: Path) -> None:
+def test_recordings_are_repeatable_and_turning_left_moves_the_picture_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pytest.importorskip("vizdoom")
+    monkeypatch.chdir(tmp_path)
     asked = ["--frames", "90", "--episode", "40", "--size", "24", "--actions", "left", "right", "--seed", "3"]
     for name in ("a", "b"):
         assert main(["record", *asked, "--out", str(tmp_path / f"{name}.npz")]) == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.npz", "b.npz"]  # the game leaves nothing behind
     with np.load(tmp_path / "a.npz") as one, np.load(tmp_path / "b.npz") as other:
         assert all(np.array_equal(one[name], other[name]) for name in one.files)
         assert one["frames"].shape == (90, 24, 24, 3)

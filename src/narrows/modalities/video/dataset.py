@@ -189,7 +189,8 @@ def _clips(
     actions: Actions,
     settings: VideoSettings,
 ) -> VideoClips:
-    clips = [clip for one in stretches for clip in cut(one, settings.clip, settings.window)]
+    least = max(settings.window, (settings.clip or 0) // 2)
+    clips = [clip for one in stretches for clip in cut(one, settings.clip, least)]
     frames, features, names = [], [], []
     for clip in clips:
         shot = shots[clip.sequence]

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import chdir, closing
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType
 from typing import Any, Literal
 
@@ -103,9 +105,8 @@ def record(out: Path, settings: RecordingSettings, progress: Progress = hidden) 
     vizdoom = _vizdoom()
     frames = np.empty((settings.frames, settings.size, settings.size, 3), np.uint8)
     actions, episode = np.empty(settings.frames, np.int64), np.empty(settings.frames, np.int64)
-    game = _started(vizdoom, settings)
     player, current, begun = Player(settings), 0, 0
-    try:
+    with TemporaryDirectory() as folder, closing(_started(vizdoom, settings, Path(folder))) as game:
         with progress("record", settings.frames, "frames") as meter:
             for index in range(settings.frames):
                 if game.is_episode_finished() or index - begun >= settings.episode:
@@ -114,20 +115,18 @@ def record(out: Path, settings: RecordingSettings, progress: Progress = hidden) 
                 screen = Image.fromarray(game.get_state().screen_buffer)
                 frames[index] = decode(screen, (3, settings.size, settings.size)).transpose(1, 2, 0)
                 actions[index], episode[index] = player.choose(), current
-                game.make_action(
-                    [float(held == actions[index]) for held in range(len(settings.actions))], settings.tics
-                )
+                held = [float(number == actions[index]) for number in range(len(settings.actions))]
+                game.make_action(held, settings.tics)
                 meter.advance()
         rate = game.get_ticrate() / settings.tics
-    finally:
-        game.close()
     write_npz(out, frames, actions, episode, rate, settings.actions)
     return out
 
 
-def _started(vizdoom: ModuleType, settings: RecordingSettings) -> Any:
+def _started(vizdoom: ModuleType, settings: RecordingSettings, folder: Path) -> Any:
+    """Return the game, started in a folder that it may write to."""
     game = vizdoom.DoomGame()
-    path = Path(settings.scenario)
+    path = Path(settings.scenario).resolve()
     bundled = Path(vizdoom.scenarios_path) / f"{settings.scenario}.cfg"
     if not (path.is_file() or bundled.is_file()):
         known = sorted(file.stem for file in bundled.parent.glob("*.cfg"))
@@ -142,7 +141,8 @@ def _started(vizdoom: ModuleType, settings: RecordingSettings) -> Any:
         game.set_mode(vizdoom.Mode.PLAYER)
         game.set_window_visible(False)
         game.set_seed(settings.seed)
-        game.init()
+        with chdir(folder):  # the game writes its own settings into the current folder
+            game.init()
     except (vizdoom.FileDoesNotExistException, vizdoom.ViZDoomErrorException, RuntimeError) as error:
         raise NarrowsError(f"--scenario {settings.scenario}: ViZDoom cannot start it: {error}") from error
     return game
