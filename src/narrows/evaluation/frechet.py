@@ -14,11 +14,10 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 
-__all__ = ["BATCH_SIZE", "FeatureNetwork", "distance_in_features", "train_classifier"]
+__all__ = ["BATCH_SIZE", "FeatureNetwork", "convolution", "distance_in_features", "train_classifier"]
 
 BATCH_SIZE = 64
 LEARNING_RATE = 1e-2
-"""Peak learning rate of Adam; the rate rises and falls once during training (Smith and Topin 2017)."""
 
 
 class FeatureNetwork(nn.Module):
@@ -35,10 +34,10 @@ class FeatureNetwork(nn.Module):
     def __init__(self, channels: int, classes: int) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            *_convolution(channels, 32, window=5, stride=2),
-            *_convolution(32, 64, window=3, stride=2),
-            *_convolution(64, 128, window=3, stride=2),
-            *_convolution(128, self.num_features, window=3, stride=1),
+            *convolution(channels, 32, window=5, stride=2),
+            *convolution(32, 64, window=3, stride=2),
+            *convolution(64, 128, window=3, stride=2),
+            *convolution(128, self.num_features, window=3, stride=1),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
@@ -50,31 +49,31 @@ class FeatureNetwork(nn.Module):
 
 
 def train_classifier(
-    channels: int,
-    classes: int,
+    make: Callable[[], FeatureNetwork],
     batches: Iterator[tuple[Tensor, Tensor]],
     seed: int,
     steps: int,
     advance: Callable[[int], None] = lambda n: None,
+    learning_rate: float = LEARNING_RATE,
 ) -> FeatureNetwork:
     """Train a feature network to classify pictures, on the CPU; the global random state is not changed.
 
     Args:
-        channels: the number of channels of a picture.
-        classes: the number of classes.
+        make: makes the network.
         batches: endless batches of pictures, floats [B, C, H, W] in [0, 1], and their classes, int64 [B].
         seed: the seed of the initial weights.
         steps: the number of training steps.
         advance: called with the number of steps done since the last call.
+        learning_rate: peak learning rate of Adam; the rate rises and falls once (Smith and Topin 2017).
 
     Returns:
         the network, in evaluation mode.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        network = FeatureNetwork(channels, classes)
+        network = make()
     optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for _ in range(steps):
         x, labels = next(batches)
         loss = nn.functional.cross_entropy(network.classifier(network(x)), labels)
@@ -116,6 +115,7 @@ def distance_in_features(network: FeatureNetwork, real: Iterable[Tensor], made: 
     return float(metric.compute())
 
 
-def _convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, window, stride, padding=window // 2, bias=False)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
+def convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:
+    """Return a convolution with batch normalisation and ReLU."""
+    linear = nn.Conv2d(inputs, outputs, window, stride, padding=window // 2, bias=False)
+    return linear, nn.BatchNorm2d(outputs), nn.ReLU()

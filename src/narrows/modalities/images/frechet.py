@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -45,8 +46,9 @@ def train_features(
             "at least two classes; give data with labels, or leave the distance out"
         )
     with images.batches(BatchPlan(min(BATCH_SIZE, len(images)), seed)) as stored:
+        make = partial(FeatureNetwork, images.pixels.shape[1], classes)
         batches = ((to_unit(pixels), labels) for pixels, labels in stored)
-        return train_classifier(images.pixels.shape[1], classes, batches, seed, steps, advance)
+        return train_classifier(make, batches, seed, steps, advance)
 
 
 @torch.no_grad()

@@ -32,7 +32,7 @@ SHOWN = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 """Steps at which figures are printed."""
 APART = 10
 """The first step up to which there is a Fréchet distance."""
-TRAINING_STEPS = 400
+TRAINING_STEPS = 600
 """Of the inverse model."""
 MOTIONS = 300
 """The most pairs of frames from which the average motions are taken."""

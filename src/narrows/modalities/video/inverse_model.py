@@ -3,15 +3,43 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from narrows.evaluation.frechet import BATCH_SIZE, FeatureNetwork, train_classifier
+from narrows.evaluation.frechet import BATCH_SIZE, FeatureNetwork, convolution, train_classifier
 from narrows.modalities.video.clips import VideoClips
 
-__all__ = ["pairs_of", "read_actions", "train_inverse"]
+__all__ = ["PairNetwork", "pairs_of", "read_actions", "train_inverse"]
+
+LEARNING_RATE = 5e-3
+
+
+class PairNetwork(FeatureNetwork):
+    """A convolutional classifier of pairs of frames, [B, 6, H, W] in [0, 1], whose features keep where things move.
+
+    A turn moves all parts of a picture alike, a step ahead moves them apart, so features are of 3x3 parts.
+
+    Args:
+        classes: the number of actions.
+    """
+
+    def __init__(self, classes: int) -> None:
+        super().__init__(6, classes)
+        self.layers = nn.Sequential(
+            nn.AvgPool2d(2),
+            *convolution(6, 32, window=5, stride=1),
+            *convolution(32, 64, window=3, stride=2),
+            *convolution(64, 64, window=3, stride=2),
+            *convolution(64, 64, window=3, stride=2),
+            nn.AdaptiveAvgPool2d(3),
+            nn.Flatten(),
+            nn.Linear(9 * 64, self.num_features),
+            nn.BatchNorm1d(self.num_features),
+            nn.ReLU(),
+        )
 
 
 def pairs_of(clips: VideoClips) -> np.ndarray:
@@ -42,7 +70,8 @@ def train_inverse(
             labels = torch.from_numpy(clips.features[after].argmax(1))
             yield VideoClips.to_x(frames).transpose(1, 2).flatten(1, 2), labels
 
-    return train_classifier(6, clips.features.shape[1], batches(), seed, steps, advance)
+    make = partial(PairNetwork, clips.features.shape[1])
+    return train_classifier(make, batches(), seed, steps, advance, LEARNING_RATE)
 
 
 @torch.no_grad()
