@@ -89,7 +89,13 @@ def test_an_unknown_modality_is_refused_and_the_known_are_listed(tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    ("recipe", "ending", "other"), [("vqvae-speech", "png", "images"), ("vqvae-images", "wav", "sound")]
+    ("recipe", "ending", "other"),
+    [
+        ("vqvae-speech", "png", "images"),
+        ("vqvae-images", "wav", "sound"),
+        ("vqvae-images", "mp4", "video"),
+        ("vqvae-video", "wav", "sound"),
+    ],
 )
 def test_a_recipe_given_data_of_another_kind_says_which(
     recipe: str, ending: str, other: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -6,7 +6,7 @@ import argparse
 from contextlib import suppress
 from pathlib import Path
 
-__all__ = ["add_decoding", "add_film", "add_out", "add_run", "add_scale", "positive", "seed"]
+__all__ = ["add_decoding", "add_film", "add_out", "add_run", "add_sampling", "add_scale", "positive", "seed"]
 
 
 def positive(text: str) -> int:
@@ -49,6 +49,17 @@ def add_decoding(parser: argparse.ArgumentParser) -> None:
         "--decoder-top-p", type=float, metavar="P", help="only the most probable levels that together reach P"
     )
     group.add_argument("--decoder-seed", type=seed, metavar="SEED", help="random seed (0)")
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """Add the options for drawing codes from a learned prior."""
+    parser.add_argument(
+        "--temperature", type=float, default=1.0, metavar="T", help="sampling temperature; below 1, codes vary less (1)"
+    )
+    parser.add_argument("--top-k", type=positive, metavar="K", help="only the K most probable values of each code")
+    parser.add_argument(
+        "--top-p", type=float, metavar="P", help="only the most probable values of each code that together reach P"
+    )
 
 
 def add_film(parser: argparse.ArgumentParser) -> None:

@@ -93,8 +93,8 @@ def open_data(
     try:
         return modality.open(settings, progress, quiet, spec)
     except DataError as error:
-        others = [name for name in MODALITIES if name != modality.name and _holds(name, settings.source)]
-        if not others:
+        others = [name for name in MODALITIES if _holds(name, settings.source)]
+        if not others or modality.name in others:
             raise
         raise DataError(
             f"{error}. The recipe is of {modality.name}, and the source holds files of {others[0]}: use a recipe of "

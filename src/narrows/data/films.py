@@ -16,6 +16,9 @@ from narrows.errors import NarrowsError
 
 __all__ = ["require_av", "save_gif", "save_mp4"]
 
+PALETTE = 16
+"""The most pictures that the palette of a GIF is made for."""
+
 
 def save_gif(path: Path, frames: Iterable[np.ndarray], rate: float, colours: int = 256) -> None:
     """Write pictures as a GIF that repeats without end, with one palette for all.
@@ -26,10 +29,11 @@ def save_gif(path: Path, frames: Iterable[np.ndarray], rate: float, colours: int
         path: the file.
         frames: at least one, uint8 [H, W, 3].
         rate: frames per second.
-        colours: the number of colours of the palette, which is that of the middle picture.
+        colours: the number of colours of the palette, which is that of 16 pictures spread over the film.
     """
     pictures = [Image.fromarray(frame) for frame in frames]
-    palette = pictures[len(pictures) // 2].quantize(colours)
+    spread = np.linspace(0, len(pictures) - 1, min(PALETTE, len(pictures))).round().astype(int)
+    palette = Image.fromarray(np.concatenate([np.asarray(pictures[index]) for index in spread])).quantize(colours)
     first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
     times = [round(100 * frame / rate) for frame in range(len(pictures) + 1)]
     milliseconds = [10 * (end - start) for start, end in pairwise(times)]
@@ -45,7 +49,6 @@ def save_mp4(path: Path, frames: Iterable[np.ndarray], rate: float, quality: int
         frames: at least one, uint8 [H, W, 3]; H.264 needs even sizes, so the last row or column is repeated.
         rate: frames per second.
         quality: the encoder's constant rate factor; lower is better, and 18 looks like the original.
-
     """
     import av
 
@@ -74,5 +77,7 @@ def require_av(extra: str) -> ModuleType:
     try:
         import av
     except ImportError as error:
-        raise NarrowsError(f"MP4 needs the package av ({error}): pip install 'narrows[{extra}]'") from error
+        raise NarrowsError(
+            f"MP4 and other video files need the package av ({error}): pip install 'narrows[{extra}]'"
+        ) from error
     return av

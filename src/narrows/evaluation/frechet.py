@@ -15,10 +15,16 @@ from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 
-__all__ = ["FeatureClassifier", "classification_accuracy", "frechet_distance_of", "train_classifier"]
+__all__ = [
+    "BATCH_SIZE",
+    "FeatureClassifier",
+    "classification_accuracy",
+    "convolution",
+    "frechet_distance_of",
+    "train_classifier",
+]
 
-LEARNING_RATE = 1e-2
-"""Peak learning rate of Adam; the rate rises and falls once during training (Smith and Topin 2017)."""
+BATCH_SIZE = 64
 
 
 class FeatureClassifier(nn.Module):
@@ -53,6 +59,7 @@ def train_classifier(
     steps: int,
     seed: int = 0,
     advance: Callable[[int], None] = lambda n: None,
+    learning_rate: float = 1e-2,
 ) -> Network:
     """Train a classifier on the CPU; the global random state is not changed.
 
@@ -62,6 +69,7 @@ def train_classifier(
         steps: the number of training steps.
         seed: the seed of the initial weights.
         advance: called with the number of steps done since the last call.
+        learning_rate: peak learning rate of Adam; the rate rises and falls once (Smith and Topin 2017).
 
     Returns:
         the classifier, in evaluation mode.
@@ -70,7 +78,7 @@ def train_classifier(
         torch.default_generator.manual_seed(seed)
         network = build()
     optimizer = torch.optim.Adam(network.parameters())
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, learning_rate, total_steps=steps)
     for _ in range(steps):
         x, labels = next(batches)
         loss = nn.functional.cross_entropy(network.classifier(network(x)), labels)
@@ -129,3 +137,9 @@ def frechet_distance_of(
                 f"there are {count} {name}: a Fréchet distance of {needed - 1} features needs at least {needed}"
             )
     return float(metric.compute())
+
+
+def convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:
+    """Return a 2-D convolution with batch normalisation and ReLU."""
+    linear = nn.Conv2d(inputs, outputs, window, stride, padding=window // 2, bias=False)
+    return linear, nn.BatchNorm2d(outputs), nn.ReLU()

@@ -102,7 +102,9 @@ class LatentVariableModel(nn.Module):
             )
         self.prior: Prior | None = None
         # Most convolutions are faster with channels last, and quantizers then read features as tokens, uncopied.
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for tensor in (*self.parameters(), *self.buffers()):
+            if tensor.dim() == 4:
+                tensor.data = tensor.data.to(memory_format=torch.channels_last)
         self.grid = self._window_grid() if self.variable else self._traced_grid(self.shape)
 
     def _window_grid(self) -> tuple[int, ...]:

@@ -13,16 +13,16 @@ from narrows.data import BatchPlan
 from narrows.data.pixels import to_uint8, to_unit
 from narrows.errors import NarrowsError
 from narrows.evaluation.frechet import (
+    BATCH_SIZE,
     FeatureClassifier,
     classification_accuracy,
+    convolution,
     frechet_distance_of,
     train_classifier,
 )
 from narrows.modalities.images.images import Images
 
 __all__ = ["FeatureNetwork", "accuracy", "frechet_distance", "train_features"]
-
-BATCH_SIZE = 64
 
 
 class FeatureNetwork(FeatureClassifier):
@@ -37,10 +37,10 @@ class FeatureNetwork(FeatureClassifier):
 
     def __init__(self, channels: int, classes: int) -> None:
         layers = nn.Sequential(
-            *_convolution(channels, 32, window=5, stride=2),
-            *_convolution(32, 64, window=3, stride=2),
-            *_convolution(64, 128, window=3, stride=2),
-            *_convolution(128, self.num_features, window=3, stride=1),
+            *convolution(channels, 32, window=5, stride=2),
+            *convolution(32, 64, window=3, stride=2),
+            *convolution(64, 128, window=3, stride=2),
+            *convolution(128, self.num_features, window=3, stride=1),
             nn.AdaptiveAvgPool2d(1),
             nn.Flatten(),
         )
@@ -106,11 +106,6 @@ def frechet_distance(network: FeatureNetwork, real: Images | Tensor, samples: Im
         NarrowsError: if a set has too few images for a covariance of full rank, or has values that are not finite.
     """
     return frechet_distance_of(network, _batches(real), _batches(samples), ("real images", "samples"))
-
-
-def _convolution(inputs: int, outputs: int, window: int, stride: int) -> tuple[nn.Module, ...]:
-    convolution = nn.Conv2d(inputs, outputs, window, stride, padding=window // 2, bias=False)
-    return convolution, nn.BatchNorm2d(outputs), nn.ReLU()
 
 
 def _batches(images: Images | Tensor) -> Iterator[Tensor]:

@@ -15,12 +15,11 @@ from torch import Tensor, nn
 
 from narrows.data import BatchPlan
 from narrows.data.loader import places
-from narrows.evaluation.frechet import FeatureClassifier, classification_accuracy, train_classifier
+from narrows.evaluation.frechet import BATCH_SIZE, FeatureClassifier, classification_accuracy, train_classifier
 from narrows.modalities.motion.motions import Motions
 
 __all__ = ["Trained", "WindowClassifier", "train_window_classifier", "windows_of"]
 
-BATCH_SIZE = 64
 LAST = 0.2
 """Share at the end of every sequence that the accuracy is measured on."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from narrows.arguments import add_film, add_out, add_run, positive, seed
+from narrows.arguments import add_film, add_out, add_run, add_sampling, positive, seed
 
 __all__ = ["add_commands", "add_options"]
 
@@ -32,7 +32,7 @@ def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser
     parser.add_argument(
         "--class", dest="label", metavar="CLASS", help="name or number of the class to continue as (the only one)"
     )
-    _add_prior(parser)
+    add_sampling(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
     add_film(parser)
     add_out(parser, "the folder to write (continued in the run folder)")
@@ -70,22 +70,11 @@ def _add_search(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
         help="cost of each bit of -log2 p(z), in cm or degrees; above 0 favours probable motions (0.2)",
     )
     parser.add_argument("--class", dest="label", metavar="CLASS", help="name or number of a class (all)")
-    _add_prior(parser)
+    add_sampling(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
     add_film(parser)
     add_out(parser, "the folder to write (found in the run folder)")
     parser.set_defaults(run=_search)
-
-
-def _add_prior(parser: argparse.ArgumentParser) -> None:
-    """Add the options for drawing codes from a learned prior."""
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, metavar="T", help="sampling temperature; below 1, codes vary less (1)"
-    )
-    parser.add_argument("--top-k", type=positive, metavar="K", help="only the K most probable values of each code")
-    parser.add_argument(
-        "--top-p", type=float, metavar="P", help="only the most probable values of each code that together reach P"
-    )
 
 
 def _continue(options: argparse.Namespace, _: list[str]) -> object:

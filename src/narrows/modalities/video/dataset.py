@@ -86,7 +86,7 @@ def open_video(
         )
     shots, short = _shots(found.recordings, settings)
     splits, notes = _split(found, shots, settings)
-    if not splits["train"]:
+    if not splits["train"] and spec is None:
         raise DataError(f"data.source {settings.source}: no video is left to train on; hold out less, or give more")
     clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
     digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}
@@ -98,11 +98,10 @@ def open_video(
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
-    first = found.recordings[0]
-    shape = (3, settings.window, *first.frames.shape[1:3])
+    shape = (3, settings.window, *found.recordings[0].frames.shape[1:3])
     return VideoData(
         **clips,
-        spec=Spec(shape, "video", variable=True, rate=first.rate, channels=actions.channels, details=actions.details),
+        spec=Spec(shape, "video", variable=True, rate=found.rate, channels=actions.channels, details=actions.details),
         skipped=skipped,
         digest=digest,
         summary=summary,
@@ -190,7 +189,8 @@ def _clips(
     actions: Actions,
     settings: VideoSettings,
 ) -> VideoClips:
-    clips = [clip for one in stretches for clip in cut(one, settings.clip, settings.window)]
+    least = max(settings.window, (settings.clip or 0) // 2)
+    clips = [clip for one in stretches for clip in cut(one, settings.clip, least)]
     frames, features, names = [], [], []
     for clip in clips:
         shot = shots[clip.sequence]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ from PIL import Image, ImageSequence
 
 from narrows.data.errors import DataError
 from narrows.data.films import require_av
+from narrows.errors import NarrowsError
 from narrows.modalities.video.recording import Fit, Recording
 from narrows.modalities.video.timing import Shown, resampled, variation
 
@@ -27,15 +27,13 @@ SHORTEST, DEFAULT = 0.02, 0.1
 
 logger = logging.getLogger(__name__)
 
-Picture = Callable[[], Image.Image]
-"""Converts a frame, which takes longer than decoding it."""
-
 
 class _Film(NamedTuple):
-    """An opened file: its average frame rate, and its frames."""
+    """An opened file: its average frame rate, its frames, and what converts a frame, which may take long."""
 
     rate: float | None
-    frames: Iterator[tuple[Shown, Picture]]
+    frames: Iterator[tuple[Shown, Any]]
+    convert: Callable[[Any], Image.Image]
 
 
 def read_film(path: Path, name: str, fit: Fit, rate: float | None) -> Recording:
@@ -52,17 +50,17 @@ def read_film(path: Path, name: str, fit: Fit, rate: float | None) -> Recording:
     """
     shown: list[Shown] = []
 
-    def noted(frames: Iterator[tuple[Shown, Picture]]) -> Iterator[tuple[Shown, Picture]]:
-        for when, picture in frames:
+    def noted(frames: Iterator[tuple[Shown, Any]]) -> Iterator[tuple[Shown, Any]]:
+        for when, frame in frames:
             shown.append(when)
-            yield when, picture
+            yield when, frame
 
     opened = _gif if path.suffix.lower() == ".gif" else _video
     with opened(path) as film:
         rate = rate or film.rate
         if not rate:
             raise DataError("its frame rate is unknown: set data.rate")
-        frames = fit.stacked(picture() for picture in resampled(noted(film.frames), rate))
+        frames = fit.stacked(map(film.convert, resampled(noted(film.frames), rate)))
     if found := variation(shown):
         logger.warning(
             "%s: its frame rate varies from %.4g to %.4g frames/s; sampled at %.4g by the times of its frames",
@@ -80,12 +78,11 @@ def _gif(path: Path) -> Iterator[_Film]:
             durations = [frame.info.get("duration", 0) / 1000 for frame in ImageSequence.Iterator(image)]
             durations = [DEFAULT if duration < SHORTEST else duration for duration in durations]
             ends = np.cumsum(durations).tolist()
-
-            def frames() -> Iterator[tuple[Shown, Picture]]:
-                for start, end, frame in zip([0.0, *ends], ends, ImageSequence.Iterator(image), strict=False):
-                    yield Shown(start, end), frame.copy
-
-            yield _Film(len(ends) / ends[-1], frames())
+            starts = [0.0, *ends[:-1]]
+            pictures = (frame.copy() for frame in ImageSequence.Iterator(image))
+            yield _Film(len(ends) / ends[-1], zip(map(Shown, starts, ends), pictures, strict=True), _same)
+    except NarrowsError:
+        raise
     except (OSError, EOFError, SyntaxError, ValueError) as error:
         raise DataError(f"it cannot be read as a GIF: {error}") from error
 
@@ -103,12 +100,14 @@ def _video(path: Path) -> Iterator[_Film]:
             stream = streams[0]
             stream.thread_type = "AUTO"
             rate = stream.average_rate or stream.guessed_rate
-            yield _Film(float(rate) if rate else None, _decoded(container, stream, float(rate or 25)))
+            yield _Film(float(rate) if rate else None, _decoded(container, stream, float(rate or 25)), _upright)
+    except NarrowsError:
+        raise
     except (av.error.FFmpegError, ValueError, RuntimeError) as error:
         raise DataError(f"it cannot be read as a video: {error}") from error
 
 
-def _decoded(container: Any, stream: Any, rate: float) -> Iterator[tuple[Shown, Picture]]:
+def _decoded(container: Any, stream: Any, rate: float) -> Iterator[tuple[Shown, Any]]:
     end = start = 0.0
     for index, frame in enumerate(container.decode(stream)):
         if frame.is_corrupt:
@@ -117,7 +116,7 @@ def _decoded(container: Any, stream: Any, rate: float) -> Iterator[tuple[Shown, 
         start = start if index else begin
         lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / rate
         end = begin + lasts
-        yield Shown(begin, end), partial(_upright, frame)
+        yield Shown(begin, end), frame
     declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if end - start < declared - max(2 / rate, MISSING * declared):
         raise DataError(f"it is cut off: it ends after {end - start:.3g} s of {declared:.3g} s")
@@ -126,3 +125,7 @@ def _decoded(container: Any, stream: Any, rate: float) -> Iterator[tuple[Shown, 
 def _upright(frame: Any) -> Image.Image:
     picture = frame.to_image()
     return picture.rotate(frame.rotation, expand=True) if frame.rotation else picture
+
+
+def _same(picture: Image.Image) -> Image.Image:
+    return picture

@@ -16,8 +16,8 @@ __all__ = ["DEFAULT_RATE", "frames_of", "save_strip", "side_by_side", "write_fil
 
 DEFAULT_RATE = 10.0
 """Frames per second at which clips of unknown rate are played."""
-LEAST_WIDTH = 240
-"""Clips are magnified to at least this many pixels, because players show small films at their size."""
+WIDTH = 240
+"""Small clips are magnified to about this many pixels, because players show films at their size."""
 QUALITY = 14
 """Of MP4 files: small pictures and synthetic ones show compression early."""
 GAP = 4
@@ -54,7 +54,7 @@ def write_film(path: Path, clips: Sequence[Tensor], rate: float | None, scale: i
     Raises:
         NarrowsError: if MP4 is asked for and PyAV is not installed.
     """
-    frames = side_by_side(clips, scale or max(1, round(LEAST_WIDTH / clips[0].shape[3])))
+    frames = side_by_side(clips, scale or max(1, round(WIDTH / clips[0].shape[3])))
     if path.suffix == ".gif":
         save_gif(path, frames, rate or DEFAULT_RATE)
     else:

@@ -14,19 +14,25 @@ from torch import Tensor
 
 from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
+from narrows.errors import NarrowsError
 from narrows.evaluation.pixels import pixel_errors
 from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.dataset import VideoData, open_video
+from narrows.modalities.video.evaluate import evaluate_imagination
+from narrows.modalities.video.film_files import FILMS
 from narrows.modalities.video.films import save_strip, write_film
 from narrows.modalities.video.player import Films
-from narrows.modalities.video.reading import EXTENSIONS, read_file
+from narrows.modalities.video.reading import read_recordings
+from narrows.modalities.video.report import imagination_section
 from narrows.modalities.video.settings import VideoSettings
+from narrows.modalities.video.stills import STILLS
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
 from narrows.progress import Progress
 from narrows.report.page import Block, Page, Section, write_page
 from narrows.report.pictures import grid
+from narrows.training.run import RunFolder
 
 __all__ = ["MODALITY", "VideoModality", "VideoRecipe", "strip"]
 
@@ -64,14 +70,16 @@ class VideoModality(Modality):
     unit = "clips"
     dimension = "pixels"
     suffix = ".mp4"
-    extensions = EXTENSIONS
+    # Files of npz are read, too, but may hold anything.
+    extensions = (*FILMS, *STILLS)
     recipe = VideoRecipe
     default_prior = "frames"
     has_figures = True
     units: ClassVar[Mapping[str, str]] = {"mse": "mean over pixels in [0, 1]", "psnr": "dB", "ssim": "of 1"}
-    options: ClassVar[Mapping[str, tuple[str, ...]]] = dict.fromkeys(
-        ("reconstruct", "interpolate", "sample"), ("film", "scale")
-    )
+    options: ClassVar[Mapping[str, tuple[str, ...]]] = {
+        **dict.fromkeys(("reconstruct", "interpolate", "sample"), ("film", "scale")),
+        "evaluate": ("imagine",),
+    }
 
     def open(
         self, settings: VideoSettings, progress: Progress, quiet: bool = False, spec: Spec | None = None
@@ -86,14 +94,16 @@ class VideoModality(Modality):
         return f"frames are scaled and cropped to the model's {size} pixels{rate}"
 
     def read(self, files: Sequence[Path], spec: Spec) -> list[Tensor]:
-        """Return the clips [3, T, H, W] of files, or of folders of frames; of an npz file, its first episode."""
+        """Return the clips [3, T, H, W] of files, or of folders of frames; of several episodes, the first."""
         found = []
         for file in files:
             try:
-                frames = read_file(file, spec).frames
+                recordings = read_recordings(file, spec)
             except DataError as error:
                 raise DataError(f"{file}: {error}") from error
-            found.append(VideoClips.to_x(torch.from_numpy(frames)))
+            if len(recordings) > 1:
+                logger.info("%s: the first of %d episodes", file, len(recordings))
+            found.append(VideoClips.to_x(torch.from_numpy(recordings[0].frames)))
         return found
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
@@ -170,6 +180,29 @@ class VideoModality(Modality):
             facts["a frame"] = f"{bits:.0f} bits" + (f", 1/{share:.0f} of the bits of its pixels" if bits else "")
         return facts
 
+    def evaluate(
+        self,
+        run: RunFolder,
+        model: Autoencoder,
+        data: Data,
+        examples: Examples,
+        source: str | None,
+        progress: Progress,
+        imagine: int | None = None,
+        **options: Any,
+    ) -> dict[str, float]:
+        """Return figures of imagined frames; see `evaluate_imagination`."""
+        if imagine is None:
+            return {}
+        if source is not None:
+            raise NarrowsError(
+                f"--imagine {imagine}: imagined frames are judged by what is learned from the run's own training data; "
+                "leave --data out"
+            )
+        assert isinstance(data, VideoData)
+        assert isinstance(examples, VideoClips)
+        return evaluate_imagination(run, model, data, examples, imagine, progress)
+
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
         """Yield the section with some clips next to their reconstructions, and strips of them."""
         assert isinstance(examples, VideoClips)
@@ -185,6 +218,11 @@ class VideoModality(Modality):
         )
         films = Films("Originals, each next to its reconstruction.", rows, model.spec.rate)
         yield Section("Reconstructions", text, [*strips[:2], films])
+
+    def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
+        """Yield the section on imagined frames, for models with a prior."""
+        assert isinstance(data, VideoData)
+        yield from imagination_section(run, model, data.validation if len(data.validation) else data.train)
 
 
 def strip(versions: Mapping[str, Tensor], frames: Sequence[int], caption: str) -> Block:

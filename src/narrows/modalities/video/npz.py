@@ -18,7 +18,7 @@ import numpy as np
 
 from narrows.atomic import whole_file
 from narrows.data.errors import DataError
-from narrows.modalities.video.recording import Fit, Recording
+from narrows.modalities.video.recording import SAME_RATE, Fit, Recording
 
 __all__ = ["Episodes", "read_npz", "write_npz"]
 
@@ -38,7 +38,7 @@ def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> Episodes:
         path: the file.
         name: the name of the recordings, to which the number of the episode is added.
         fit: the size of the frames.
-        rate: frames per second if the file does not say it.
+        rate: frames per second, which must be those of the file if it says them; None for these.
 
     Raises:
         DataError: if it cannot be read, or lacks something.
@@ -50,9 +50,7 @@ def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> Episodes:
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
         raise DataError(f"its frames must be uint8 [T, H, W, 3], not {frames.dtype} {list(frames.shape)}")
     actions = _actions(content.get("actions"), len(frames))
-    rate = float(content["rate"]) if "rate" in content else rate
-    if rate is not None and not 0 < rate < float("inf"):
-        raise DataError(f"its rate is {rate}: it must be a positive number of frames per second")
+    rate = _rate(content.get("rate"), rate)
     fitted, marks = fit.resized(frames), content.get("episode")
     if marks is not None and marks.shape != (len(frames),):
         raise DataError(f"its episode has the shape {list(marks.shape)}, but there are {len(frames)} frames")
@@ -97,6 +95,18 @@ def _content(path: Path) -> dict[str, np.ndarray]:
             return {name: opened[name] for name in opened.files}
     except Exception as error:  # a damaged file can make zip, zlib and NumPy raise anything
         raise DataError(f"it cannot be read as npz: {error}") from error
+
+
+def _rate(own: np.ndarray | None, wanted: float | None) -> float | None:
+    """Return the frames per second of a file that says `own`, for data of the rate `wanted`."""
+    if own is None:
+        return wanted
+    if own.size != 1 or own.dtype.kind not in "iuf" or not 0 < float(own.item()) < float("inf"):
+        raise DataError(f"its rate is {own}: it must be a positive number of frames per second")
+    rate = float(own.item())
+    if wanted is not None and abs(rate / wanted - 1) > SAME_RATE:
+        raise DataError(f"it has {rate:.4g} frames/s, not {wanted:.4g}, and npz files are not sampled at other rates")
+    return rate
 
 
 def _actions(actions: np.ndarray | None, frames: int) -> np.ndarray | None:

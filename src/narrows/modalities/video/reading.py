@@ -13,18 +13,15 @@ from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped
 from narrows.data.splits import has_splits, split_of
 from narrows.data.walk import walk
-from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.film_files import FILMS, read_film
 from narrows.modalities.video.npz import read_npz
-from narrows.modalities.video.recording import Fit, Memory, Recording, TooLarge
+from narrows.modalities.video.recording import SAME_RATE, Fit, Memory, Recording, TooLarge
 from narrows.modalities.video.stills import STILLS, in_order, read_stills
 from narrows.progress import Progress
 
-__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_file"]
+__all__ = ["EXTENSIONS", "Found", "Source", "find_sources", "read_all", "read_recordings"]
 
 EXTENSIONS = (*FILMS, ".npz")
-SAME_RATE = 0.01
-"""The largest relative difference of two equal frame rates."""
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,8 @@ class Source:
         """The SHA-256 of its content."""
         digest = hashlib.sha256()
         for file in self.files:
-            digest.update(hashlib.sha256(file.read_bytes()).digest())
+            with file.open("rb") as opened:
+                digest.update(hashlib.file_digest(opened, "sha256").digest())
         return digest.digest()
 
 
@@ -71,9 +69,36 @@ class Found:
     digests: list[bytes] = field(default_factory=list)
     action_names: tuple[str, ...] = ()
 
+    @property
+    def rate(self) -> float | None:
+        """Frames per second of the first recording that says its rate; None if none does."""
+        return next((one.rate for one in self.recordings if one.rate), None)
+
+    def require_alike(self, one: Recording) -> None:
+        """Check that another recording has the size and the rate of those found.
+
+        Raises:
+            DataError: if it has not.
+        """
+        if not self.recordings:
+            return
+        first = self.recordings[0]
+        (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
+        if (height, width) != (wanted_height, wanted_width):
+            raise DataError(
+                f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: "
+                "set data.size"
+            )
+        if one.rate is not None and self.rate is not None and abs(one.rate / self.rate - 1) > SAME_RATE:
+            raise DataError(
+                f"it has {one.rate:.4g} frames/s, but others {self.rate:.4g}: set data.rate to sample all alike"
+            )
+
 
 def find_sources(source: str) -> list[Source]:
     """Return the files and folders of frames below a folder, or a single file.
+
+    PNG and JPEG files are frames unless videos lie beside them. A single file or folder of frames has no split.
 
     Raises:
         DataError: if it does not exist.
@@ -82,24 +107,29 @@ def find_sources(source: str) -> list[Source]:
     if not path.exists():
         raise DataError(f"data.source {source} does not exist")
     root, files = (path.parent, [path.name]) if path.is_file() else (path, walk(path))
-    found: dict[str, list[Path]] = {}
-    for file in in_order(files):
-        suffix, inside = PurePosixPath(file).suffix.lower(), PurePosixPath(file)
-        if suffix in EXTENSIONS:
-            found[str(inside.with_suffix(""))] = [root / file]
-        elif suffix in STILLS:
-            folder = str(inside.parent) if str(inside.parent) != "." else path.resolve().name
-            found.setdefault(f"{folder}/", []).append(root / file)
-    tops = [_top(name) for name in found]
-    named = has_splits(tops)
+    found: dict[PurePosixPath, list[Path]] = {}
+    for file in map(PurePosixPath, in_order(files)):
+        if file.suffix.lower() in EXTENSIONS:
+            found[file] = [root / file]
+        elif file.suffix.lower() in STILLS:
+            found.setdefault(file.parent, []).append(root / file)
+    for folder in {file.parent for file in found if file.suffix.lower() in EXTENSIONS}:
+        found.pop(folder, None)
+    names = _names(list(found))
+    if PurePosixPath() in found:
+        names = [path.resolve().name if name == "." else name for name in names]
+    tops = [PurePosixPath(name).parts[0] for name in names]
+    named = path.is_dir() and len(found) > 1 and has_splits(tops)
     return [
-        Source(name.rstrip("/"), files, split_of(top) if named else None)
-        for (name, files), top in zip(found.items(), tops, strict=True)
+        Source(name, own, split_of(top) if named else None)
+        for name, top, own in zip(names, tops, found.values(), strict=True)
     ]
 
 
-def _top(name: str) -> str:
-    return PurePosixPath(name).parts[0]
+def _names(files: Sequence[PurePosixPath]) -> list[str]:
+    """Return paths without the suffixes of files, unless two would have the same name."""
+    short = [str(file.with_suffix("")) if file.suffix.lower() in EXTENSIONS else str(file) for file in files]
+    return [name if short.count(name) == 1 else str(file) for name, file in zip(short, files, strict=True)]
 
 
 def _read_source(source: Source, fit: Fit, rate: float | None) -> tuple[list[Recording], tuple[str, ...]]:
@@ -125,11 +155,9 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     found = Found()
     with progress("read", len(sources), "files") as meter:
         for source in sources:
-            first = found.recordings[0] if found.recordings else None
             try:
                 recordings, names = _read_source(source, fit, rate)
-                if first is not None:
-                    _require_alike(recordings[0], first)
+                found.require_alike(recordings[0])
             except TooLarge:
                 raise
             except DataError as error:
@@ -143,28 +171,13 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     return found
 
 
-def read_file(path: Path, spec: Spec) -> Recording:
-    """Return the recording of a file or of a folder of frames for a model; of an npz file, its first episode.
+def read_recordings(path: Path, spec: Spec) -> list[Recording]:
+    """Return the recordings of a file or of a folder of frames at the size and rate of a model, with any actions.
 
     Raises:
-        DataError: if it cannot be read, or has other actions than the model's data.
+        DataError: if it cannot be read.
     """
     sources = find_sources(str(path))
     if len(sources) != 1:
         raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
-    first = _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0][0]
-    Actions.of(spec.details).check(first.actions)
-    return first
-
-
-def _require_alike(one: Recording, first: Recording) -> None:
-    (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
-    if (height, width) != (wanted_height, wanted_width):
-        raise DataError(
-            f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: set "
-            "data.size"
-        )
-    if one.rate is not None and first.rate is not None and abs(one.rate / first.rate - 1) > SAME_RATE:
-        raise DataError(
-            f"it has {one.rate:.4g} frames/s, but {first.name} {first.rate:.4g}: set data.rate to sample both alike"
-        )
+    return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0]

@@ -11,7 +11,10 @@ from PIL import Image
 from narrows.data.errors import DataError
 from narrows.data.pictures import decode, look
 
-__all__ = ["Fit", "Memory", "Recording", "TooLarge"]
+__all__ = ["SAME_RATE", "Fit", "Memory", "Recording", "TooLarge"]
+
+SAME_RATE = 0.01
+"""The largest relative difference of two equal frame rates."""
 
 
 class Recording(NamedTuple):

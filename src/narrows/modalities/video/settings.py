@@ -24,23 +24,24 @@ class VideoSettings:
         size: scale the shorter side of frames to `size` and crop the centre to `size` x `size`; None keeps their size,
             which must be the same in all files.
         rate: frames per second to sample video files and GIFs at, by their timestamps; None keeps the rate of the first
-            one. It is also the rate of folders of frames and npz files that do not say theirs, whose frames are all
-            used.
-        cut: a cut is where the mean absolute difference of two successive frames, with levels in [0, 1], is at least
-            this large, and three times the mean over the four differences around it; None finds no cuts. Files with
-            actions or episodes are taken to have no other cuts.
+            one. It is also the rate of folders of frames and npz files that do not say theirs; all frames of these are
+            used. Those of npz files must have it.
+        cut: a cut is where the mean absolute difference of thumbnails of two successive frames, with levels in [0, 1],
+            is at least this large, and three times the mean over the four differences around it; None finds no cuts.
+            Files with actions or episodes are taken to have no other cuts.
         action_names: names of the actions 0, 1, ...; empty means their numbers.
         window: frames of a training window, which never reaches over a cut or the end of a recording.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
-        clip: cut recordings into clips of this many frames, which are measured one by one; None keeps them whole.
-            Training windows do not depend on it.
+        clip: cut recordings into clips of this many frames, which are measured one by one; a rest of less than half as
+            many is part of the last one. None keeps them whole. Training windows do not depend on it.
         hold_out: `sequence` holds out whole files, or episodes where a file has them; `time` holds out a stretch of
             every part without a cut.
         validation: the share to hold out for validation, unless there is a split of that name.
         test: the share to hold out for testing, unless there is a split of that name.
         gap: frames left out on both sides of a stretch held out by time; None means `window`.
         split_seed: the seed of the choice of what is held out.
-        memory_limit_gb: the most GB of decoded frames to keep in memory; larger data are refused.
+        memory_limit_gb: the most GB of decoded frames to keep in memory; larger data are refused. Reading needs up to
+            twice as much.
         strict: stop at the first file that cannot be read, instead of skipping it.
     """
 

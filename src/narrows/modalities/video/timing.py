@@ -12,7 +12,8 @@ __all__ = ["Shown", "resampled", "variation"]
 Picture = TypeVar("Picture")
 
 TOLERANCE = 0.25
-"""How early a frame may be shown, as a share of the time between two frames of the result; timestamps are rounded."""
+"""How early a frame may be shown, as a share of the shorter of its predecessor's duration and the time between two
+frames of the result; timestamps are rounded."""
 UNEVEN = 0.5
 """The largest relative difference between a frame's duration and the median that counts as an even rate."""
 
@@ -25,21 +26,26 @@ class Shown(NamedTuple):
 
 
 def resampled(frames: Iterable[tuple[Shown, Picture]], rate: float) -> Iterator[Picture]:
-    """Yield the frames shown at times 0, 1 / `rate`, 2 / `rate`, ... after the start of the first.
+    """Yield the frames shown at times 0, 1 / `rate`, 2 / `rate`, ... after the start of the first, at least that.
 
     Args:
         frames: when each frame is shown, and the frame, in order.
         rate: frames per second to yield.
     """
-    count, first = 0, None
+    count, first = 0, 0.0
     before: tuple[Shown, Picture] | None = None
+
+    def is_shown(start: float, end: float) -> bool:
+        return first + count / rate + TOLERANCE * min(end - start, 1 / rate) < end
+
     for shown, picture in frames:
-        first = shown.start if first is None else first
-        while before is not None and first + (count + TOLERANCE) / rate < shown.start:
+        if before is None:
+            first = shown.start
+        while before is not None and is_shown(before[0].start, shown.start):
             yield before[1]
             count += 1
         before = shown, picture
-    while before is not None and first is not None and first + (count + TOLERANCE) / rate < before[0].end:
+    while before is not None and (not count or is_shown(*before[0])):
         yield before[1]
         count += 1
 

@@ -1,0 +1,102 @@
+"""The report on imagined frames: the strip of van den Oord et al. 2017, figure 7, films, and figures by step."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from narrows.modalities.video.actions import Actions
+from narrows.modalities.video.clips import VideoClips
+from narrows.modalities.video.evaluate import FILE, GIVEN, SHOWN
+from narrows.modalities.video.imagination import Start, imagined
+from narrows.modalities.video.player import Films
+from narrows.models import Autoencoder
+from narrows.report.methods import method_curves
+from narrows.report.page import Block, Section, Table
+from narrows.report.pictures import grid
+from narrows.sampling import Sampling
+from narrows.training.run import RunFolder
+
+__all__ = ["imagination_section"]
+
+STEPS = 10
+"""Imagined frames, as in the paper."""
+ROWS = 4
+"""The most actions shown."""
+UNKNOWN = "unknown actions"
+CURVES = {
+    "psnr": "PSNR to the real future, dB",
+    "ssim": "SSIM to the real future",
+    "sharpness": "Sharpness, variance of the Laplacian",
+    "action_accuracy": "Share of actions read right",
+}
+"""The titles of figures by step."""
+
+
+def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips) -> Iterator[Section]:
+    """Yield the section on frames imagined after held-out ones; none without a prior or clips that are long enough."""
+    long = np.flatnonzero(clips.lengths >= GIVEN)
+    if model.prior is None or model.prior.grid[0] < 2 or not len(long):
+        return
+    index = int(long[0])
+    first = int(clips.offsets[index]) + (int(clips.lengths[index]) - GIVEN) // 2
+    part = slice(first, first + GIVEN)
+    x = VideoClips.to_x(torch.from_numpy(clips.values[part]))
+    actions = Actions.of(model.spec.details)
+    lists = {
+        name: np.tile(actions.encoded(np.array([number])), (STEPS, 1))
+        for number, name in enumerate(actions.names[:ROWS])
+    } or {UNKNOWN: np.zeros((STEPS, actions.channels), np.float32)}
+    start = Start(x, clips.features[part], clips.name(index))
+    done = imagined(model, model.prior, start, lists, STEPS, 1, Sampling(seed=0))
+    frames = torch.cat([clip.transpose(0, 1) for clip in done.clips])
+    text = (
+        f"{GIVEN} frames of a validation clip are given as codes. The prior draws the codes of {STEPS} more under one "
+        "repeated action for each row, and all are decoded at the end."
+    )
+    caption = f"The first {GIVEN} frames are given, the others imagined."
+    blocks: list[Block] = [grid(frames, GIVEN + STEPS, done.names, caption)]
+    blocks.append(Films(caption, [list(zip(done.names, done.clips, strict=True))], model.spec.rate))
+    if (run.path / FILE).exists():
+        found = json.loads((run.path / FILE).read_text())
+        text += (
+            f" The figures are means over {found['streams']} parts of held-out clips, imagined under their own "
+            "actions; `repeated` is the last given frame, `shifted` that frame moved by each action's average motion."
+        )
+        blocks += [_bits(found["bits"]), *_by_step(found)]
+    yield Section("Imagined frames", text, blocks)
+
+
+def _bits(bits: Mapping[str, float]) -> Table:
+    actions = {"": "own", "_shuffled": "of other frames", "_unknown": "unknown"}
+    rows: list[list[str | float | None]] = [
+        [name, bits[f"future_bits_per_code{key}"]]
+        for key, name in actions.items()
+        if f"future_bits_per_code{key}" in bits
+    ]
+    return Table("Bits of a code of held-out futures, given the frames before.", ["actions", "bits per code"], rows)
+
+
+def _by_step(found: Mapping[str, Any]) -> Iterator[Block]:
+    steps = found["steps"]
+    length = len(steps["imagined_psnr"])
+    for figure, title in CURVES.items():
+        own = {name.removesuffix(f"_{figure}"): values for name, values in steps.items() if name.endswith(f"_{figure}")}
+        if own and length > 1:
+            yield method_curves(title, {name: [list(enumerate(values, 1))] for name, values in own.items()}, "step")
+    shown = [step for step in SHOWN if step <= length]
+    rows: list[list[str | float | None]] = [
+        [name.replace("_", " "), *(values[step - 1] for step in shown)] for name, values in steps.items()
+    ]
+    rows += [
+        [name.replace("_", " "), *(values.get(str(step)) for step in shown)] for name, values in found["spans"].items()
+    ]
+    yield Table(
+        "Figures by step; Fréchet distances are over the 5 steps up to it.",
+        ["", *(f"step {step}" for step in shown)],
+        rows,
+    )

@@ -1,0 +1,142 @@
+"""From files to models, codes, films and reports, as a user would go."""
+
+import base64
+import io
+import json
+import re
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageSequence
+
+from narrows.cli import main
+from narrows.modalities.video.dataset import open_video
+from narrows.modalities.video.modality import MODALITY
+from narrows.modalities.video.settings import VideoSettings
+from narrows.pretrained import load
+from tests.modalities.video.helpers import numbered, walk, write_video, write_walks
+
+RECIPE = """
+modality: video
+model:
+  class_path: Autoencoder
+  init_args:
+    encoder:
+      class_path: PerFrameEncoder
+      init_args: {encoder: {class_path: ConvEncoder, init_args: {width: 8, downsamplings: 2, blocks: 1}}}
+    bottleneck: {class_path: VectorQuantizer, init_args: {dim: 4, codebook_size: 8}}
+    decoder:
+      class_path: PerFrameDecoder
+      init_args: {decoder: {class_path: ConvDecoder, init_args: {width: 8, upsamplings: 2, blocks: 1}}}
+    likelihood: {class_path: DiscretizedLogistic}
+estimator: {class_path: Pathwise}
+data: {window: 4, stride: 1, validation: 0.2, action_names: [left, right, stay]}
+training: {steps: 6, batch_size: 4, log_every: 2, validate_every: 3, checkpoint_every: 3}
+"""
+PRIOR = """
+prior:
+  class_path: FramePixelCNN
+  init_args: {frames: 2, context_width: 8, blocks: 1, layers: 1, width: 8, first_kernel_size: 3, head_width: 8}
+window: 5
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Walks, recipes, and a model of walks with its prior."""
+    place = tmp_path_factory.mktemp("video")
+    write_walks(place / "walks" / "train.npz", episodes=8, rate=5.0)
+    write_walks(place / "walks" / "test.npz", episodes=2, rate=5.0)
+    (place / "tiny.yaml").write_text(RECIPE)
+    (place / "prior.yaml").write_text(PRIOR)
+    assert main(["train", str(place / "tiny.yaml"), "--data", str(place / "walks"), "--out", str(place / "run")]) == 0
+    assert main(["prior", str(place / "run"), "--recipe", str(place / "prior.yaml")]) == 0
+    return place
+
+
+def frames_in(path: Path) -> tuple[int, int, int]:
+    """The number of frames of a film, and their height and width."""
+    with av.open(str(path)) as film:
+        pictures = [frame.to_image() for frame in film.decode(film.streams.video[0])]
+    return len(pictures), pictures[0].height, pictures[0].width
+
+
+def test_a_run_and_its_report(place: Path) -> None:
+    model = load(place / "run")
+    assert (model.hop, model.grid, model.shape) == (1, (4, 4, 4), (3, 4, 16, 16))
+    assert model.spec.rate == 5
+    assert model.prior is not None
+    assert (model.prior.grid, model.prior.channels) == ((5, 4, 4), 3)
+    page = (place / "run" / "report.html").read_text()
+    titles = re.findall(r"<h2[^>]*>([^<]*)", page)
+    assert titles[:3] == ["Reconstructions", "Samples", "Bits per dimension"]
+    assert "with 3 actions (left, right, stay)" in page
+    assert "dB PSNR" in page
+    films = re.findall(r"data:image/webp;base64,([^\"]+)", page)
+    shown = Image.open(io.BytesIO(base64.b64decode(films[0])))
+    assert (shown.info["loop"], shown.size) == (0, (16, 16))
+    durations = [frame.load() and frame.info["duration"] for frame in ImageSequence.Iterator(shown)]
+    assert sum(durations) == 20 * 200  # equal frames may be joined
+    rows = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert {"psnr", "ssim", "bits_per_second"} <= set(rows[-1])
+    assert "<script src" not in page
+
+
+def test_a_run_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
+    data, out = ["--data", str(place / "walks")], ["--out", str(tmp_path / "run")]
+    assert main(["train", str(place / "tiny.yaml"), *data, *out, "--training.steps=3"]) == 0
+    assert main(["train", str(place / "tiny.yaml"), *out, "--resume", "--training.steps=6"]) == 0
+    one, other = (load(folder).state_dict() for folder in (place / "run", tmp_path / "run"))
+    assert all(torch.equal(value, other[name]) for name, value in one.items() if not name.startswith("prior."))
+
+
+def test_reconstructions_samples_and_walks_are_films_and_strips(place: Path, tmp_path: Path) -> None:
+    run = str(place / "run")
+    assert main(["reconstruct", run, "--out", str(tmp_path / "made")]) == 0
+    assert frames_in(tmp_path / "made" / "test episode 1.mp4") == (20, 15 * 16, 15 * (2 * 16 + 4))
+    assert Image.open(tmp_path / "made" / "test episode 1.png").size == (10 * 18 - 2, 2 * 18 - 2)
+    assert main(["sample", run, "-n", "4", "--film", "gif", "--scale", "2", "--out", str(tmp_path / "drawn")]) == 0
+    film = Image.open(tmp_path / "drawn" / "003.gif")
+    assert (len(list(ImageSequence.Iterator(film))), film.size, film.info["duration"]) == (5, (32, 32), 200)
+    assert Image.open(tmp_path / "drawn" / "strip.png").size == (2 * (5 * 18 - 2), 2 * (4 * 18 - 2))
+    assert (tmp_path / "drawn" / "index.html").exists()
+    for name, seed in (("a", 5), ("b", 6)):
+        write_video(tmp_path / f"{name}.mp4", walk(8, seed)[0], rate=5)
+    ends = [str(tmp_path / "a.mp4"), str(tmp_path / "b.mp4")]
+    assert main(["interpolate", run, *ends, "--steps", "3", "--out", str(tmp_path / "between")]) == 0
+    assert frames_in(tmp_path / "between" / "002.mp4") == (8, 240, 240)
+
+
+def test_films_become_codes_and_films_again(place: Path, tmp_path: Path) -> None:
+    """Files of any size, rate and actions: frames are brought to the model's."""
+    write_video(tmp_path / "a.mp4", numbered(20, (32, 48)), rate=10)
+    write_video(tmp_path / "b.mkv", numbered(5, (16, 16)), rate=5)
+    codes, run = tmp_path / "codes.npz", str(place / "run")
+    assert main(["encode", run, str(tmp_path / "a.mp4"), str(tmp_path / "b.mkv"), "--out", str(codes)]) == 0
+    with np.load(codes) as content:
+        assert content["codes"].shape == (2, 10, 4, 4)
+        assert content["lengths"].tolist() == [10, 5]
+        assert content["sizes"].tolist() == [[10, 16, 16], [5, 16, 16]]
+    assert main(["decode", run, str(codes), "--out", str(tmp_path / "again")]) == 0
+    assert frames_in(tmp_path / "again" / "a.mp4") == (10, 16, 16)
+    model = load(run)
+    (x,) = MODALITY.read([tmp_path / "b.mkv"], model.spec)
+    (found,) = MODALITY.read([tmp_path / "again" / "b.mp4"], model.spec)
+    assert (found - model.reconstruct(x.unsqueeze(0))[0]).abs().mean() < 0.02
+
+
+def test_figures_are_those_of_frames(place: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(place / "run"), "--split", "test"]) == 0
+    found = json.loads((place / "run" / "evaluation.json").read_text())["figures"]
+    model = load(place / "run")
+    data = open_video(VideoSettings(str(place / "walks"), window=4))
+    x = torch.cat([data.test[index] for index in range(2)], 1)
+    y = model.reconstruct(x.unsqueeze(0))[0]
+    mse = (x - y).square().mean((0, 2, 3))
+    assert found["mse"] == pytest.approx(mse.mean().item(), rel=1e-4)
+    assert found["psnr"] == pytest.approx((-10 * mse.log10()).mean().item(), rel=1e-4)
+    assert found["prior_bits_per_dim"] > found["distortion_bits_per_dim"]

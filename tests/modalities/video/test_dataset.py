@@ -1,0 +1,229 @@
+import logging
+from collections.abc import Iterator
+from itertools import islice, pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from narrows.data import BatchPlan, DataError
+from narrows.modalities.video.clips import VideoClips
+from narrows.modalities.video.cuts import find_cuts
+from narrows.modalities.video.dataset import VideoData, open_video
+from narrows.modalities.video.modality import MODALITY
+from narrows.modalities.video.settings import VideoSettings
+from tests.modalities.video.helpers import numbered, place_of, walk, write_video, write_walks
+
+
+def opened(source: Path, **settings: object) -> VideoData:
+    given = {"source": str(source), "window": 4, "stride": 1, "validation": 0.0, "test": 0.0, **settings}
+    return open_video(VideoSettings(**given))  # type: ignore[arg-type]
+
+
+def windows(clips: VideoClips) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """All training windows, frames [W, H, W, 3] and features [W, C]."""
+    which, starts = clips.starts
+    yield from zip(*clips.windows(which, starts), strict=True)
+
+
+def test_features_are_those_of_the_action_that_led_to_a_frame(tmp_path: Path) -> None:
+    """The square moves from frame t - 1 to frame t as the features of frame t say."""
+    data = opened(write_walks(tmp_path / "a.npz"))
+    assert data.spec.channels == 3
+    moved = 0
+    for index in range(len(data.train)):
+        (frames, features) = next(data.train.taken(index).whole(1))
+        assert features.shape == (1, 20, 3)
+        assert (features[0, 0] == 0).all()  # nothing led to the first frame
+        assert (features[0, 1:].sum(1) == 1).all()
+        places = [place_of(frame) for frame in frames[0].numpy()]
+        for before, after, action in zip(places, places[1:], features[0, 1:].argmax(1).tolist(), strict=False):
+            assert after == np.clip(before + (-2, 2, 0)[action], 0, 12)
+            moved += after != before
+    assert moved > 20
+    batch = data.train.batch(*next(data.train.whole(2)))
+    assert batch.features is not None
+    assert batch.features.shape == (2, 3, 20, 1, 1)
+    assert batch.x.shape == (2, 3, 20, 16, 16)
+    assert torch.equal(batch.x[0, :, 3], torch.from_numpy(walk(20)[0][3]).permute(2, 0, 1) / 255)
+
+
+def test_vectors_of_actions_are_kept_as_they_are(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal(size=(80, 2))
+    data = opened(write_walks(tmp_path / "a.npz", actions=vectors))
+    _, features = next(data.train.taken(1).whole(1))
+    assert data.spec.channels == 2
+    np.testing.assert_allclose(features[0, 1:], vectors[20:39], rtol=1e-6)
+    assert (features[0, 0] == 0).all()
+
+
+@pytest.mark.parametrize(
+    ("clip", "lengths"), [(None, [20]), (4, [4] * 5), (7, [7, 7, 6]), (8, [8, 8, 4]), (9, [9, 11]), (15, [20])]
+)
+def test_windows_never_cross_an_episode_whatever_the_clips(
+    tmp_path: Path, clip: int | None, lengths: list[int]
+) -> None:
+    data = opened(write_walks(tmp_path / "a.npz"), clip=clip)
+    assert data.train.lengths.tolist() == 4 * lengths
+    found = list(windows(data.train))
+    assert len(found) == 4 * (20 - 4 + 1)
+    for frames, _ in found:
+        assert len({tuple(frame[0, 0]) for frame in frames}) == 1  # one background
+    plan = BatchPlan(17)
+    with data.train.batches(plan) as loader:
+        batches = list(islice(loader, 4))
+    drawn = torch.cat([frames for frames, _ in batches])
+    assert drawn.shape == (68, 4, 16, 16, 3)
+    assert len({frames.numpy().tobytes() for frames in drawn}) == len({frames.tobytes() for frames, _ in found})
+
+
+def test_windows_never_cross_a_cut(tmp_path: Path) -> None:
+    """Three shots in a film, of a camera that pans fast."""
+    pan = np.random.default_rng(0).integers(0, 256, (3, 32, 400, 3), np.uint8)
+    shots = [[pan[shot][:, 8 * step : 8 * step + 48] for step in range(12)] for shot in range(3)]
+    frames = np.array([frame // (1, 2, 4)[shot] for shot in range(3) for frame in shots[shot]], np.uint8)
+    smooth = np.array([np.asarray(Image.fromarray(frame).resize((6, 4)).resize((48, 32))) for frame in frames])
+    assert find_cuts(smooth, 0.02) == [12, 24]
+    assert find_cuts(smooth, 0.9) == []
+    write_video(tmp_path / "a.mp4", smooth)
+    data = opened(tmp_path, cut=0.02)
+    assert [data.train.name(index) for index in range(3)] == ["a at frame 0", "a at frame 12", "a at frame 24"]
+    assert len(data.train.starts[0]) == 3 * (12 - 4 + 1)
+    assert len(opened(tmp_path, cut=None).train.starts[0]) == 36 - 4 + 1
+
+
+def test_names_of_splits_are_splits_and_the_rest_is_held_out(tmp_path: Path) -> None:
+    write_walks(tmp_path / "train.npz", episodes=12)
+    write_walks(tmp_path / "test.npz", episodes=2)
+    data = opened(tmp_path, validation=0.3, test=0.3)
+    names = {split: set(getattr(data, split).names) for split in ("train", "validation", "test")}
+    assert names["test"] == {"test episode 0", "test episode 1"}
+    assert names["train"] | names["validation"] == {f"train episode {number}" for number in range(12)}
+    assert names["validation"]
+    assert not names["train"] & names["validation"]
+    assert len(data.all) == 14
+    # An episode's split does not depend on other files.
+    write_walks(tmp_path / "training" / "more.npz", episodes=3)
+    again = opened(tmp_path, validation=0.3, test=0.3)
+    assert names["validation"] <= set(again.validation.names)
+    assert data.digest["test"] == again.digest["test"]
+
+
+def test_a_stretch_of_time_is_held_out_with_a_gap(tmp_path: Path) -> None:
+    frames = numbered(38, (8, 8))
+    np.savez(tmp_path / "a.npz", frames=frames)
+    data = opened(tmp_path, hold_out="time", validation=0.2, test=0.2, gap=3, cut=None)
+    split = {
+        int(frame[0, 0, 0]): name for name in ("train", "validation", "test") for frame in getattr(data, name).values
+    }
+    assert {"train", "validation", "test"} == set(split.values())
+    told = [split.get(int(frame[0, 0, 0])) for frame in frames]
+    for before, after in pairwise(told):
+        assert before == after or None in (before, after)
+
+
+def test_folders_of_frames_gifs_and_films_are_read(tmp_path: Path) -> None:
+    frames = numbered(8, (16, 16))
+    (tmp_path / "one").mkdir()
+    for index, frame in enumerate(frames):
+        Image.fromarray(frame).save(tmp_path / "one" / f"{index}.png")
+    pictures = [Image.fromarray(frame) for frame in frames]
+    pictures[0].save(tmp_path / "two.gif", save_all=True, append_images=pictures[1:], duration=100)
+    write_video(tmp_path / "three.mp4", frames)
+    (tmp_path / "notes.txt").write_text("not a film")
+    data = opened(tmp_path, cut=None)
+    assert sorted(data.train.names) == ["one", "three", "two"]
+    assert data.spec.rate == pytest.approx(10)
+    assert (data.spec.channels, data.spec.shape) == (0, (3, 4, 16, 16))
+    assert data.train.batch(*next(data.train.whole(1))).features is None
+    spec = data.spec
+    (x,) = MODALITY.read([tmp_path / "one"], spec)
+    assert torch.equal((x * 255).round().byte(), torch.from_numpy(frames).permute(3, 0, 1, 2))
+
+
+def test_files_of_one_name_are_two_and_a_picture_beside_a_film_is_no_film(tmp_path: Path) -> None:
+    write_walks(tmp_path / "maze" / "a.npz", episodes=1)
+    write_walks(tmp_path / "maze" / "b.npz", episodes=1, actions=None)
+    write_video(tmp_path / "maze" / "b.mp4", walk(20)[0])
+    Image.fromarray(numbered(1)[0]).save(tmp_path / "maze" / "a preview.png")
+    np.savez(tmp_path / "maze" / "a.npz", frames=walk(20)[0])
+    assert sorted(opened(tmp_path, cut=None).train.names) == ["maze/a", "maze/b.mp4", "maze/b.npz"]
+
+
+def test_a_single_source_is_no_split_whatever_its_name(tmp_path: Path) -> None:
+    write_walks(tmp_path / "test.npz")
+    assert len(opened(tmp_path / "test.npz").train) == 4
+    folder = tmp_path / "more" / "test"
+    folder.mkdir(parents=True)
+    for index, frame in enumerate(numbered(6)):
+        Image.fromarray(frame).save(folder / f"{index}.png")
+    assert opened(folder, cut=None).train.names == ["test"]
+
+
+BAD = {
+    "actions of another length": ({"actions": np.zeros(79, np.int64)}, "79 actions for 80 frames"),
+    "a negative action": ({"actions": np.full(80, -1)}, "the action at index 0 is -1: it must be at least 0"),
+    "an action out of range": ({"actions": np.full(80, 7)}, r"index 0 is 7, out of range: the data have 3 actions"),
+    "actions that are no numbers": ({"actions": np.full(80, "left")}, "its actions must be numbers"),
+    "an action that is NaN": ({"actions": np.full((80, 2), np.nan)}, "the action at index 0 is not finite"),
+    "no frames": ({"frames": None}, "it has no array `frames`"),
+    "frames as floats": ({"frames": np.zeros((80, 16, 16, 3))}, r"must be uint8 \[T, H, W, 3\], not float64"),
+    "episodes of another length": ({"episode": np.zeros(3)}, r"episode has the shape \[3\], but there are 80 frames"),
+    "no rate": ({"rate": -1.0}, "its rate is -1.0"),
+    "another rate": ({"rate": 35.0}, "it has 35 frames/s, not 5, and npz files are not sampled at other rates"),
+    "another size": ({"frames": np.zeros((80, 8, 8, 3), np.uint8)}, "its frames have 8x8 pixels.*set data.size"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_npz_files_are_skipped_by_name(tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture) -> None:
+    content, complaint = BAD[name]
+    write_walks(tmp_path / "a.npz")
+    write_walks(tmp_path / "b.npz", **content)
+    with caplog.at_level(logging.WARNING, logger="narrows"):
+        data = opened(tmp_path, action_names=("left", "right", "stay"), rate=5.0)
+    assert {name.split()[0] for name in data.train.names} == {"a"}
+    assert data.skipped
+    assert all("b" in Path(file).stem for file, _ in data.skipped)
+    with pytest.raises(DataError, match=complaint):
+        opened(tmp_path, action_names=("left", "right", "stay"), rate=5.0, strict=True)
+    assert "files skipped" in caplog.text
+
+
+def test_what_is_shorter_than_a_window_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"a episode 3: it has 20 frames, but data.window is 21"):
+        opened(write_walks(tmp_path / "a.npz"), window=21)
+    write_walks(tmp_path / "b.npz", episodes=1, length=9)
+    data = opened(tmp_path, window=10)
+    assert data.skipped == [("b", "it has 9 frames, but data.window is 10")]
+
+
+def test_data_without_videos_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="does not exist"):
+        opened(tmp_path / "none")
+    with pytest.raises(DataError, match="has no videos or frames"):
+        opened(tmp_path)
+    (tmp_path / "a.mp4").write_bytes(b"junk")
+    with pytest.raises(DataError, match=r"no video that can be used; the last: .*a.mp4: it cannot be read"):
+        opened(tmp_path)
+    with pytest.raises(DataError, match="need more than 1e-06 GB of memory"):
+        opened(write_walks(tmp_path / "b.npz"), memory_limit_gb=1e-6)
+
+
+def test_other_data_are_brought_to_the_size_and_checked_for_the_actions_of_a_model(tmp_path: Path) -> None:
+    spec = opened(write_walks(tmp_path / "a.npz"), action_names=("left", "right", "stay")).spec
+    frames = np.zeros((20, 24, 32, 3), np.uint8)
+    np.savez(tmp_path / "b.npz", frames=frames, actions=np.full(20, 2))
+    settings = VideoSettings(str(tmp_path / "b.npz"), window=4, validation=0, test=0)
+    data = open_video(settings, spec=spec)
+    assert data.spec == spec
+    (x,) = MODALITY.read([tmp_path / "b.npz"], spec)
+    assert x.shape == (3, 20, 16, 16)
+    np.savez(tmp_path / "b.npz", frames=frames, actions=np.full(20, 3))
+    with pytest.raises(DataError, match="out of range: the data have 3 actions"):
+        open_video(settings, spec=spec)
+    np.savez(tmp_path / "b.npz", frames=frames)
+    with pytest.raises(DataError, match="it has no actions, but the data have 3 actions"):
+        open_video(settings, spec=spec)
