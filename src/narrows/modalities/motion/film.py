@@ -3,37 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from fractions import Fraction
 from functools import cache
-from itertools import pairwise
 from pathlib import Path
-from types import ModuleType
 
 import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from narrows.atomic import whole_file
-from narrows.errors import NarrowsError
 from narrows.modalities.motion.figure import StickFigure
+from narrows.modalities.motion.film_files import save_gif, save_mp4
 from narrows.modalities.motion.projection import HALF, View, floor_lines, on_floor, project
 from narrows.modalities.motion.root import Up
 from narrows.modalities.motion.scene import Actor, Scene, scene_of
 
-__all__ = ["drawn", "write_gif", "write_mp4"]
+__all__ = ["SIDE", "drawn", "titles", "write_gif", "write_mp4"]
 
 GROUND, INK, MUTED, GRID, FIRST, SECOND = "#fcfcfa", "#1c2126", "#667078", "#c8cbcc", "#0f6f86", "#d39a5a"
 SIDE, HEAD = 320, 28
 """Side of a figure's picture, and height of its name above it, in pixels; even numbers, as H.264 requires."""
 FINER = 2
 """Pixels drawn per pixel in each direction, which are then averaged, since Pillow draws no soft edges."""
-COLOURS = 48
 
 
 def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
     """Write figures, side by side, as a GIF that repeats without end.
-
-    A GIF counts in hundredths of a second, so frames are up to 10 ms early or late, which does not add up.
 
     Args:
         path: the file.
@@ -43,13 +36,7 @@ def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, v
         view: the direction of the camera.
     """
     scene = scene_of(figures, rate, up)
-    pictures = [Image.fromarray(frame) for frame in _frames(scene, view or View())]
-    palette = pictures[len(pictures) // 2].quantize(COLOURS)
-    first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)
-    times = [round(100 * frame / scene.rate) for frame in range(len(pictures) + 1)]
-    milliseconds = [10 * (end - start) for start, end in pairwise(times)]
-    with whole_file(path) as aside:
-        first.save(aside, "GIF", save_all=True, append_images=others, duration=milliseconds, loop=0)
+    save_gif(path, _frames(scene, view or View()), scene.rate)
 
 
 def write_mp4(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
@@ -58,14 +45,8 @@ def write_mp4(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, v
     Raises:
         NarrowsError: if PyAV is not installed.
     """
-    av = _av()
     scene = scene_of(figures, rate, up)
-    with whole_file(path) as aside, av.open(aside, "w", format="mp4") as film:
-        stream = film.add_stream("libx264", rate=Fraction(scene.rate).limit_denominator(1001))
-        stream.width, stream.height, stream.pix_fmt = SIDE * len(figures), SIDE + HEAD, "yuv420p"
-        for frame in _frames(scene, view or View()):
-            film.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        film.mux(stream.encode())
+    save_mp4(path, _frames(scene, view or View()), scene.rate)
 
 
 def drawn(actor: Actor, frame: int, cell: float, view: View) -> np.ndarray:
@@ -108,10 +89,15 @@ def drawn(actor: Actor, frame: int, cell: float, view: View) -> np.ndarray:
 
 def _frames(scene: Scene, view: View) -> Iterator[np.ndarray]:
     """Yield the pictures of all figures with their names, uint8 [H, W, 3]."""
-    heads = np.concatenate([_head(actor.figure.name) for actor in scene.actors], 1)
+    heads = titles([actor.figure.name for actor in scene.actors])
     for frame in range(scene.frames):
         row = [drawn(actor, frame, scene.cell, view) for actor in scene.actors]
         yield np.concatenate([heads, np.concatenate(row, 1)])
+
+
+def titles(names: Sequence[str]) -> np.ndarray:
+    """Return the names of figures side by side as a picture above them, uint8 [28, 320 N, 3]."""
+    return np.concatenate([_head(name) for name in names], 1)
 
 
 def _head(name: str) -> np.ndarray:
@@ -127,11 +113,3 @@ def _head(name: str) -> np.ndarray:
 def _font() -> ImageFont.FreeTypeFont:
     """Return a font with most of the world's alphabets, which is installed with matplotlib."""
     return ImageFont.truetype(Path(matplotlib.get_data_path(), "fonts", "ttf", "DejaVuSans.ttf"), 14)
-
-
-def _av() -> ModuleType:
-    try:
-        import av
-    except ImportError as error:
-        raise NarrowsError(f"MP4 needs the package av ({error}): pip install 'narrows[motion]'") from error
-    return av
