@@ -74,13 +74,19 @@ def load_mujoco() -> ModuleType:
     Raises:
         NarrowsError: if it is not installed.
     """
-    if sys.platform == "linux" and not os.environ.get("DISPLAY") and find_library("EGL"):
-        os.environ.setdefault("MUJOCO_GL", "egl")  # draws without a screen
+    if "mujoco" not in sys.modules:
+        _draw_without_screen()
     try:
         import mujoco
     except ImportError as error:
         raise NarrowsError(f"simulation needs the package mujoco ({error}): pip install 'narrows[robots]'") from error
     return mujoco
+
+
+def _draw_without_screen() -> None:
+    """Let MuJoCo draw by EGL where there is no screen; it reads this when it is imported."""
+    if sys.platform == "linux" and not os.environ.get("DISPLAY") and find_library("EGL"):
+        os.environ.setdefault("MUJOCO_GL", "egl")
 
 
 def build_body(urdf: str, gains: Gains | None = None) -> Body:
