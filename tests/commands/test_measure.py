@@ -7,17 +7,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from narrows.cli import main
 from narrows.commands.measure import evaluate
 from narrows.errors import NarrowsError
 from narrows.evaluation import measure
+from narrows.modalities.images import distances
 from narrows.modalities.images.images import Images, open_images
 from narrows.modalities.images.modality import MODALITY
 from narrows.modalities.images.settings import ImageSettings
 from narrows.models import Autoencoder
 from narrows.pretrained import load
+from narrows.progress import hidden
 
 
 @pytest.fixture
@@ -166,3 +169,23 @@ def test_classes_are_told_by_their_names_not_their_numbers(run: Path, tmp_path: 
 def test_no_voices_of_images(run: Path) -> None:
     with pytest.raises(NarrowsError, match="--split unheard: these data have train, validation, test, all"):
         evaluate(str(run), split="unheard")
+
+
+def test_distances_are_those_of_reconstructions_and_stay_with_the_figures(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(distances, "FEATURE_STEPS", 30)
+    done = evaluate(str(run), distances=True)
+    written = json.loads((run / "evaluation.json").read_text())
+    assert done.figures["frechet_reconstructions"] == written["figures"]["frechet_reconstructions"] > 0
+    assert done.distances == written["distances"]
+    assert "test accuracy" in written["distances"]
+    assert "test accuracy" in (run / "report.html").read_text()
+    # Those of the modality itself, for the same reconstructions.
+    model, test = load(run), open_images(ImageSettings()).test
+    data = open_images(ImageSettings())
+    made = model.reconstruct(torch.stack([test[index] for index in range(len(test))]))
+    expected, _ = MODALITY.distances(data, test, {1.0: {"reconstructions": list(made)}}, hidden)
+    assert done.figures["frechet_reconstructions"] == pytest.approx(expected[1.0]["frechet_reconstructions"], rel=1e-4)
+    with pytest.raises(NarrowsError, match="leave --data out"):
+        evaluate(str(run), "digits", distances=True)

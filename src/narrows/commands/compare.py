@@ -17,6 +17,7 @@ from pathlib import Path
 from jsonargparse import Namespace
 
 from narrows.bottlenecks import ResidualQuantizer
+from narrows.commands.made import require_distances
 from narrows.commands.source import open_data, shared_overrides
 from narrows.commands.train import rehearse
 from narrows.commands.trials import Plan, diverged, measure_trials, train_trials
@@ -125,6 +126,8 @@ def compare(
     if any(out.glob("*")) and not resume:
         raise NarrowsError(f"{out} is not empty: continue a comparison with --resume, or use another folder")
     data, fitted = _fit(comparison, progress)
+    if comparison.distances:
+        require_distances(find_modality(data.spec.modality))
     train_all = partial(train_trials, "compare", comparison.recipe, data=data, at_once=at_once, progress=progress)
     budgets = _budgets(comparison, fitted, train_all, out / "pace")
 

@@ -9,13 +9,21 @@ from torch import Tensor
 
 from narrows.data import Examples
 from narrows.decoding import decode_drawn
+from narrows.errors import NarrowsError
+from narrows.modality import Modality
 from narrows.models import Autoencoder
 from narrows.progress import Progress
 
-__all__ = ["AT_MOST", "made_from"]
+__all__ = ["AT_MOST", "made_from", "require_distances"]
 
 AT_MOST, SAMPLED_AT_ONCE = 2000, 100
 """The most examples whose distance is measured, and samples drawn together."""
+
+
+def require_distances(modality: Modality) -> None:
+    """Raise a `NarrowsError` if a kind of data has no distances."""
+    if not modality.has_distances:
+        raise NarrowsError(f"--distances: models of {modality.name} have none; leave it out")
 
 
 @torch.no_grad()
@@ -24,11 +32,12 @@ def made_from(model: Autoencoder, examples: Examples, progress: Progress) -> dic
 
     These are as many samples as examples, unless the examples are of any length.
     """
-    with torch.random.fork_rng(devices=[]):
+    device = next(model.parameters()).device
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
-        originals = [examples[index] for index in range(len(examples))]
+        originals = [examples[index].to(device) for index in range(len(examples))]
         labels = examples.numbered(model.classes).labels
-        condition = torch.from_numpy(labels) if model.conditional and labels is not None else None
+        condition = torch.from_numpy(labels).to(device) if model.conditional and labels is not None else None
         decoded = decode_drawn(model, model.encode_all(originals), condition, None, progress)
         made = {"reconstructions": [y[:, : x.shape[1]] for x, y in zip(originals, decoded, strict=True)]}
         if not model.lacks_prior:

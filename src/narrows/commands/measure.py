@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from narrows.atomic import whole_file
-from narrows.commands.made import AT_MOST, made_from
+from narrows.commands.made import AT_MOST, made_from, require_distances
 from narrows.commands.source import open_run, open_run_data, placed, what_changed
 from narrows.data import Data, Examples
 from narrows.errors import NarrowsError
@@ -101,6 +101,8 @@ def evaluate(
     run = open_run(folder)
     model = load(run.path, device)
     modality = find_modality(model.spec.modality)
+    if distances:
+        require_distances(modality)
     if distances and source is not None:
         raise NarrowsError(
             "--distances are measured in features learned from the run's own training data: leave --data out"
@@ -178,10 +180,8 @@ def _distances(
     """Return the distances of reconstructions and samples from examples, and a text about them.
 
     Raises:
-        NarrowsError: if these data have none.
+        NarrowsError: if there are too few examples, or no classes.
     """
-    if not modality.has_distances:
-        raise NarrowsError(f"--distances: models of {modality.name} have none; leave it out")
     real = part.subset(min(len(part), AT_MOST))
     found, told = modality.distances(data, real, {0.0: made_from(model, real, progress)}, progress)
     if not found[0.0]:

@@ -16,14 +16,13 @@ from narrows.modalities.motion.projection import HALF, View, floor_lines, on_flo
 from narrows.modalities.motion.root import Up
 from narrows.modalities.motion.scene import Actor, Scene, scene_of
 
-__all__ = ["drawn", "write_gif", "write_mp4"]
+__all__ = ["SIDE", "drawn", "titles", "write_gif", "write_mp4"]
 
 GROUND, INK, MUTED, GRID, FIRST, SECOND = "#fcfcfa", "#1c2126", "#667078", "#c8cbcc", "#0f6f86", "#d39a5a"
 SIDE, HEAD = 320, 28
 """Side of a figure's picture, and height of its name above it, in pixels; even numbers, as H.264 requires."""
 FINER = 2
 """Pixels drawn per pixel in each direction, which are then averaged, since Pillow draws no soft edges."""
-COLOURS = 48
 
 
 def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
@@ -91,10 +90,15 @@ def drawn(actor: Actor, frame: int, cell: float, view: View) -> np.ndarray:
 
 def _frames(scene: Scene, view: View) -> Iterator[np.ndarray]:
     """Yield the pictures of all figures with their names, uint8 [H, W, 3]."""
-    heads = np.concatenate([_head(actor.figure.name) for actor in scene.actors], 1)
+    heads = titles([actor.figure.name for actor in scene.actors])
     for frame in range(scene.frames):
         row = [drawn(actor, frame, scene.cell, view) for actor in scene.actors]
         yield np.concatenate([heads, np.concatenate(row, 1)])
+
+
+def titles(names: Sequence[str]) -> np.ndarray:
+    """Return the names of figures side by side as a picture above them, uint8 [28, 320 N, 3]."""
+    return np.concatenate([_head(name) for name in names], 1)
 
 
 def _head(name: str) -> np.ndarray:

@@ -17,9 +17,10 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
 
 
 def add_commands(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Add `continue` and `search`."""
+    """Add `continue`, `search` and `track`."""
     _add_continue(subparsers)
     _add_search(subparsers)
+    _add_track(subparsers)
 
 
 def _add_continue(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -77,6 +78,35 @@ def _add_search(subparsers: argparse._SubParsersAction[argparse.ArgumentParser])
     parser.set_defaults(run=_search)
 
 
+def _add_track(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    help = "follow decoded motions of a robot in simulation"
+    about = f"{help.capitalize()}, beside the originals: time until a fall and errors. Needs narrows[robots]."
+    parser = subparsers.add_parser("track", help=help, description=about)
+    add_run(parser)
+    parser.add_argument(
+        "--split", choices=("test", "validation", "train"), default="test", help="the motions to follow (test)"
+    )
+    parser.add_argument("--seconds", type=float, default=4.0, metavar="S", help="length of a window (4)")
+    parser.add_argument("--limit", type=positive, default=20, metavar="N", help="number of windows, at most (20)")
+    parser.add_argument(
+        "--control",
+        choices=("pd", "feedforward", "balance"),
+        default="balance",
+        help="springs and dampers alone, with the torques of the motion, or with those that also bring the root back "
+        "(balance)",
+    )
+    parser.add_argument(
+        "--assist",
+        type=float,
+        default=0.0,
+        metavar="N/M",
+        help="stiffness of a spring that holds the root from outside, which no robot has (0)",
+    )
+    add_film(parser)
+    add_out(parser, "the folder to write (tracked in the run folder)")
+    parser.set_defaults(run=_track)
+
+
 def _continue(options: argparse.Namespace, _: list[str]) -> object:
     from narrows.modalities.motion.continuation import continue_motion
     from narrows.progress import progress
@@ -122,3 +152,20 @@ def _search(options: argparse.Namespace, _: list[str]) -> object:
         progress=progress,
     )
     return str(found)
+
+
+def _track(options: argparse.Namespace, _: list[str]) -> object:
+    from narrows.modalities.motion.track_run import track_run
+    from narrows.modalities.motion.tracking import Control
+    from narrows.progress import progress
+
+    return track_run(
+        options.folder,
+        split=options.split,
+        seconds=options.seconds,
+        limit=options.limit,
+        control=Control(options.control, assist=options.assist),
+        film=options.film,
+        out=options.out,
+        progress=progress,
+    )

@@ -220,13 +220,22 @@ class TableFormat(Format):
         return robot_figure(name, robot, self._pose(robot, self.values(features)))
 
     def _pose(self, robot: Robot, values: np.ndarray) -> Pose:
+        return robot.pose(*self.states(robot, values))
+
+    def states(self, robot: Robot, values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the states of a robot whose values are [T, K].
+
+        Returns:
+            the position of the base, in the unit of the files, [T, 3]; its rotation as quaternions (x, y, z, w),
+            [T, 4]; and the angles of the joints in radians, [T, J].
+        """
         columns = self.layout.columns
         places = robot.find_joints([column.name for column in columns])
         radians = np.array([UNITS[columns[place].unit] for place in places])
         root = self.layout.root
         base = values[:, root[0]] if root else np.zeros((len(values), 3))
         turned = values[:, root[1]] if root else np.tile([0.0, 0.0, 0.0, 1.0], (len(values), 1))
-        return robot.pose(base, turned, values[:, places] * radians)
+        return base, turned, values[:, places] * radians
 
 
 @lru_cache(maxsize=4)

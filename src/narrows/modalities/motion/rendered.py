@@ -1,0 +1,58 @@
+"""Films of simulated robots side by side, rendered by MuJoCo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from narrows.data.films import require_av, save_gif, save_mp4
+from narrows.modalities.motion.body import Body, load_mujoco
+from narrows.modalities.motion.film import SIDE, titles
+
+__all__ = ["write_rendered_film"]
+
+COLOURS = 128
+DISTANCE, ELEVATION, AZIMUTH = 2.4, -15.0, 120.0
+"""Of the camera from the root, in metres and degrees."""
+
+
+def write_rendered_film(path: Path, body: Body, runs: Mapping[str, np.ndarray], rate: float) -> None:
+    """Write robots side by side as a GIF or MP4 film, by the suffix of the path.
+
+    Args:
+        path: the file.
+        body: the robot.
+        runs: its states in MuJoCo's order, [T, ...], by name; a shorter run stays in its last state.
+        rate: states per second.
+
+    Raises:
+        NarrowsError: if PyAV is needed and not installed.
+        RuntimeError: if there is no way to draw without a screen, or another error of the driver.
+    """
+    frames = _frames(body, runs)
+    if path.suffix == ".gif":
+        save_gif(path, frames, rate, COLOURS)
+    else:
+        require_av("motion")
+        save_mp4(path, frames, rate)
+
+
+def _frames(body: Body, runs: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
+    """Yield the pictures of all runs with their names, uint8 [H, W, 3]."""
+    mujoco, head = load_mujoco(), titles(list(runs))
+    data, camera = mujoco.MjData(body.model), mujoco.MjvCamera()
+    camera.distance, camera.elevation, camera.azimuth = DISTANCE, ELEVATION, AZIMUTH
+    with mujoco.Renderer(body.model, SIDE, SIDE) as renderer:
+        for effect in (mujoco.mjtRndFlag.mjRND_SHADOW, mujoco.mjtRndFlag.mjRND_REFLECTION):
+            renderer.scene.flags[effect] = False  # slow without a graphics card
+        for frame in range(max(map(len, runs.values()))):
+            row = []
+            for states in runs.values():
+                data.qpos[:] = states[min(frame, len(states) - 1)]
+                mujoco.mj_forward(body.model, data)
+                camera.lookat[:] = [*data.qpos[:2], body.model.qpos0[2]]
+                renderer.update_scene(data, camera)
+                row.append(renderer.render())
+            yield np.concatenate([head, np.concatenate(row, 1)])
