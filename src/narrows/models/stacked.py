@@ -6,7 +6,6 @@ A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Lea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log
@@ -22,6 +21,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood
 from narrows.models.autoencoder import Autoencoder, Progress
+from narrows.models.same_data import require_same_data
 from narrows.priors import CodeSpec, Condition, Prior, sample
 from narrows.sampling import Sampling
 
@@ -29,8 +29,6 @@ __all__ = ["Coded", "Stacked"]
 
 DRAWS = 3
 """Number of draws from one latent in a report."""
-SHOWN = 60
-"""Characters shown of a setting that differs."""
 Network = Callable[[int, int, list[int]], nn.Module]
 """Makes a network from the channels in and out and the size of a window's code grid, such as [21, 21]."""
 
@@ -113,7 +111,7 @@ class Stacked(Autoencoder):
                 f"the latents of the first stage, of a {type(first.bottleneck).__name__}, are continuous, so it has no "
                 "codes to model: train it with a discrete bottleneck, such as VectorQuantizer"
             )
-        _require_same_data(first, self._spec)
+        require_same_data(first, self._spec)
         self.first_stage = first.eval().requires_grad_(False)
         self.classes, self.conditional = list(first.classes), first.conditional
         grid = (self.shape[1] // first.hop,) if self.variable else first.grid
@@ -356,53 +354,3 @@ class Stacked(Autoencoder):
 def _continued(sampling: Sampling | None) -> Sampling:
     """Return the same sampling with one generator, so that a second draw continues with its random numbers."""
     return Sampling() if sampling is None else replace(sampling, seed=sampling.generator)
-
-
-def _require_same_data(first: Autoencoder, spec: Spec) -> None:
-    """Check that a first model reads data of this specification.
-
-    Raises:
-        NarrowsError: if it reads others.
-    """
-    known = first.spec
-    sizes = (
-        [known.shape[:1] + known.shape[2:], spec.shape[:1] + spec.shape[2:]]
-        if known.variable
-        else [known.shape, spec.shape]
-    )
-    if known.modality != spec.modality or known.variable != spec.variable:
-        raise NarrowsError(
-            f"the first stage models {known.modality or 'tensors'}, these data are {spec.modality or 'tensors'}: both "
-            "stages see the same data"
-        )
-    if sizes[0] != sizes[1]:
-        raise NarrowsError(
-            f"the first stage models examples of {_times(known.shape)} (channels first), these are "
-            f"{_times(spec.shape)}: both stages see the same data; set data.size and the like as for the first stage"
-        )
-    if known.variable and spec.shape[1] % first.hop:
-        raise NarrowsError(
-            f"data.window is {spec.shape[1]}, which is not a multiple of {first.hop}, the first stage's positions per "
-            f"code: set it to {(spec.shape[1] // first.hop + 1) * first.hop}"
-        )
-    for name in ("bounds", "rate", "details"):
-        before, now = (json.dumps(getattr(part, name), sort_keys=True) for part in (known, spec))
-        if before != now:
-            raise NarrowsError(
-                f"the first stage models data whose {name} are {_short(before)}, those of these data are "
-                f"{_short(now)}: train on the data of the first stage, with the same data settings"
-            )
-    if first.conditional and known.classes != spec.classes:
-        different = sorted(set(known.classes) ^ set(spec.classes))
-        raise NarrowsError(
-            f"the first stage decodes by class, and its classes are not those of these data (only one has "
-            f"{', '.join(different)}): train on the data of the first stage"
-        )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."
