@@ -131,7 +131,7 @@ def test_files_are_encoded_decoded_and_drawn(run: Path, pictures: list[str], tmp
 
 def test_a_prior_of_the_latents(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(run), "--top-k", "3"]) == 1
-    assert "no prior was fitted to the latents" in capsys.readouterr().err
+    assert "no prior was fitted to them" in capsys.readouterr().err
     assert main(["prior", str(run), "--recipe", str(folder / "prior.yaml")]) == 0
     model = narrows.load(run)
     assert model.prior is not None

@@ -74,6 +74,7 @@ class Stacked(Autoencoder):
     """
 
     stages: ClassVar[int] = 2
+    shares_data: ClassVar[bool] = True
 
     def __init__(
         self,

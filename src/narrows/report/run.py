@@ -84,7 +84,7 @@ def _of_validation(
         own, swapped, whole = (measured.figures[f"bits_per_code{end}"] for end in ("", "_swapped", "_with_latents"))
         text += (
             f" The cost of the {modality.dimension} includes that of the first stage's codes: {own:.3f} bits a code "
-            f"given their own latents ({whole:.3f} with the bits of these), and {swapped:.3f} given the latents of other "
+            f"given their own latents ({whole:.3f} with the bits of these), and {swapped:.3f} given those of other "
             f"{modality.unit}. The latents are used as far as the last is larger."
         )
     if model.spec.bounds is None:
