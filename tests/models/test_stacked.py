@@ -235,9 +235,7 @@ def test_latents_of_other_examples_cost_bits() -> None:
     """A decoder that copies a latent into every code: with another image's latents the codes are improbable."""
     model, x = stack(), images(2)
     codes = model.first.encode(x)
-    bits = {
-        name: total / count for name, (total, count) in model.ratios(Batch(x), model.posterior(x).mode, None).items()
-    }
+    bits = {name: total / count for name, (total, count) in model.ratios(Batch(x), model.posterior(x), None).items()}
     with torch.no_grad():
         features = model.context(model.posterior(x).mode.squeeze(2))
         own, other = (
@@ -246,10 +244,10 @@ def test_latents_of_other_examples_cost_bits() -> None:
         )
     torch.testing.assert_close(bits["bits_per_code"], own)
     torch.testing.assert_close(bits["bits_per_code_swapped"], other)
-    alone = model.ratios(Batch(x[:1]), model.posterior(x[:1]).mode, None)
+    alone = model.ratios(Batch(x[:1]), model.posterior(x[:1]), None)
     assert set(alone) == {"bits_per_code"}
-    after = model.ratios(Batch(x[:1]), model.posterior(x[:1]).mode, model.posterior(x[1:]).mode)
-    before = model.ratios(Batch(x[1:]), model.posterior(x[1:]).mode, model.posterior(x[:1]).mode)
+    after = model.ratios(Batch(x[:1]), model.posterior(x[:1]), model.posterior(x[1:]).mode)
+    before = model.ratios(Batch(x[1:]), model.posterior(x[1:]), model.posterior(x[:1]).mode)
     both = after["bits_per_code_swapped"][0] + before["bits_per_code_swapped"][0]
     torch.testing.assert_close(both / 8, other)
 

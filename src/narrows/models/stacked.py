@@ -225,11 +225,11 @@ class Stacked(Autoencoder):
             log_q,
             log_p,
             rate,
-            batch.x,
+            filled.x,
             None,
             {**statistics, "bits_per_code": bits},
             layer_rates,
-            batch.mask,
+            filled.mask,
             terms,
         )
         return posterior, evidence
@@ -240,12 +240,12 @@ class Stacked(Autoencoder):
         coded = self.coded(filled.x, filled.mask)
         return self.codes_log_prob(coded, z) + self._data_log_prob(coded, filled)
 
-    def ratios(self, batch: Batch, z: Tensor, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
+    def ratios(self, batch: Batch, posterior: Posterior, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the cost of the first model's codes with their own latents, and with those of other examples.
 
         Args:
             batch: B examples.
-            z: their latents, [B, channels, W].
+            posterior: q(z|x) of these examples; the latents are its mode.
             others: latents of earlier examples, [B', channels, W'], for a batch of one; None for none.
 
         Returns:
@@ -253,7 +253,7 @@ class Stacked(Autoencoder):
             `bits_per_code_swapped`, the same with the latents of another example, if there is another.
         """
         filled = self.filled(batch)
-        coded = self.coded(filled.x, filled.mask)
+        coded, z = self.coded(filled.x, filled.mask), posterior.mode
         given = {"bits_per_code": z}
         if len(z) > 1:
             given["bits_per_code_swapped"] = z.roll(len(z) // 2, 0)
@@ -316,10 +316,10 @@ class Stacked(Autoencoder):
             if progress is not None:
                 progress(positions * done // total, positions)
 
-        prior = self.codes_given_latents
-        with torch.no_grad():
-            given = Condition(features=self.context(z.float()))
-        return sample(prior, len(z), given, sampling, progress=advance)
+        weight = next(self.context.parameters())
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
+            given = Condition(features=self.context(z.to(weight)))
+        return sample(self.codes_given_latents, len(z), given, sampling, progress=advance)
 
     def _in_windows(self, part: Tensor) -> Tensor:
         return part.unflatten(1, (-1, self.codes_given_latents.grid[0])).flatten(0, 1)
