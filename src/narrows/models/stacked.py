@@ -337,7 +337,8 @@ class Stacked(Autoencoder):
 
     def _posterior(self, read: Coded, mask: Tensor | None) -> Posterior:
         features = self._features(read)
-        return self.bottleneck(features, self.latent_mask(mask, tuple(features.shape[2:])))
+        counted = None if mask is None else mask.unflatten(1, (features.shape[2], -1)).flatten(2).any(2)
+        return self.bottleneck(features, counted)
 
     @torch.no_grad()
     def _data_log_prob(self, coded: Coded, batch: Batch) -> Tensor:
