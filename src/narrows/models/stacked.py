@@ -34,7 +34,7 @@ Network = Callable[[int, int, list[int]], nn.Module]
 
 
 class Coded(NamedTuple):
-    """The codes that the first model gives B examples of W windows each."""
+    """The codes that the first model gives B examples of W windows each, the most probable ones."""
 
     z: Tensor
     """The first model's latents of these codes, [B, channels, *grid]."""
@@ -214,7 +214,7 @@ class Stacked(Autoencoder):
         """
         filled = self.filled(batch)
         coded = self.coded(filled.x, filled.mask)
-        read = coded if filled.damaged is None else self.coded(filled.damaged, filled.mask)
+        read = coded if batch.damaged is None else self.coded(batch.damaged, batch.mask)
         posterior = self._posterior(read, filled.mask)
         z, log_q, log_p, rate, statistics, layer_rates = draw(posterior)
         of_codes, given_codes = self.codes_log_prob(coded, z), self._data_log_prob(coded, filled)
