@@ -34,7 +34,7 @@ class TrainingRecipe:
         estimator: the loss and its gradient estimator.
         data: the data to train on.
         training: training settings.
-        on: run folder of the first stage, or its id on the hub, for a two-stage model; None for other models.
+        on: run folder of the first stage, or its id on the hub, for a model upon another; None for other models.
         modality: the kind of data, one of `narrows.modalities.MODALITIES`.
     """
 

@@ -134,8 +134,10 @@ def require_prior(folder: str, model: Autoencoder, prior: Prior | None, sampling
     if not model.conditional:
         asked["--class"] = label  # type: ignore[assignment]
     if prior is None and (useless := [option for option, value in asked.items() if value]):
-        why = "no prior was fitted to" if model.discrete else "continuous are"
-        raise NarrowsError(f"{useless[0]} applies to a learned prior, but {why} the latents of {folder}; leave it out")
+        why = "no prior was fitted to them" if model.discrete else "they are continuous"
+        raise NarrowsError(
+            f"{useless[0]} applies to a learned prior of the latents of {folder}, but {why}; leave it out"
+        )
     if label is not None and not model.classes:
         raise NarrowsError(f"--class {label}: {folder} was trained on data without classes")
 

@@ -4,7 +4,6 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +32,7 @@ model:
     channels: 8
 estimator: {class_path: Pathwise}
 data: {source: digits}
-training: {steps: 8, batch_size: 16, log_every: 1, validate_every: 4, checkpoint_every: 4}
+training: {steps: 4, batch_size: 16, log_every: 1, validate_every: 4, validation_examples: 8, checkpoint_every: 2}
 """
 PRIOR = """
 prior: {class_path: TransformerPrior, init_args: {layers: 1, width: 8, heads: 2}}
@@ -44,9 +43,12 @@ DIMENSIONS, CODES = 64, 16
 
 @pytest.fixture(scope="module")
 def folder(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Recipes, and `upon`, the run folder of a model upon that of `trained`; not to be changed."""
+    """Recipes, and the run folders `vae` and `upon`, a model upon that of `trained`; not to be changed."""
     folder = tmp_path_factory.mktemp("stacked")
     (folder / "upon.yaml").write_text(UPON)
+    (folder / "tiny.yaml").write_text(TINY_MODEL)
+    vae = ["train", str(folder / "tiny.yaml"), "--variant", "vae", "--out", str(folder / "vae")]
+    assert main([*vae, "--training.steps=1"]) == 0
     (folder / "prior.yaml").write_text(PRIOR)
     assert main(["train", str(folder / "upon.yaml"), "--on", str(trained), "--out", str(folder / "upon")]) == 0
     return folder
@@ -86,8 +88,8 @@ def test_a_saved_run_is_whole_without_the_first(run: Path, trained: Path, pictur
 
 def test_a_resumed_run_is_the_uninterrupted_one(folder: Path, trained: Path, tmp_path: Path) -> None:
     command = ["train", str(folder / "upon.yaml"), "--on", str(trained), "--out", str(tmp_path / "run")]
-    assert main([*command, "--training.steps=4"]) == 0
-    assert main([*command[:2], "--out", str(tmp_path / "run"), "--resume", "--training.steps=8"]) == 0
+    assert main([*command, "--training.steps=2"]) == 0
+    assert main([*command[:2], "--out", str(tmp_path / "run"), "--resume", "--training.steps=4"]) == 0
     whole, resumed = (narrows.load(path).state_dict() for path in (folder / "upon", tmp_path / "run"))
     assert all(torch.equal(resumed[name], value) for name, value in whole.items())
 
@@ -131,7 +133,7 @@ def test_files_are_encoded_decoded_and_drawn(run: Path, pictures: list[str], tmp
 
 def test_a_prior_of_the_latents(run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sample", str(run), "--top-k", "3"]) == 1
-    assert "no prior was fitted to the latents" in capsys.readouterr().err
+    assert "no prior was fitted to them" in capsys.readouterr().err
     assert main(["prior", str(run), "--recipe", str(folder / "prior.yaml")]) == 0
     model = narrows.load(run)
     assert model.prior is not None
@@ -145,28 +147,25 @@ def test_a_prior_of_the_latents(run: Path, folder: Path, tmp_path: Path, capsys:
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("arguments", "message"),
     [
-        (lambda first: ["--on", str(first / "vae")], "are continuous, so it has no codes"),
-        (lambda first: ["--on", str(first / "run"), "--data.size=16"], "models examples of 1x8x8 .* are 1x16x16"),
-        (lambda first: ["--on", str(first / "run"), "--data.validation=0.2"], "first stage was trained on other data"),
-        (lambda first: [], "add --on RUN"),
+        (["--on", "VAE"], "are continuous, so it has no codes"),
+        (["--on", "RUN", "--data.size=16"], "models examples of 1x8x8 .* are 1x16x16"),
+        (["--on", "RUN", "--data.validation=0.2"], "first stage was trained on other data"),
+        ([], "add --on RUN"),
     ],
 )
 def test_what_is_refused_leaves_nothing(
-    change: Callable[[Path], list[str]],
+    arguments: list[str],
     message: str,
     trained: Path,
     folder: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    shutil.copytree(trained, tmp_path / "run")
-    (tmp_path / "tiny.yaml").write_text(TINY_MODEL)
-    vae = ["train", str(tmp_path / "tiny.yaml"), "--variant", "vae", "--out", str(tmp_path / "vae")]
-    assert main([*vae, "--training.steps=1"]) == 0
-    out = tmp_path / "out"
-    assert main(["train", str(folder / "upon.yaml"), *change(tmp_path), "--out", str(out)]) == 1
+    out, runs = tmp_path / "out", {"RUN": str(trained), "VAE": str(folder / "vae")}
+    given = [runs.get(argument, argument) for argument in arguments]
+    assert main(["train", str(folder / "upon.yaml"), *given, "--out", str(out)]) == 1
     error = capsys.readouterr().err
     assert re.search(message, error), error
     assert not out.exists()

@@ -231,13 +231,29 @@ def test_sequences_of_different_lengths_are_decoded_together() -> None:
             torch.testing.assert_close(x, y)
 
 
+def test_codes_of_a_first_model_that_samples_them_are_the_most_probable() -> None:
+    below = first(Categorical(dim=2, codebook_size=3))
+    model, x = stack(below), images(4)
+    _, evidence = model.evidence(Batch(x), Pathwise().draw)
+    wanted = below.observe(below.bottleneck.embed(below.encode(x))).log_prob(x)  # type: ignore[operator]
+    torch.testing.assert_close(evidence.terms["data_given_codes"][0], wanted)
+
+
+def test_a_damaged_example_is_read_and_the_whole_one_described() -> None:
+    model, x = stack(of_sequences(), decoder=WAVENET), sequences(2, 18)
+    damaged = x.roll(5, 2)
+    posterior, evidence = model.evidence(Batch(x, damaged=damaged), Pathwise().draw)
+    assert posterior.codes is not None
+    assert torch.equal(posterior.codes, model.encode(damaged))
+    wanted = model.log_likelihood(Batch(x), model.posterior(damaged).mode.unsqueeze(0))
+    torch.testing.assert_close(evidence.log_likelihood, wanted)
+
+
 def test_latents_of_other_examples_cost_bits() -> None:
     """A decoder that copies a latent into every code: with another image's latents the codes are improbable."""
     model, x = stack(), images(2)
     codes = model.first.encode(x)
-    bits = {
-        name: total / count for name, (total, count) in model.ratios(Batch(x), model.posterior(x).mode, None).items()
-    }
+    bits = {name: total / count for name, (total, count) in model.ratios(Batch(x), model.posterior(x), None).items()}
     with torch.no_grad():
         features = model.context(model.posterior(x).mode.squeeze(2))
         own, other = (
@@ -246,10 +262,10 @@ def test_latents_of_other_examples_cost_bits() -> None:
         )
     torch.testing.assert_close(bits["bits_per_code"], own)
     torch.testing.assert_close(bits["bits_per_code_swapped"], other)
-    alone = model.ratios(Batch(x[:1]), model.posterior(x[:1]).mode, None)
+    alone = model.ratios(Batch(x[:1]), model.posterior(x[:1]), None)
     assert set(alone) == {"bits_per_code"}
-    after = model.ratios(Batch(x[:1]), model.posterior(x[:1]).mode, model.posterior(x[1:]).mode)
-    before = model.ratios(Batch(x[1:]), model.posterior(x[1:]).mode, model.posterior(x[:1]).mode)
+    after = model.ratios(Batch(x[:1]), model.posterior(x[:1]), model.posterior(x[1:]).mode)
+    before = model.ratios(Batch(x[1:]), model.posterior(x[1:]), model.posterior(x[:1]).mode)
     both = after["bits_per_code_swapped"][0] + before["bits_per_code_swapped"][0]
     torch.testing.assert_close(both / 8, other)
 

@@ -33,7 +33,8 @@ def test_every_position_has_a_say_and_hears_every_entry() -> None:
 
 
 def test_features_are_normalised_over_the_batch() -> None:
-    encoder = GlobalEncoder(2, 3, [6, 6], width=4)
+    torch.manual_seed(0)
+    encoder = GlobalEncoder(2, 3, [6, 6], width=64, downsamplings=1)
     features = encoder(torch.randn(50, 2, 6, 6))
     torch.testing.assert_close(features.mean(0), torch.zeros(3), atol=1e-4, rtol=0)
     torch.testing.assert_close(features.var(0, correction=0), torch.ones(3), atol=1e-2, rtol=0)

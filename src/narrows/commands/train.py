@@ -98,7 +98,7 @@ def _train(
     validation = _require_examples(built, data)
     model = _model(built, data)
     on = _first_stage(run, built.on, resume)
-    if on is not None:
+    if on is not None and model.shares_data:
         _require_splits_of(on, data)
     _place(model, on, built.estimator, validation, accelerator.device)
     validation = validation.numbered(model.classes)

@@ -130,9 +130,10 @@ class _Tally:
             self.nats[name] -= _total(values.mean(0))
         if not model.autoregressive:
             self.squared_error += _total(evidence.squared_error().mean(0))
-        for name, (total, number) in model.ratios(batch, posterior.mode, self.before).items():
+        found = model.ratios(batch, posterior, self.before)
+        for name, (total, number) in found.items():
             self._add_ratio(name, total, number)
-        self.before = posterior.mode
+        self.before = posterior.mode if found else None
         if posterior.codes is not None:
             self._count(posterior.codes)
         if self.figures is not None or self.informed:

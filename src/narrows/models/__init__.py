@@ -3,12 +3,11 @@
 from narrows.models.autoencoder import Autoencoder
 from narrows.models.export import CodesOf, DataOf
 from narrows.models.latent import LatentVariableModel
-from narrows.models.stacked import Coded, Stacked
+from narrows.models.stacked import Stacked
 from narrows.models.two_stage import TwoStage, TwoStagePosterior
 
 __all__ = [
     "Autoencoder",
-    "Coded",
     "CodesOf",
     "DataOf",
     "LatentVariableModel",

@@ -40,6 +40,9 @@ class Autoencoder(LatentVariableModel):
     stages: ClassVar[int] = 1
     """Number of stages: 2 for a model upon another, its `first`."""
 
+    shares_data: ClassVar[bool] = False
+    """Whether the first stage must have been trained on the same data, with the same examples held out."""
+
     @property
     def first(self) -> Autoencoder:
         """The first stage of a two-stage model.

@@ -340,13 +340,13 @@ class LatentVariableModel(nn.Module):
         observation, described = self.described(batch, z)
         return observation.log_prob(described.x, described.mask).view(z.shape[:2])
 
-    def ratios(self, batch: Batch, z: Tensor, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
-        """Return further figures of a batch with latents z [B, channels, *grid], as (sum, count), scalars by name.
+    def ratios(self, batch: Batch, posterior: Posterior, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return further figures of a batch, each as (sum, count), scalars, by name.
 
         Args:
             batch: the examples.
-            z: their latents.
-            others: latents of earlier examples, for figures that compare examples; None for none.
+            posterior: q(z|x) of these examples.
+            others: the mode of q(z|x) of earlier examples, for figures that compare examples; None for none.
         """
         return {}
 

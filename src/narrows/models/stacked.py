@@ -6,7 +6,6 @@ A. van den Oord, O. Vinyals, K. Kavukcuoglu, "Neural Discrete Representation Lea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from math import log
@@ -22,6 +21,7 @@ from narrows.errors import NarrowsError
 from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood
 from narrows.models.autoencoder import Autoencoder, Progress
+from narrows.models.same_data import require_same_data
 from narrows.priors import CodeSpec, Condition, Prior, sample
 from narrows.sampling import Sampling
 
@@ -29,14 +29,12 @@ __all__ = ["Coded", "Stacked"]
 
 DRAWS = 3
 """Number of draws from one latent in a report."""
-SHOWN = 60
-"""Characters shown of a setting that differs."""
 Network = Callable[[int, int, list[int]], nn.Module]
 """Makes a network from the channels in and out and the size of a window's code grid, such as [21, 21]."""
 
 
 class Coded(NamedTuple):
-    """The codes that the first model gives B examples of W windows each."""
+    """The codes that the first model gives B examples of W windows each, the most probable ones."""
 
     z: Tensor
     """The first model's latents of these codes, [B, channels, *grid]."""
@@ -76,6 +74,7 @@ class Stacked(Autoencoder):
     """
 
     stages: ClassVar[int] = 2
+    shares_data: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -113,7 +112,7 @@ class Stacked(Autoencoder):
                 f"the latents of the first stage, of a {type(first.bottleneck).__name__}, are continuous, so it has no "
                 "codes to model: train it with a discrete bottleneck, such as VectorQuantizer"
             )
-        _require_same_data(first, self._spec)
+        require_same_data(first, self._spec)
         self.first_stage = first.eval().requires_grad_(False)
         self.classes, self.conditional = list(first.classes), first.conditional
         grid = (self.shape[1] // first.hop,) if self.variable else first.grid
@@ -215,7 +214,7 @@ class Stacked(Autoencoder):
         """
         filled = self.filled(batch)
         coded = self.coded(filled.x, filled.mask)
-        read = coded if filled.damaged is None else self.coded(filled.damaged, filled.mask)
+        read = coded if batch.damaged is None else self.coded(batch.damaged, batch.mask)
         posterior = self._posterior(read, filled.mask)
         z, log_q, log_p, rate, statistics, layer_rates, _ = draw(posterior)
         of_codes, given_codes = self.codes_log_prob(coded, z), self._data_log_prob(coded, filled)
@@ -226,11 +225,11 @@ class Stacked(Autoencoder):
             log_q,
             log_p,
             rate,
-            batch.x,
+            filled.x,
             None,
             {**statistics, "bits_per_code": bits},
             layer_rates,
-            batch.mask,
+            filled.mask,
             terms,
         )
         return posterior, evidence
@@ -241,12 +240,12 @@ class Stacked(Autoencoder):
         coded = self.coded(filled.x, filled.mask)
         return self.codes_log_prob(coded, z) + self._data_log_prob(coded, filled)
 
-    def ratios(self, batch: Batch, z: Tensor, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
+    def ratios(self, batch: Batch, posterior: Posterior, others: Tensor | None) -> dict[str, tuple[Tensor, Tensor]]:
         """Return the cost of the first model's codes with their own latents, and with those of other examples.
 
         Args:
             batch: B examples.
-            z: their latents, [B, channels, W].
+            posterior: q(z|x) of these examples; the latents are its mode.
             others: latents of earlier examples, [B', channels, W'], for a batch of one; None for none.
 
         Returns:
@@ -254,7 +253,7 @@ class Stacked(Autoencoder):
             `bits_per_code_swapped`, the same with the latents of another example, if there is another.
         """
         filled = self.filled(batch)
-        coded = self.coded(filled.x, filled.mask)
+        coded, z = self.coded(filled.x, filled.mask), posterior.mode
         given = {"bits_per_code": z}
         if len(z) > 1:
             given["bits_per_code_swapped"] = z.roll(len(z) // 2, 0)
@@ -317,10 +316,10 @@ class Stacked(Autoencoder):
             if progress is not None:
                 progress(positions * done // total, positions)
 
-        prior = self.codes_given_latents
-        with torch.no_grad():
-            given = Condition(features=self.context(z.float()))
-        return sample(prior, len(z), given, sampling, progress=advance)
+        weight = next(self.context.parameters())
+        with torch.no_grad(), torch.autocast(weight.device.type, enabled=False):
+            given = Condition(features=self.context(z.to(weight)))
+        return sample(self.codes_given_latents, len(z), given, sampling, progress=advance)
 
     def _in_windows(self, part: Tensor) -> Tensor:
         return part.unflatten(1, (-1, self.codes_given_latents.grid[0])).flatten(0, 1)
@@ -338,7 +337,8 @@ class Stacked(Autoencoder):
 
     def _posterior(self, read: Coded, mask: Tensor | None) -> Posterior:
         features = self._features(read)
-        return self.bottleneck(features, self.latent_mask(mask, tuple(features.shape[2:])))
+        counted = None if mask is None else mask.unflatten(1, (features.shape[2], -1)).flatten(2).any(2)
+        return self.bottleneck(features, counted)
 
     @torch.no_grad()
     def _data_log_prob(self, coded: Coded, batch: Batch) -> Tensor:
@@ -356,53 +356,3 @@ class Stacked(Autoencoder):
 def _continued(sampling: Sampling | None) -> Sampling:
     """Return the same sampling with one generator, so that a second draw continues with its random numbers."""
     return Sampling() if sampling is None else replace(sampling, seed=sampling.generator)
-
-
-def _require_same_data(first: Autoencoder, spec: Spec) -> None:
-    """Check that a first model reads data of this specification.
-
-    Raises:
-        NarrowsError: if it reads others.
-    """
-    known = first.spec
-    sizes = (
-        [known.shape[:1] + known.shape[2:], spec.shape[:1] + spec.shape[2:]]
-        if known.variable
-        else [known.shape, spec.shape]
-    )
-    if known.modality != spec.modality or known.variable != spec.variable:
-        raise NarrowsError(
-            f"the first stage models {known.modality or 'tensors'}, these data are {spec.modality or 'tensors'}: both "
-            "stages see the same data"
-        )
-    if sizes[0] != sizes[1]:
-        raise NarrowsError(
-            f"the first stage models examples of {_times(known.shape)} (channels first), these are "
-            f"{_times(spec.shape)}: both stages see the same data; set data.size and the like as for the first stage"
-        )
-    if known.variable and spec.shape[1] % first.hop:
-        raise NarrowsError(
-            f"data.window is {spec.shape[1]}, which is not a multiple of {first.hop}, the first stage's positions per "
-            f"code: set it to {(spec.shape[1] // first.hop + 1) * first.hop}"
-        )
-    for name in ("bounds", "rate", "details"):
-        before, now = (json.dumps(getattr(part, name), sort_keys=True) for part in (known, spec))
-        if before != now:
-            raise NarrowsError(
-                f"the first stage models data whose {name} are {_short(before)}, those of these data are "
-                f"{_short(now)}: train on the data of the first stage, with the same data settings"
-            )
-    if first.conditional and known.classes != spec.classes:
-        different = sorted(set(known.classes) ^ set(spec.classes))
-        raise NarrowsError(
-            f"the first stage decodes by class, and its classes are not those of these data (only one has "
-            f"{', '.join(different)}): train on the data of the first stage"
-        )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return "x".join(map(str, shape))
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN else f"{text[:SHOWN]}..."

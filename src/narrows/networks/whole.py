@@ -64,13 +64,6 @@ class GlobalEncoder(nn.Module):
             nn.Linear(width * prod(coarse), outputs, bias=False),
         )
         self.normalise = nn.BatchNorm1d(outputs)
-        # Keeps the scale of the signal through all layers (He et al. 2015); PyTorch's default weights shrink it until
-        # the small constant of the normalisation counts.
-        for part in self.modules():
-            if isinstance(part, nn.Conv1d | nn.Conv2d | nn.Linear):
-                nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
-                if part.bias is not None:
-                    nn.init.zeros_(part.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the vectors of grids.

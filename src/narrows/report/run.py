@@ -80,6 +80,13 @@ def _of_validation(
         f"An upper bound on -log2 p(x), on {count} validation {modality.unit}: the cost of the codes plus that of the "
         f"{modality.dimension} given the codes, under the likelihood {type(model.likelihood).__name__}."
     )
+    if "bits_per_code_swapped" in measured.figures:
+        own, swapped, whole = (measured.figures[f"bits_per_code{end}"] for end in ("", "_swapped", "_with_latents"))
+        text += (
+            f" The cost of the {modality.dimension} includes that of the first stage's codes: {own:.3f} bits a code "
+            f"given their own latents ({whole:.3f} with the bits of these), and {swapped:.3f} given those of other "
+            f"{modality.unit}. The latents are used as far as the last is larger."
+        )
     if model.spec.bounds is None:
         text += " The data are continuous, so this is the logarithm of a density, which may be negative."
     of = modality.dimension if model.variable else modality.unit

@@ -47,6 +47,21 @@ prior: {class_path: WaveNetPrior, init_args: {channels: 4, skip_channels: 4, sta
 training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
 window: 24
 """
+UPON = """
+modality: sound
+model:
+  class_path: Stacked
+  init_args:
+    encoder: {class_path: GlobalEncoder, init_args: {width: 4, downsamplings: 1, blocks: 0}}
+    bottleneck: {class_path: VectorQuantizer, init_args: {dim: 2, codebook_size: 4, codebooks: 3}}
+    context: {class_path: GlobalDecoder, init_args: {width: 4, upsamplings: 1, blocks: 0}}
+    decoder: {class_path: WaveNetPrior, init_args: {channels: 4, skip_channels: 4, stacks: 1, layers: 3}}
+    embedding: 2
+    channels: 4
+estimator: {class_path: Pathwise}
+data: {sample_rate: 2000, window: 32, validation: 0.2, test: 0.2}
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
+"""
 
 
 def tone(pitch: float, seconds: float) -> np.ndarray:
@@ -454,3 +469,31 @@ def test_a_curve_of_sound(place: Path, tmp_path: Path) -> None:
     page = (out / "report.html").read_text()
     assert page.count("<audio") == 3 * 3 + 3 * 2  # originals and reconstructions at two gammas, and samples of both
     assert len(list((out / "samples").glob("*.wav"))) == 3
+
+
+def test_a_model_upon_the_codes_of_a_run(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Windows of four codes have three global latents each, whatever the length of a clip."""
+    recipe, run, clips = tmp_path / "upon.yaml", tmp_path / "run", [str(place / f"speech/al/{n}.wav") for n in (0, 5)]
+    recipe.write_text(UPON)
+    command = ["train", str(recipe), "--data", str(place / "speech"), "--on", str(place / "run"), "--out", str(run)]
+    assert main([*command, "--data.window=36"]) == 1
+    assert "set it to 40" in capsys.readouterr().err
+    assert main([*command, "--data.validation=0.3"]) == 1
+    assert "trained on other data" in capsys.readouterr().err
+    assert not run.exists()
+    assert main(command) == 0
+    assert main(["encode", str(run), *clips, "-o", str(tmp_path / "codes.npz")]) == 0
+    with np.load(tmp_path / "codes.npz") as content:
+        assert content["codes"].shape[2:] == (3,)
+        samples = [soundfile.info(clip).frames for clip in clips]
+        assert content["lengths"].tolist() == [-(-count // 32) for count in samples]
+    out = tmp_path / "out"
+    assert main(["decode", str(run), str(tmp_path / "codes.npz"), "--speaker", "bo", "-o", str(out)]) == 0
+    assert [soundfile.info(out / f"{n}.wav").frames for n in (0, 5)] == samples
+    assert main(["reconstruct", str(run), clips[0], "--speaker", "al", "--draws", "2", "-o", str(out)]) == 0
+    assert main(["sample", str(run), "-n", "2", "-o", str(tmp_path / "samples")]) == 0
+    assert main(["evaluate", str(run)]) == 0
+    figures = json.loads(RunFolder(run).evaluation.read_text())["figures"]
+    terms = ("rate_bits_per_dim", "codes_bits_per_dim", "data_given_codes_bits_per_dim")
+    assert figures["bits_per_dim"] == pytest.approx(sum(figures[name] for name in terms))
+    assert figures["bits_per_code_swapped"] > 0

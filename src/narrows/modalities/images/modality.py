@@ -41,7 +41,7 @@ class ImageRecipe(TrainingRecipe):
         estimator: the loss and how its gradient is estimated.
         data: the data to train on.
         training: the settings of training.
-        on: for a two-stage model, the run folder of the first stage or its id on the hub; None for others.
+        on: for a model upon another, the run folder of the first stage or its id on the hub; None for others.
         modality: the kind of data.
     """
 

@@ -19,6 +19,7 @@ from narrows.modalities.motion.scene import Actor, Scene, scene_of
 __all__ = ["SIDE", "drawn", "titles", "write_gif", "write_mp4"]
 
 GROUND, INK, MUTED, GRID, FIRST, SECOND = "#fcfcfa", "#1c2126", "#667078", "#c8cbcc", "#0f6f86", "#d39a5a"
+COLOURS = 48
 SIDE, HEAD = 320, 28
 """Side of a figure's picture, and height of its name above it, in pixels; even numbers, as H.264 requires."""
 FINER = 2
