@@ -205,6 +205,7 @@ class FramePixelCNNState:
             self.frame.append(past[:, frames * self.size :])
             self.codes[:rest] = past[:, frames * self.size :].t()
 
+    @torch.no_grad()
     def _remember(self, codes: Tensor) -> None:
         """Append frames of codes, [B, n, H, W, M], to the frames before."""
         embedded = self.network.embed(codes).movedim(-1, 1)
