@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from narrows.errors import NarrowsError
-from narrows.networks.context import FrameContext
+from narrows.networks.context import KERNEL, FrameContext
 from narrows.priors import CodeSpec, Condition, FramePixelCNN, sample
 from narrows.sampling import Sampling
 from tests.priors.helpers import codes_of, condition_of, stepped
@@ -57,33 +57,33 @@ def test_a_frame_depends_on_its_own_features_and_those_before_it(frames: int, by
 
 
 def test_the_frames_before_are_read_up_to_a_reach() -> None:
+    """Rows of one position and blocks of dilation 1, 2 and 4."""
     torch.manual_seed(0)
     context = FrameContext(3, 32, frames=2, blocks=3, channels=0).double()
     assert context.reach == 8
-    before = torch.randn(1, 3, 2, 1, 30, dtype=torch.double, requires_grad=True)
-    context(before, None)[..., 10].sum().backward()
+    before = torch.randn(1, 3, 2, 1, 40, dtype=torch.double, requires_grad=True)
+    context(before, None)[..., 20].sum().backward()
     assert before.grad is not None
-    assert (before.grad.abs().amax((0, 1, 2, 3)) > 0).nonzero().flatten().tolist() == list(range(2, 19))
+    for frame, beyond in ((0, 1), (1, KERNEL[1] // 2)):  # a kernel of 3 in both frames, a wide one in the last
+        reached = (before.grad[:, :, frame].abs().amax((0, 1, 2)) > 0).nonzero().flatten().tolist()
+        assert reached == list(range(20 - 7 - beyond, 20 + 7 + beyond + 1))
 
 
-def test_one_block_shifts_a_frame_by_its_condition() -> None:
-    """With two one-hot conditions, the features are those of the frame before shifted left or right."""
-    context = FrameContext(1, 2, frames=1, blocks=1, channels=2)
+def test_the_kernels_of_each_condition_move_the_last_frame_their_own_way() -> None:
+    """With two one-hot conditions, the features are the frame before moved by 3 to the left or by 6 to the right."""
+    context = FrameContext(1, 1, frames=1, blocks=1, channels=2)
     assert context.condition is not None
-    block = context.blocks[0]
     for parameter in context.parameters():
         torch.nn.init.zeros_(parameter)
     with torch.no_grad():
-        context.before.weight[0, 0, 0, 1, 1] = 1  # channel 0 is the frame before
-        block.spread.weight[0, 0, 1, 2] = block.spread.weight[1, 0, 1, 0] = 1  # its neighbours: right and left
-        block.mix.weight[:] = torch.tensor([[0.0, 0.0], [1.0, 1.0]])[..., None, None]  # to channel 1
-        scales = context.condition.weight[:2, :, 1, 0, 0]
-        scales[:] = torch.eye(2) - 1  # each condition keeps one of them
-    frame = torch.rand(1, 1, 1, 3, 5)
-    for condition, shift in enumerate((-1, 1)):
+        context.placed.weight[:] = 1
+        context.moved.weight[0, 0, 2, 6 + 3] = context.moved.weight[1, 0, 2, 6 - 6] = 1
+        context.condition.weight[:2, :, 1, 0, 0] = torch.eye(2) - 1  # each condition keeps one of them
+    frame = torch.rand(1, 1, 1, 3, 20)
+    for condition, shift in enumerate((-3, 6)):
         features = torch.eye(2)[condition].expand(1, 2).view(1, 2, 1, 1, 1)
-        found = context(frame, context.terms(features))[0, 1]
-        inner = slice(1, -1)
+        found = context(frame, context.terms(features))[0, 0]
+        inner = slice(6, -6)
         torch.testing.assert_close(found[:, inner], frame[0, 0, 0].roll(shift, 1)[:, inner])
 
 

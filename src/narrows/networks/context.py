@@ -1,8 +1,9 @@
-"""What comes before a frame, as features of each of its positions: a convolution over time, then dilated blocks.
+"""What comes before a frame, as features of each of its positions.
 
-A movement such as a turn shifts the whole picture by many positions. Dilated convolutions bring features of far
-positions together, and the frame's own condition scales the channels in which they arrive (FiLM, Perez et al. 2018), so
-that each condition can choose its own shift.
+A movement such as a turn shifts the whole picture by many positions. So wide kernels move the last frame, weighted by
+the frame's own condition, as in the dynamic kernels of Finn et al. 2016, "Unsupervised learning for physical
+interaction through video prediction". What moves otherwise is left to dilated convolutions, whose channels the
+condition scales and shifts (FiLM, Perez et al. 2018).
 """
 
 from __future__ import annotations
@@ -15,6 +16,10 @@ from torch import Tensor, nn
 
 __all__ = ["ConditionedBlock", "FrameContext"]
 
+MOVES = 8
+"""Kernels of each channel that move the last frame."""
+KERNEL = (5, 13)
+"""Their rows and columns."""
 DILATIONS = (1, 2, 4)
 """Dilations of the blocks, from the first, which then repeat."""
 
@@ -47,7 +52,8 @@ class ConditionedBlock(nn.Module):
 class FrameContext(nn.Module):
     """Features of each frame from the `frames` frames before it and from the conditions of these and of the frame.
 
-    A frame's features at a position depend on positions up to `reach` rows and columns away in the frames before.
+    A frame's features at a position depend on positions up to `reach` rows and columns away in the frames before, and
+    in the last one on those that a kernel moves to up to `reach` - 1 rows and columns away.
 
     Args:
         inputs: D, the channels of an embedded frame.
@@ -63,17 +69,25 @@ class FrameContext(nn.Module):
         dilations = [DILATIONS[n % len(DILATIONS)] for n in range(blocks)]
         self.reach = 1 + sum(dilations)
         self.before = nn.Conv3d(inputs, width, (frames, 3, 3), padding=(0, 1, 1))
+        self.moved = nn.Conv2d(
+            inputs, MOVES * inputs, KERNEL, padding=(KERNEL[0] // 2, KERNEL[1] // 2), groups=inputs, bias=False
+        )
+        self.placed = nn.Conv2d(inputs, width, 1, bias=False)
+        nn.init.normal_(self.moved.weight, std=(MOVES * KERNEL[0] * KERNEL[1]) ** -0.5)
+        nn.init.normal_(self.placed.weight, std=inputs**-0.5)
         self.blocks = cast(
             Sequence[ConditionedBlock],
             nn.ModuleList(ConditionedBlock(width, dilation, blocks**-0.5) for dilation in dilations),
         )
         self.condition: nn.Conv3d | None = None
         if channels:
-            self.condition = nn.Conv3d(channels, blocks * 2 * width, (frames + 1, 1, 1), bias=False)
+            self.condition = nn.Conv3d(channels, MOVES + blocks * 2 * width, (frames + 1, 1, 1), bias=False)
             nn.init.zeros_(self.condition.weight)
+            # Different weights of the kernels for each condition from the start, so that they learn apart.
+            nn.init.normal_(self.condition.weight[:MOVES, :, -1])
 
     def terms(self, features: Tensor | None) -> Tensor | None:
-        """Return the scales and shifts of all blocks from conditions [B, C, T, ...]: [B, blocks 2 W, T, ...].
+        """Return the terms of the kernels and of all blocks from conditions [B, C, T, ...]: [B, terms, T, ...].
 
         The axes after T are h and w, or 1 to broadcast. The terms of a frame are of its condition and the n before.
         """
@@ -89,8 +103,13 @@ class FrameContext(nn.Module):
                 frames that do not exist.
             terms: the terms of the T frames, from `terms`.
         """
-        features = _folded(self.before(before))
-        parts = [None] * len(self.blocks) if terms is None else _folded(terms).chunk(len(self.blocks), 1)
+        last = _folded(before[:, :, self.frames - 1 :])
+        moved = self.moved(last).unflatten(1, (-1, MOVES))
+        parts: Sequence[Tensor | None] = [None] * len(self.blocks)
+        if terms is not None:
+            weights, *parts = _folded(terms).split([MOVES, *[2 * len(block.mix.weight) for block in self.blocks]], 1)
+            moved = moved * (1 + weights.unsqueeze(1))
+        features = _folded(self.before(before)) + self.placed(moved.sum(2))
         for block, part in zip(self.blocks, parts, strict=True):
             features = block(features, part)
         return features

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from narrows.errors import NarrowsError
 from narrows.networks.context import FrameContext
@@ -95,6 +95,8 @@ class FramePixelCNN(Prior):
             dropout,
             context_width,
         )
+        assert self.network.local is not None
+        nn.init.normal_(self.network.local.weight, std=context_width**-0.5)  # the context matters from the start
         self.context = FrameContext(width, context_width, frames, blocks, spec.channels)
 
     def logits(self, codes: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
@@ -205,6 +207,7 @@ class FramePixelCNNState:
             self.frame.append(past[:, frames * self.size :])
             self.codes[:rest] = past[:, frames * self.size :].t()
 
+    @torch.no_grad()
     def _remember(self, codes: Tensor) -> None:
         """Append frames of codes, [B, n, H, W, M], to the frames before."""
         embedded = self.network.embed(codes).movedim(-1, 1)
