@@ -26,7 +26,8 @@ RADIUS, THIN, LIGHT = 0.03, 0.005, 0.05
 """Radius of capsules and half the thickness of soles in metres; mass in kg of the smallest link drawn as a ball."""
 NEAR = 0.02
 """Height in metres below which a shape counts as in contact, so that its forces can be planned."""
-GROUND, ROBOT, SKY = (0.85, 0.86, 0.86, 1.0), (0.06, 0.44, 0.53, 1.0), (0.99, 0.99, 0.98)
+ROBOT = (0.06, 0.44, 0.53, 1.0)
+GROUND, SQUARES, SKY = (0.85, 0.86, 0.86), (0.78, 0.79, 0.79), (0.99, 0.99, 0.98)
 
 
 @dataclass(frozen=True)
@@ -150,13 +151,7 @@ def _complete(mujoco: ModuleType, spec: Any, robot: Robot, gains: Gains, effort:
     spec.option.timestep = gains.timestep
     spec.visual.quality.offsamples = 0
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST
-    world = spec.worldbody
-    world.add_geom(
-        name="ground", type=mujoco.mjtGeom.mjGEOM_PLANE, size=[0, 0, 0.05], rgba=GROUND, contype=0, conaffinity=1
-    )
-    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.5] * 3, [0.5] * 3
-    sky = {"type": mujoco.mjtTexture.mjTEXTURE_SKYBOX, "builtin": mujoco.mjtBuiltin.mjBUILTIN_FLAT}
-    spec.add_texture(name="sky", rgb1=SKY, rgb2=SKY, width=8, height=48, **sky)
+    _add_ground(mujoco, spec)
     bodies = {body.name: body for body in spec.bodies}
     bodies[robot.links[0]].add_freejoint()
     for geom in spec.geoms:
@@ -172,6 +167,20 @@ def _complete(mujoco: ModuleType, spec: Any, robot: Robot, gains: Gains, effort:
         motor = spec.add_actuator(name=joint.name, target=joint.name, trntype=mujoco.mjtTrn.mjTRN_JOINT)
         motor.gaintype, motor.biastype = mujoco.mjtGain.mjGAIN_FIXED, mujoco.mjtBias.mjBIAS_AFFINE
         motor.forcelimited, motor.forcerange = True, [-torque, torque]
+
+
+def _add_ground(mujoco: ModuleType, spec: Any) -> None:
+    """Add a plane with squares of half a metre, and a light sky."""
+    textures, patterns = mujoco.mjtTexture, mujoco.mjtBuiltin
+    flat = {"type": textures.mjTEXTURE_SKYBOX, "builtin": patterns.mjBUILTIN_FLAT, "width": 8, "height": 48}
+    spec.add_texture(name="sky", rgb1=SKY, rgb2=SKY, **flat)
+    squares = {"type": textures.mjTEXTURE_2D, "builtin": patterns.mjBUILTIN_CHECKER, "width": 64, "height": 64}
+    spec.add_texture(name="squares", rgb1=GROUND, rgb2=SQUARES, **squares)
+    material = spec.add_material(name="ground", texrepeat=[1, 1], texuniform=True)
+    material.textures[mujoco.mjtTextureRole.mjTEXROLE_RGB] = "squares"
+    plane = {"type": mujoco.mjtGeom.mjGEOM_PLANE, "size": [0, 0, 0.05], "material": "ground"}
+    spec.worldbody.add_geom(name="ground", contype=0, conaffinity=1, **plane)
+    spec.visual.headlight.ambient, spec.visual.headlight.diffuse = [0.5] * 3, [0.5] * 3
 
 
 def _add_shapes(mujoco: ModuleType, body: Any, robot: Robot, index: int) -> None:

@@ -14,8 +14,8 @@ from narrows.modalities.motion.film import SIDE, titles
 __all__ = ["write_rendered_film"]
 
 COLOURS = 128
-DISTANCE, ELEVATION, AZIMUTH = 2.4, -15.0, 120.0
-"""Of the camera from the root, in metres and degrees."""
+DISTANCE, ELEVATION, AZIMUTH = 2.8, -15.0, 120.0
+"""Of the camera from the root, in metres and degrees; its height is that of the root at the start."""
 
 
 def write_rendered_film(path: Path, body: Body, runs: Mapping[str, np.ndarray], rate: float) -> None:
@@ -52,7 +52,7 @@ def _frames(body: Body, runs: Mapping[str, np.ndarray]) -> Iterator[np.ndarray]:
             for states in runs.values():
                 data.qpos[:] = states[min(frame, len(states) - 1)]
                 mujoco.mj_forward(body.model, data)
-                camera.lookat[:] = [*data.qpos[:2], body.model.qpos0[2]]
+                camera.lookat[:] = [*data.qpos[:2], states[0][2]]
                 renderer.update_scene(data, camera)
                 row.append(renderer.render())
             yield np.concatenate([head, np.concatenate(row, 1)])
