@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -90,6 +91,8 @@ def track_run(
     model, run = load(folder), open_run(folder)
     form = _robot_format(folder, model)
     control, gains = control or Control(), gains or Gains()
+    if not 0 < seconds < math.inf:
+        raise NarrowsError(f"--seconds is {seconds}: it must be a positive number")
     body = build_body(form.urdf, gains)
     data = open_run_data(run, model, progress=progress)
     frames = round(seconds * form.rate) // model.hop * model.hop
