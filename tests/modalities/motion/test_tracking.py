@@ -163,6 +163,8 @@ def test_a_leaning_statue_falls_unless_it_is_held(body: Body) -> None:
 def test_what_cannot_be_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="the joint 'shoulder_joint' has no limit of its effort"):
         build_body(STATUE.replace(' effort="40"', ""))
+    with pytest.raises(DataError, match="the joint 'shoulder_joint' has no limit of its effort"):
+        build_body(STATUE.replace('effort="40"', 'effort="0"'))
     with pytest.raises(DataError, match="cannot be simulated"):
         build_body(STATUE.replace('<mass value="2"/>', '<mass value="-2"/>'))
     with pytest.raises(NarrowsError, match="assist is -1"):

@@ -132,9 +132,12 @@ def _effort(urdf: str) -> dict[str, float]:
             continue
         limit = joint.find("limit")
         try:
-            found[joint.get("name", "")] = float("" if limit is None else limit.get("effort", ""))
-        except ValueError as error:
-            raise DataError(f"the joint {joint.get('name')!r} has no limit of its effort in Nm") from error
+            torque = float("" if limit is None else limit.get("effort", ""))
+        except ValueError:
+            torque = 0.0
+        if not 0 < torque < np.inf:
+            raise DataError(f"the joint {joint.get('name')!r} has no limit of its effort in Nm")
+        found[joint.get("name", "")] = torque
     return found
 
 
