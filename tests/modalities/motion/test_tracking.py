@@ -73,6 +73,28 @@ def test_a_body_has_the_masses_and_motors_of_its_file(body: Body) -> None:
     assert body.damping == pytest.approx(2 * 3 * np.sqrt(40 / 0.3 * inertia))
 
 
+def test_joints_may_be_in_any_order_in_the_file() -> None:
+    hand = """<link name="hand">
+        <inertial><mass value="1"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/></inertial>
+      </link>
+      <joint name="elbow_joint" type="revolute">
+        <parent link="arm"/><child link="hand"/><origin xyz="0.6 0 0"/><axis xyz="0 0 1"/>
+        <limit lower="-2" upper="2" effort="7"/>
+      </joint><joint name="shoulder_joint\""""
+    body = build_body(STATUE.replace('<joint name="shoulder_joint"', hand))
+    assert [joint.name for joint in body.robot.joints] == ["shoulder_joint", "elbow_joint"]
+    assert body.effort.tolist() == [40, 7]
+    assert [body.model.actuator(name).forcerange[1] for name in ("shoulder_joint", "elbow_joint")] == [40, 7]
+    data, angles = mujoco.MjData(body.model), np.array([[0.5, -0.8]])
+    data.qpos[:] = [0, 0, 1, 1, 0, 0, 0, *angles[0]]
+    mujoco.mj_kinematics(body.model, data)
+    pose = body.robot.pose(np.array([[0, 0, 1.0]]), np.array([[0, 0, 0, 1.0]]), angles)
+    for name in ("arm", "hand"):
+        index = body.robot.links.index(name)
+        np.testing.assert_allclose(data.body(name).xpos, pose.positions[0, index], atol=1e-9)
+        np.testing.assert_allclose(data.body(name).xmat.reshape(3, 3), pose.rotations[0, index], atol=1e-9)
+
+
 def test_a_motion_is_put_on_the_ground(body: Body) -> None:
     found = reference(body, swing(), height=3.0)
     data = mujoco.MjData(body.model)
@@ -141,6 +163,8 @@ def test_a_leaning_statue_falls_unless_it_is_held(body: Body) -> None:
 def test_what_cannot_be_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(DataError, match="the joint 'shoulder_joint' has no limit of its effort"):
         build_body(STATUE.replace(' effort="40"', ""))
+    with pytest.raises(DataError, match="the joint 'shoulder_joint' has no limit of its effort"):
+        build_body(STATUE.replace('effort="40"', 'effort="0"'))
     with pytest.raises(DataError, match="cannot be simulated"):
         build_body(STATUE.replace('<mass value="2"/>', '<mass value="-2"/>'))
     with pytest.raises(NarrowsError, match="assist is -1"):

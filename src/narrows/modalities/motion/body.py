@@ -10,7 +10,7 @@ import os
 import sys
 import xml.etree.ElementTree as ElementTree
 from ctypes.util import find_library
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import ModuleType
 from typing import Any
 
@@ -56,7 +56,7 @@ class Body:
 
     Args:
         model: MuJoCo's model: a free root, then the joints of `robot` in their order.
-        robot: its kinematics.
+        robot: its kinematics, with the joints in the order of MuJoCo's tree, which may not be that of the file.
         stiffness: of each motor, in Nm per radian, float64 [J].
         damping: of each motor, in Nm per radian and second, float64 [J].
         effort: the largest torque of each motor, in Nm, float64 [J].
@@ -103,9 +103,13 @@ def build_body(urdf: str, gains: Gains | None = None) -> Body:
     """
     mujoco, gains = load_mujoco(), gains or Gains()
     robot, effort = read_urdf(urdf.encode()), _effort(urdf)
-    efforts = np.array([effort[joint.name] for joint in robot.joints])
     try:
         spec = mujoco.MjSpec.from_string(_without_meshes(urdf))
+        spec.compiler.fusestatic = spec.compiler.discardvisual = False
+        bare = spec.compile()
+        order = [bare.joint(index).name for index in range(bare.njnt)]
+        robot = replace(robot, joints=tuple(sorted(robot.joints, key=lambda joint: order.index(joint.name))))
+        efforts = np.array([effort[joint.name] for joint in robot.joints])
         _complete(mujoco, spec, robot, gains, efforts)
         model = spec.compile()
     except ValueError as error:
@@ -128,9 +132,12 @@ def _effort(urdf: str) -> dict[str, float]:
             continue
         limit = joint.find("limit")
         try:
-            found[joint.get("name", "")] = float("" if limit is None else limit.get("effort", ""))
-        except ValueError as error:
-            raise DataError(f"the joint {joint.get('name')!r} has no limit of its effort in Nm") from error
+            torque = float("" if limit is None else limit.get("effort", ""))
+        except ValueError:
+            torque = 0.0
+        if not 0 < torque < np.inf:
+            raise DataError(f"the joint {joint.get('name')!r} has no limit of its effort in Nm")
+        found[joint.get("name", "")] = torque
     return found
 
 
@@ -147,7 +154,6 @@ def _without_meshes(urdf: str) -> str:
 
 def _complete(mujoco: ModuleType, spec: Any, robot: Robot, gains: Gains, effort: np.ndarray) -> None:
     """Add a ground, a free root, shapes and motors."""
-    spec.compiler.fusestatic = spec.compiler.discardvisual = False
     spec.option.timestep = gains.timestep
     spec.visual.quality.offsamples = 0
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -56,6 +57,17 @@ class TrackedWindow(NamedTuple):
     tracked: Mapping[str, Tracked]
 
 
+class Spread(NamedTuple):
+    """Mean and standard error of a figure over windows."""
+
+    mean: float
+    standard_error: float | None
+    """None of one window."""
+
+    def __str__(self) -> str:
+        return f"{self.mean:.3g}" if self.standard_error is None else f"{self.mean:.3g} ± {self.standard_error:.2g}"
+
+
 def track_run(
     folder: str,
     split: str = "test",
@@ -90,6 +102,8 @@ def track_run(
     model, run = load(folder), open_run(folder)
     form = _robot_format(folder, model)
     control, gains = control or Control(), gains or Gains()
+    if not 0 < seconds < math.inf:
+        raise NarrowsError(f"--seconds is {seconds}: it must be a positive number")
     body = build_body(form.urdf, gains)
     data = open_run_data(run, model, progress=progress)
     frames = round(seconds * form.rate) // model.hop * model.hop
@@ -117,8 +131,9 @@ def track_run(
     summary = {kind: _summary([window.tracked[kind] for window in windows]) for kind in KINDS}
     with whole_file(out / "tracking.json") as aside:
         record = {"run": folder, "split": split, "windows": len(windows), "seconds": (frames - 1) / form.rate}
+        figures = {kind: {name: one._asdict() for name, one in own.items()} for kind, own in summary.items()}
         settings = {"control": asdict(control), "gains": asdict(gains)}
-        aside.write_text(json.dumps(record | settings | {"figures": summary}, indent=1), encoding="utf-8")
+        aside.write_text(json.dumps(record | settings | {"figures": figures}, indent=1), encoding="utf-8")
     if film:
         _write_films([out / f"{number:03}.{film}" for number in range(SHOWN)], body, windows, form)
     return _write_page(out / "index.html", windows, summary, body, form, control, (frames - 1) / form.rate)
@@ -152,28 +167,29 @@ def _rows(windows: Sequence[TrackedWindow]) -> Iterator[dict[str, Cell]]:
             yield {"window": window.name, "motion": kind, **figures, "fell": int(tracked.fell)}
 
 
-def _summary(tracked: Sequence[Tracked]) -> dict[str, dict[str, float]]:
-    """Return mean and standard error over the windows of each figure."""
+def _summary(tracked: Sequence[Tracked]) -> dict[str, Spread]:
+    """Return mean and standard error over the windows of each figure; a fall at once leaves no errors to average."""
     found = {}
     for name in COLUMNS:
         values = np.array([getattr(one, name) for one in tracked], np.float64)
-        error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        found[name] = {"mean": float(values.mean()), "standard_error": float(error)}
+        values = values[np.isfinite(values)]
+        error = float(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None
+        if len(values):
+            found[name] = Spread(float(values.mean()), error)
     return found
 
 
 def _write_page(
     path: Path,
     windows: Sequence[TrackedWindow],
-    summary: Mapping[str, Mapping[str, Mapping[str, float]]],
+    summary: Mapping[str, Mapping[str, Spread]],
     body: Body,
     form: TableFormat,
     control: Control,
     seconds: float,
 ) -> Path:
     rows: list[list[Cell]] = [
-        [kind, *(f"{own[name]['mean']:.3g} ± {own[name]['standard_error']:.2g}" for name in COLUMNS)]
-        for kind, own in summary.items()
+        [kind, *(str(own[name]) if name in own else None for name in COLUMNS)] for kind, own in summary.items()
     ]
     text = (
         f"{len(windows)} windows of {seconds:.3g} s, followed from their first state by motors with the control "
