@@ -25,8 +25,8 @@ __all__ = ["FramePixelCNN", "FramePixelCNNState"]
 class FramePixelCNN(Prior):
     """Gated PixelCNN of each frame of a grid (T, H, W), given features of the `frames` frames before it.
 
-    The features enter the gates of the PixelCNN, and a linear map of them, a guess, is added to the logits of each code.
-    A code depends on the codes before it in its frame (see `narrows.networks.pixelcnn.PixelCNN`), on the codes of the
+    The features enter the gates of the PixelCNN, and a linear map of them, a guess, is added to the logits of a code. A
+    code depends on the codes before it in its frame (see `narrows.networks.pixelcnn.PixelCNN`), on the codes of the
     `frames` frames before, on the features of its own frame and of these (see `narrows.networks.context.FrameContext`),
     and on the label. It does not depend on where in the grid its frame is, except that frames before the first are
     known not to exist. So a window over longer sequences is moved exactly, where it keeps `frames` frames.
