@@ -201,7 +201,7 @@ class FramePixelCNNState:
             previous = None
         guess = self.guesses[self.index % self.size]
         self.index += 1
-        return self.frame.step(previous) + guess
+        return self.frame.step(previous).add_(guess)
 
     def _append(self, past: Tensor) -> None:
         """Read the whole frames of the past at once, and the codes of an incomplete one after another."""
@@ -228,6 +228,5 @@ class FramePixelCNNState:
         features = self.context(self.before, terms)
         self.frame.restart(features)
         guess = self.guess(features.relu()).flatten(2).permute(2, 0, 1)
-        self.guesses = (
-            guess.unflatten(2, (self.shape[-1], -1)).transpose(1, 2).flatten(0, 1)
-        )  # [codes of a frame, B, K]
+        # By code, then by example, each in one piece: [codes of a frame, B, K].
+        self.guesses = guess.unflatten(2, (self.shape[-1], -1)).transpose(1, 2).flatten(0, 1).contiguous()
