@@ -77,7 +77,7 @@ def test_the_kernels_of_each_condition_move_the_last_frame_their_own_way() -> No
         torch.nn.init.zeros_(parameter)
     with torch.no_grad():
         context.placed.weight[:] = 1
-        context.moved.weight[0, 0, 2, 6 + 3] = context.moved.weight[1, 0, 2, 6 - 6] = 1
+        context.moves[0, 0, 2, 6 + 3] = context.moves[0, 1, 2, 6 - 6] = 1
         context.condition.weight[:2, :, 1, 0, 0] = torch.eye(2) - 1  # each condition keeps one of them
     frame = torch.rand(1, 1, 1, 3, 20)
     for condition, shift in enumerate((-3, 6)):

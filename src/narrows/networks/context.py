@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 __all__ = ["ConditionedBlock", "FrameContext"]
@@ -69,11 +70,8 @@ class FrameContext(nn.Module):
         dilations = [DILATIONS[n % len(DILATIONS)] for n in range(blocks)]
         self.reach = 1 + sum(dilations)
         self.before = nn.Conv3d(inputs, width, (frames, 3, 3), padding=(0, 1, 1))
-        self.moved = nn.Conv2d(
-            inputs, MOVES * inputs, KERNEL, padding=(KERNEL[0] // 2, KERNEL[1] // 2), groups=inputs, bias=False
-        )
+        self.moves = nn.Parameter(torch.randn(inputs, MOVES, *KERNEL) * (MOVES * KERNEL[0] * KERNEL[1]) ** -0.5)
         self.placed = nn.Conv2d(inputs, width, 1, bias=False)
-        nn.init.normal_(self.moved.weight, std=(MOVES * KERNEL[0] * KERNEL[1]) ** -0.5)
         nn.init.normal_(self.placed.weight, std=inputs**-0.5)
         self.blocks = cast(
             Sequence[ConditionedBlock],
@@ -89,11 +87,12 @@ class FrameContext(nn.Module):
     def terms(self, features: Tensor | None) -> Tensor | None:
         """Return the terms of the kernels and of all blocks from conditions [B, C, T, ...]: [B, terms, T, ...].
 
-        The axes after T are h and w, or 1 to broadcast. The terms of a frame are of its condition and the n before.
+        The axes after T are h and w, or 1 to broadcast; the kernels are weighted by the mean over them. The terms of a
+        frame are of its condition and the n before.
         """
         if self.condition is None or features is None:
             return None
-        return self.condition(nn.functional.pad(features, (0, 0, 0, 0, self.frames, 0)))
+        return self.condition(F.pad(features, (0, 0, 0, 0, self.frames, 0)))
 
     def forward(self, before: Tensor, terms: Tensor | None) -> Tensor:
         """Return the features of T frames, [B T, W, h, w], with the T frames of each example one after another.
@@ -104,15 +103,21 @@ class FrameContext(nn.Module):
             terms: the terms of the T frames, from `terms`.
         """
         last = _folded(before[:, :, self.frames - 1 :])
-        moved = self.moved(last).unflatten(1, (-1, MOVES))
+        weights = last.new_ones(len(last), MOVES)
         parts: Sequence[Tensor | None] = [None] * len(self.blocks)
         if terms is not None:
-            weights, *parts = _folded(terms).split([MOVES, *[2 * len(block.mix.weight) for block in self.blocks]], 1)
-            moved = moved * (1 + weights.unsqueeze(1))
-        features = _folded(self.before(before)) + self.placed(moved.sum(2))
+            chosen, *parts = _folded(terms).split([MOVES, *[2 * len(block.mix.weight) for block in self.blocks]], 1)
+            weights = weights + chosen.mean((2, 3))
+        features = _folded(self.before(before)) + self.placed(self._moved(last, weights))
         for block, part in zip(self.blocks, parts, strict=True):
             features = block(features, part)
         return features
+
+    def _moved(self, last: Tensor, weights: Tensor) -> Tensor:
+        """Return frames [N, D, h, w] moved by the sum of the kernels, with weights [N, MOVES] of their own."""
+        kernels = torch.einsum("nm,dmyx->ndyx", weights, self.moves).flatten(0, 1).unsqueeze(1)
+        edges = KERNEL[0] // 2, KERNEL[1] // 2
+        return F.conv2d(last.reshape(1, -1, *last.shape[2:]), kernels, padding=edges, groups=len(kernels)).view_as(last)
 
 
 def _folded(x: Tensor) -> Tensor:

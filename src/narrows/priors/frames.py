@@ -25,7 +25,8 @@ __all__ = ["FramePixelCNN", "FramePixelCNNState"]
 class FramePixelCNN(Prior):
     """Gated PixelCNN of each frame of a grid (T, H, W), given features of the `frames` frames before it.
 
-    A code depends on the codes before it in its frame (see `narrows.networks.pixelcnn.PixelCNN`), on the codes of the
+    The features enter the gates of the PixelCNN, and a linear map of them, a guess, is added to the logits of a code. A
+    code depends on the codes before it in its frame (see `narrows.networks.pixelcnn.PixelCNN`), on the codes of the
     `frames` frames before, on the features of its own frame and of these (see `narrows.networks.context.FrameContext`),
     and on the label. It does not depend on where in the grid its frame is, except that frames before the first are
     known not to exist. So a window over longer sequences is moved exactly, where it keeps `frames` frames.
@@ -97,6 +98,8 @@ class FramePixelCNN(Prior):
         )
         assert self.network.local is not None
         nn.init.normal_(self.network.local.weight, std=context_width**-0.5)  # the context matters from the start
+        # Without a guess of its own, the context is hardly learned: the PixelCNN explains most of a frame by itself.
+        self.guess = nn.Conv2d(context_width, spec.codebooks * spec.codebook_size, 1)
         self.context = FrameContext(width, context_width, frames, blocks, spec.channels)
 
     def logits(self, codes: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
@@ -109,7 +112,8 @@ class FramePixelCNN(Prior):
         before = F.pad(embedded, (0, 0, 0, 0, self.context.frames, 0))
         context = self.context(before, self.context.terms(features))
         logits = self.network(codes.flatten(0, 1), labels.repeat_interleave(self.grid[0]), context)
-        return logits.unflatten(0, codes.shape[:2])
+        guess = self.guess(context.relu()).permute(0, 2, 3, 1)
+        return (logits + guess.unflatten(-1, logits.shape[-2:])).unflatten(0, codes.shape[:2])
 
     @torch.no_grad()
     def begin(
@@ -118,7 +122,7 @@ class FramePixelCNN(Prior):
         """Return the state of `batch` examples after the codes of `past`, [B, n], read frame by frame."""
         past = self.check_past(past, batch)
         labels, features = self._condition(condition, batch)
-        return FramePixelCNNState(self.network, self.context, self.grid, labels, features, past)
+        return FramePixelCNNState(self.network, self.context, self.guess, self.grid, labels, features, past)
 
     def step(self, state: FramePixelCNNState, previous: Tensor | None) -> Tensor:
         """Append a code, [B] (None at the first step), and return the logits of the next code, [B, K]."""
@@ -146,6 +150,7 @@ class FramePixelCNNState:
     Args:
         network: the PixelCNN of a frame.
         context: computes the features of a frame from the frames before.
+        guess: computes from these features what is added to the logits.
         grid: (T, H, W).
         labels: int64 [B].
         features: [B, C, T, H or 1, W or 1]; None for a context without.
@@ -156,6 +161,7 @@ class FramePixelCNNState:
         self,
         network: PixelCNN,
         context: FrameContext,
+        guess: nn.Module,
         grid: tuple[int, ...],
         labels: Tensor,
         features: Tensor | None,
@@ -163,7 +169,7 @@ class FramePixelCNNState:
     ) -> None:
         frames, height, width = grid
         books, batch = len(network.embeddings), len(labels)
-        self.network, self.context = network, context
+        self.network, self.context, self.guess = network, context, guess
         self.shape = (batch, height, width, books)
         self.size = height * width * books
         self.length = frames * self.size
@@ -193,8 +199,9 @@ class FramePixelCNNState:
         if self.index % self.size == 0:
             self._begin_frame()
             previous = None
+        guess = self.guesses[self.index % self.size]
         self.index += 1
-        return self.frame.step(previous)
+        return self.frame.step(previous).add_(guess)
 
     def _append(self, past: Tensor) -> None:
         """Read the whole frames of the past at once, and the codes of an incomplete one after another."""
@@ -218,4 +225,8 @@ class FramePixelCNNState:
         """Compute the features of a frame from the frames before, and begin it."""
         now = self.index // self.size
         terms = None if self.terms is None else self.terms[:, :, now : now + 1]
-        self.frame.restart(self.context(self.before, terms))
+        features = self.context(self.before, terms)
+        self.frame.restart(features)
+        guess = self.guess(features.relu()).flatten(2).permute(2, 0, 1)
+        # By code, then by example, each in one piece: [codes of a frame, B, K].
+        self.guesses = guess.unflatten(2, (self.shape[-1], -1)).transpose(1, 2).flatten(0, 1).contiguous()
