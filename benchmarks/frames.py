@@ -50,11 +50,12 @@ def frame_forwards(prior: FramePixelCNN, drawn: Tensor, count: int) -> None:
 
 
 def context_shapes(prior: FramePixelCNN, rows: int) -> list[tuple[int, int, int]]:
-    """Return the (n, k, m) of the products of the context network over `rows` positions."""
+    """Return the (n, k, m) of the products of the context and of its guess over `rows` positions."""
     context = prior.context
     width, inputs = context.before.out_channels, context.before.in_channels
     blocks = len(context.blocks) * [(rows, 9 * width, width), (rows, width, width)]
-    return [(rows, context.frames * 9 * inputs, width), *blocks]
+    ends = [(rows, inputs, width), (rows, width, prior.guess.out_channels)]
+    return [(rows, context.frames * 9 * inputs, width), *blocks, *ends]
 
 
 def sampling_products(prior: FramePixelCNN, batch: int, frames: int) -> Callable[[], None]:
