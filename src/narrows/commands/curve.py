@@ -117,13 +117,14 @@ def _point(gamma: float, run: RunFolder, made: Mapping[str, list[Tensor]], dista
     rows = read_metrics(run.metrics)
     multipliers = [row["multiplier"] for row in rows if row["split"] == "train"]
     errors = [row["squared_error"] for row in rows if row["split"] == "validation"]
+    reconstructions = made["reconstructions"][:SHOWN]
     return Point(
         gamma,
         errors[-1],
         evaluated["figures"],
         statistics.fmean(multipliers[-LAST_ROWS:]),
         load(run.path).dimensions,
-        made["reconstructions"][:SHOWN],
-        made["samples"][:SHOWN] if "samples" in made else None,
+        reconstructions,
+        made["samples"][: len(reconstructions)] if "samples" in made else None,
         distances,
     )
