@@ -251,7 +251,7 @@ def test_models_read_windows_as_waveforms_of_which_the_real_samples_count():
     assert torch.equal(mask, torch.arange(8).expand(16, 8) < real.unsqueeze(1))
     assert torch.equal(condition, speakers)
     for index, (samples, real, speakers) in enumerate(clips.whole(9)):
-        x, mask, condition, _ = clips.batch(samples, real, speakers)
+        x, mask, condition, *_ = clips.batch(samples, real, speakers)
         assert torch.equal(x, clips.clip(index).view(1, 1, -1))
         assert mask.all()
         assert torch.equal(clips[index], x[0])
