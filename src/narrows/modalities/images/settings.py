@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from narrows.data.errors import DataError
+from narrows.data.limits import require_at_least, require_shares
 
 __all__ = ["ImageSettings"]
 
@@ -54,15 +55,10 @@ class ImageSettings:
     memory_limit_gb: float = 4.0
 
     def __post_init__(self) -> None:
-        if self.size is not None and self.size < 1:
-            raise DataError(f"data.size is {self.size}: it must be at least 1")
+        require_at_least(self, {"size": 1, "split_seed": 0})
         if self.channels not in (None, 1, 3):
             raise DataError(f"data.channels is {self.channels}: it must be 1 (grey) or 3 (RGB)")
-        for name in ("validation", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        if self.split_seed < 0:
-            raise DataError(f"data.split_seed is {self.split_seed}: it must be at least 0")
+        require_shares(self)
         if self.streaming and not self.source.startswith("hf:"):
             raise DataError(f"data.streaming is for hub sets (hf:NAME), not for data.source {self.source}")
         if self.streaming and self.shape is None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 import re
 from dataclasses import dataclass
 from typing import Literal
 
 from narrows.data.errors import DataError
+from narrows.data.limits import require_at_least, require_positive, require_rest, require_shares
 from narrows.modalities.motion.root import Up
 
 __all__ = ["MotionSettings"]
@@ -66,19 +66,10 @@ class MotionSettings:
     def __post_init__(self) -> None:
         if not self.source:
             raise DataError("data.source is not set: give the folder of BVH files or tables with --data FOLDER")
-        for name, least in {"window": 4, "stride": 1, "clip": 4, "gap": 0, "split_seed": 0, "skip_frames": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise DataError(f"data.{name} is {value}: it must be at least {least}")
-        for name in ("rate", "resample", "unit_cm"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise DataError(f"data.{name} is {value}: it must be a positive number")
-        for name in ("validation", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        if self.validation + self.test >= 1:
-            raise DataError("data.validation and data.test hold out everything: their sum must be less than 1")
+        require_at_least(self, {"window": 4, "stride": 1, "clip": 4, "gap": 0, "split_seed": 0, "skip_frames": 0})
+        require_positive(self, ("rate", "resample", "unit_cm"))
+        require_shares(self)
+        require_rest(self)
         try:
             re.compile(self.label)
         except re.error as error:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from narrows.data.errors import DataError
+from narrows.data.limits import require_at_least, require_positive, require_rest, require_shares
 
 __all__ = ["MusicSettings"]
 
@@ -72,18 +73,9 @@ class MusicSettings:
             raise DataError(f"data.rate is {self.rate:g}: it must be 1 to 1000 steps per second")
         if self.steps_per_beat is not None and not 1 <= self.steps_per_beat <= 480:
             raise DataError(f"data.steps_per_beat is {self.steps_per_beat}: it must be 1 to 480")
-        for name, least in {"window": 1, "stride": 1, "windows_per_song": 1, "gap": 0, "split_seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise DataError(f"data.{name} is {value}: it must be at least {least}")
-        for name in ("validation", "test", "rare", "removed_notes"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        if self.validation + self.test >= 1:
-            raise DataError(
-                f"data.validation is {self.validation} and data.test {self.test}: their sum must be less than 1"
-            )
-        if self.max_minutes <= 0:
-            raise DataError(f"data.max_minutes is {self.max_minutes:g}: it must be more than 0")
+        require_at_least(self, {"window": 1, "stride": 1, "windows_per_song": 1, "gap": 0, "split_seed": 0})
+        require_shares(self, ("validation", "test", "rare", "removed_notes"))
+        require_rest(self)
+        require_positive(self, ["max_minutes"])
         if self.pitches is not None and not 0 <= self.pitches[0] <= self.pitches[1] <= 127:
             raise DataError(f"data.pitches is {self.pitches}: give the lowest and the highest, from 0 to 127")

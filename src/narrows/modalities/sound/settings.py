@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from narrows.data.errors import DataError
+from narrows.data.limits import require_at_least, require_shares
 from narrows.modalities.sound.files import LOWEST_RATE
 
 __all__ = ["SoundSettings"]
@@ -51,13 +52,5 @@ class SoundSettings:
     def __post_init__(self) -> None:
         if not self.source:
             raise DataError("data.source is not set: give the folder of sound with --data FOLDER")
-        for name in ("sample_rate", "window"):
-            if getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 1")
-        if self.sample_rate < LOWEST_RATE:
-            raise DataError(f"data.sample_rate is {self.sample_rate}: it must be at least {LOWEST_RATE}")
-        for name in ("validation", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        if self.split_seed < 0:
-            raise DataError(f"data.split_seed is {self.split_seed}: it must be at least 0")
+        require_at_least(self, {"sample_rate": LOWEST_RATE, "window": 1, "split_seed": 0})
+        require_shares(self)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Literal
 
 from narrows.data.errors import DataError
+from narrows.data.limits import require_at_least, require_positive, require_rest, require_shares
 
 __all__ = ["VideoSettings"]
 
@@ -64,18 +64,9 @@ class VideoSettings:
     def __post_init__(self) -> None:
         if not self.source:
             raise DataError("data.source is not set: give a folder of videos, or one file, with --data FOLDER")
-        for name, least in {"size": 1, "window": 1, "stride": 1, "clip": 1, "gap": 0, "split_seed": 0}.items():
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise DataError(f"data.{name} is {value}: it must be at least {least}")
-        for name in ("rate", "cut", "memory_limit_gb"):
-            value = getattr(self, name)
-            if value is not None and not (value > 0 and math.isfinite(value)):
-                raise DataError(f"data.{name} is {value}: it must be a positive number")
-        for name in ("validation", "test"):
-            if not 0 <= getattr(self, name) < 1:
-                raise DataError(f"data.{name} is {getattr(self, name)}: it must be at least 0 and less than 1")
-        if self.validation + self.test >= 1:
-            raise DataError("data.validation and data.test hold out everything: their sum must be less than 1")
+        require_at_least(self, {"size": 1, "window": 1, "stride": 1, "clip": 1, "gap": 0, "split_seed": 0})
+        require_positive(self, ("rate", "cut", "memory_limit_gb"))
+        require_shares(self)
+        require_rest(self)
         if len(set(self.action_names)) < len(self.action_names):
             raise DataError(f"data.action_names has a name twice: {', '.join(self.action_names)}")
