@@ -156,8 +156,7 @@ def run(trial: Trial, seed: int, steps: int, source: str, overrides: list[str]) 
     model, estimator = built.model(data.spec), built.estimator
     if trial.estimator is not None:
         assert isinstance(estimator, DAPS)
-        settings = {**given, "decoder_samples": estimator.decoder_samples}
-        estimator = trial.estimator(**settings)
+        estimator = trial.estimator(**given)
     task = AutoencoderTask(model, estimator, data.train.batch).train()
     optimizer = torch.optim.Adam(task.parameters(), built.training.learning_rate, trial.betas)
     sampled = Sampled(model, estimator) if trial.epochs > 1 and isinstance(estimator, DAPS) else None
