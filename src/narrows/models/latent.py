@@ -101,11 +101,17 @@ class LatentVariableModel(nn.Module):
                 f"{self.shape[1:]}: train it on data of variable length, or use another decoder"
             )
         self.prior: Prior | None = None
-        # Most convolutions are faster with channels last, and quantizers then read features as tokens, uncopied.
+        self._to_channels_last()
+        self.grid = self._window_grid() if self.variable else self._traced_grid(self.shape)
+
+    def _to_channels_last(self) -> None:
+        """Lay out 2-D convolutions with channels last: most are faster, and quantizers read tokens without a copy.
+
+        PyTorch's `to` would refuse a model that also has 3-D convolutions.
+        """
         for tensor in (*self.parameters(), *self.buffers()):
             if tensor.dim() == 4:
                 tensor.data = tensor.data.to(memory_format=torch.channels_last)
-        self.grid = self._window_grid() if self.variable else self._traced_grid(self.shape)
 
     def _window_grid(self) -> tuple[int, ...]:
         latents, rest = divmod(self.shape[1], self.hop)

@@ -123,7 +123,7 @@ class Stacked(Autoencoder):
         self.encoder = encoder(embedding, self.bottleneck.features, list(grid))
         self.context = context(self.bottleneck.channels, channels, list(grid))
         self.decoder = decoder(replace(codes, classes=0, channels=channels))
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._to_channels_last()
 
     @property
     def first(self) -> Autoencoder:

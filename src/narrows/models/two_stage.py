@@ -106,7 +106,7 @@ class TwoStage(Autoencoder):
         self.embed_known = encoder(self.shape[0], bottleneck.features)
         self.read_known = bottleneck.reader()
         self.first_stage: Autoencoder | None = None
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self._to_channels_last()
 
     @property
     def first(self) -> Autoencoder:
