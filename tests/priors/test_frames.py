@@ -137,6 +137,18 @@ def test_features_are_hidden_up_to_a_random_frame_in_a_share_of_the_examples_in_
     assert torch.equal(prior.log_prob(codes, condition), prior.log_prob(codes, condition))
 
 
+def test_a_random_share_of_the_codes_of_earlier_frames_is_replaced_in_training_and_no_code_of_the_frame_itself() -> None:
+    prior = build((3, 6, 6), noise=0.4)
+    codes = torch.full((4000, 36), K)  # which no random code is
+    replaced = (prior._partly_random(codes) != codes).float().mean(1)
+    assert replaced.mean().item() == pytest.approx(0.2, abs=0.01)  # shares from 0 to 0.4, evenly
+    assert replaced.std().item() == pytest.approx((0.4**2 / 12 + (0.2 - 0.4**2 / 3) / 36) ** 0.5, abs=0.01)
+    codes = codes_of(prior, 6)
+    noisy, plain = prior.logits(codes), prior.eval().logits(codes)
+    torch.testing.assert_close(noisy[:, 0], plain[:, 0])  # has no earlier frame, and reads its own codes as they are
+    assert not torch.allclose(noisy[:, 1:], plain[:, 1:])
+
+
 def test_settings_that_make_no_prior_are_refused() -> None:
     with pytest.raises(NarrowsError, match=r"a grid \(frames, rows, columns\), got \(3, 4\): use GatedPixelCNN"):
         build((3, 4))
@@ -146,6 +158,7 @@ def test_settings_that_make_no_prior_are_refused() -> None:
         "context_width": 0,
         "layers": 0,
         "hidden": 1.0,
+        "noise": 1.0,
         "dropout": -0.1,
     }.items():
         with pytest.raises(NarrowsError, match=name):

@@ -32,7 +32,9 @@ class FramePixelCNN(Prior):
     known not to exist. So a window over longer sequences is moved exactly, where it keeps `frames` frames.
 
     Features that are zeros in all channels stand for unknown ones. In training, those of some examples are hidden up to
-    a random frame, so that the prior can also be used without.
+    a random frame, so that the prior can also be used without. Codes that the prior drew differ from those it learnt
+    from, and each frame adds to the difference; so `noise` replaces some codes of the frames before in training, as
+    Valevski et al. 2024, "Diffusion models are real-time game engines", add noise to pictures.
 
     Args:
         spec: the codes to model, on a grid of three dimensions.
@@ -46,6 +48,8 @@ class FramePixelCNN(Prior):
         head_width: hidden features of the output head for each code.
         dropout: probability with which a gated feature of the horizontal stack is dropped in training.
         hidden: probability with which features of an example are hidden in training.
+        noise: the largest share of codes of the frames before that are replaced by random ones in training; the share
+            of an example is drawn from 0 to `noise`.
 
     Raises:
         NarrowsError: if the grid is not three-dimensional, a kernel size is even or below 3, another size is below 1,
@@ -65,6 +69,7 @@ class FramePixelCNN(Prior):
         head_width: int = 256,
         dropout: float = 0.0,
         hidden: float = 0.1,
+        noise: float = 0.0,
     ) -> None:
         super().__init__(spec)
         if len(spec.grid) != 3:
@@ -80,10 +85,10 @@ class FramePixelCNN(Prior):
         for name, size in (("kernel_size", kernel_size), ("first_kernel_size", first_kernel_size)):
             if size < 3 or size % 2 == 0:
                 raise NarrowsError(f"{name} must be odd and at least 3, got {size}")
-        for name, share in (("dropout", dropout), ("hidden", hidden)):
+        for name, share in (("dropout", dropout), ("hidden", hidden), ("noise", noise)):
             if not 0 <= share < 1:
                 raise NarrowsError(f"{name} must be at least 0 and below 1, not {share}")
-        self.hidden = hidden
+        self.hidden, self.noise = hidden, noise
         self.network = PixelCNN(
             spec.codebooks,
             spec.codebook_size,
@@ -108,7 +113,8 @@ class FramePixelCNN(Prior):
         labels, features = self._condition(condition, len(codes))
         if self.training and features is not None:
             features = self._partly_hidden(features)
-        embedded = self.network.embed(codes[:, :-1]).movedim(-1, 1)
+        earlier = self._partly_random(codes[:, :-1]) if self.training and self.noise else codes[:, :-1]
+        embedded = self.network.embed(earlier).movedim(-1, 1)
         before = F.pad(embedded, (0, 0, 0, 0, self.context.frames, 0))
         context = self.context(before, self.context.terms(features))
         logits = self.network(codes.flatten(0, 1), labels.repeat_interleave(self.grid[0]), context)
@@ -142,6 +148,12 @@ class FramePixelCNN(Prior):
         until = torch.randint(1, frames + 1, (batch,), device=features.device) * chosen
         known = torch.arange(frames, device=features.device) >= until.unsqueeze(1)
         return features * known[:, None, :, None, None]
+
+    def _partly_random(self, codes: Tensor) -> Tensor:
+        """Return the codes [B, ...], in each example with a share of up to `noise` replaced by random ones."""
+        share = self.noise * torch.rand(len(codes), *[1] * (codes.ndim - 1), device=codes.device)
+        replaced = torch.rand(codes.shape, device=codes.device) < share
+        return torch.where(replaced, torch.randint_like(codes, self.codebook_size), codes)
 
 
 class FramePixelCNNState:
