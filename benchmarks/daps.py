@@ -94,6 +94,7 @@ TRIALS: dict[str, Trial] = {
     "normalised": Trial(estimator=Normalised),
     "samples-32": Trial(settings={"samples": 32}),
     "epochs-4": Trial(epochs=4),
+    "epochs-4-beta-0.01": Trial(settings={"beta": 0.01}, epochs=4),
     "decoder-first-50": Trial(decoder_first=50),
     "adam-0.5": Trial(betas=(0.5, 0.999)),
     "no-control-variate": Trial(settings={"control_variate": False}),
@@ -101,6 +102,11 @@ TRIALS: dict[str, Trial] = {
     "fsq": Trial(variant="fsq"),
     "vae": Trial(variant="vae"),
     "gumbel": Trial(variant="gumbel"),
+    "gumbel-beta-0.1": Trial(variant="gumbel", settings={"beta": 0.1}),
+    "gumbel-beta-0.01": Trial(variant="gumbel", settings={"beta": 0.01}),
+    "reinforce": Trial(variant="reinforce"),
+    "reinforce-beta-0.1": Trial(variant="reinforce", settings={"beta": 0.1}),
+    "reinforce-beta-0.01": Trial(variant="reinforce", settings={"beta": 0.01}),
     "ess-0.7": Trial(settings={"ess_target": 0.7}),
     "samples-64": Trial(settings={"samples": 64}),
     "decoder-samples-2": Trial(settings={"decoder_samples": 2}),
@@ -143,7 +149,7 @@ class Sampled:
 
 
 def run(trial: Trial, seed: int, steps: int, source: str, overrides: list[str]) -> dict[str, float]:
-    """Train one trial and return its validation figures and the seconds of its training."""
+    """Train one trial and return its validation figures and the seconds of processor time of its training."""
     recipe = find_recipe("compare-motion")
     fixed = [f"--data.source={source}", f"--training.steps={steps}", f"--training.seed={seed}", *overrides]
     given = (BASE if trial.variant.startswith("daps") else {}) | dict(trial.settings)
@@ -163,7 +169,7 @@ def run(trial: Trial, seed: int, steps: int, source: str, overrides: list[str]) 
     encoder = [*model.encoder.parameters(), *_inference(model)]
     start = getattr(estimator, "beta", 1.0)
     torch.manual_seed(seed)
-    began = time.perf_counter()
+    began = time.process_time()
     with data.train.batches(BatchPlan(built.training.batch_size, seed)) as batches, progress("train", steps) as meter:
         for step in range(1, steps + 1):
             for group in optimizer.param_groups:
@@ -188,7 +194,7 @@ def run(trial: Trial, seed: int, steps: int, source: str, overrides: list[str]) 
                 optimizer.step()
             optimizer.zero_grad()
             meter.advance()
-    seconds = time.perf_counter() - began
+    seconds = time.process_time() - began
     validation = data.validation.subset(built.training.validation_examples).numbered(model.classes)
     found = measure(model, validation, figures=partial(modality.figures, spec=model.spec)).figures
     return {**{name: found[name] for name in FIGURES if name in found}, "seconds": seconds}
