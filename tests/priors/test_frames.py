@@ -137,7 +137,7 @@ def test_features_are_hidden_up_to_a_random_frame_in_a_share_of_the_examples_in_
     assert torch.equal(prior.log_prob(codes, condition), prior.log_prob(codes, condition))
 
 
-def test_a_random_share_of_the_codes_of_earlier_frames_is_replaced_in_training_and_no_code_of_the_frame_itself() -> None:
+def test_random_codes_replace_a_share_of_those_of_earlier_frames_in_training() -> None:
     prior = build((3, 6, 6), noise=0.4)
     codes = torch.full((4000, 36), K)  # which no random code is
     replaced = (prior._partly_random(codes) != codes).float().mean(1)

@@ -94,6 +94,19 @@ def test_windows_never_cross_a_cut(tmp_path: Path) -> None:
     assert len(opened(tmp_path, cut=None).train.starts[0]) == 36 - 4 + 1
 
 
+def test_cuts_show_in_the_layout_or_in_the_colours_and_not_in_fast_turns_or_slow_light() -> None:
+    bars = (np.arange(300) // 12 % 2)[:, None] * np.array([200, 60, 0])
+    turn = np.array([np.tile(bars[9 * step : 9 * step + 48], (48, 1, 1)) for step in range(20)], np.uint8)
+    assert find_cuts(turn, 0.1) == []
+    turn[10:] = turn[10:, :, :, ::-1]
+    assert find_cuts(turn, 0.1) == [10]  # other colours, while the turn changes thumbnails as much
+    still = np.zeros((20, 48, 48, 3), np.uint8)
+    still[:10, :24], still[10:, 24:] = 200, 200
+    assert find_cuts(still, 0.1) == [10]  # the same colours elsewhere
+    flat = np.tile(np.arange(60, 160, dtype=np.uint8)[:, None, None, None], (1, 48, 48, 3))
+    assert find_cuts(flat, 0.1) == []  # across several bins, each frame one level brighter
+
+
 def test_names_of_splits_are_splits_and_the_rest_is_held_out(tmp_path: Path) -> None:
     write_walks(tmp_path / "train.npz", episodes=12)
     write_walks(tmp_path / "test.npz", episodes=2)

@@ -27,8 +27,9 @@ class VideoSettings:
             one. It is also the rate of folders of frames and npz files that do not say theirs; all frames of these are
             used. Those of npz files must have it.
         cut: a cut is where the mean absolute difference of thumbnails of two successive frames, with levels in [0, 1],
-            is at least this large, and three times the mean over the four differences around it; None finds no cuts.
-            Files with actions or episodes are taken to have no other cuts.
+            is at least this large, or their shares of colours (8 levels of red, green and blue) differ by 3.5 times as
+            much, and it is three times the mean over the four differences around it; None finds no cuts. Files with
+            actions or episodes are taken to have no other cuts.
         action_names: names of the actions 0, 1, ...; empty means their numbers.
         window: frames of a training window, which never reaches over a cut or the end of a recording.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
