@@ -22,6 +22,7 @@ from narrows.estimators import Evidence
 from narrows.likelihoods import Likelihood
 from narrows.models.autoencoder import Autoencoder, Progress
 from narrows.models.same_data import require_same_data
+from narrows.models.stages import SecondStage
 from narrows.priors import CodeSpec, Condition, Prior, sample
 from narrows.sampling import Sampling
 
@@ -46,7 +47,7 @@ class Coded(NamedTuple):
     """Number of codes of each example that count, int64 [B]."""
 
 
-class Stacked(Autoencoder):
+class Stacked(SecondStage):
     """A model of the codes of a frozen discrete model; together they form one model of x.
 
     An encoder reads the embedded codes, and the bottleneck gives the global latents z. A network makes features of
@@ -73,7 +74,6 @@ class Stacked(Autoencoder):
         NarrowsError: if `embedding` or `channels` is below 1.
     """
 
-    stages: ClassVar[int] = 2
     shares_data: ClassVar[bool] = True
 
     def __init__(
@@ -97,7 +97,7 @@ class Stacked(Autoencoder):
         self.grid = (1,)
         self.bottleneck = bottleneck
         self.prior: Prior | None = None
-        self.first_stage: Autoencoder | None = None
+        self.first_stage = None
         self._factories = encoder, context, decoder
         self._widths = embedding, channels
 
@@ -113,7 +113,7 @@ class Stacked(Autoencoder):
                 "codes to model: train it with a discrete bottleneck, such as VectorQuantizer"
             )
         require_same_data(first, self._spec)
-        self.first_stage = first.eval().requires_grad_(False)
+        super().place_on(first)
         self.classes, self.conditional = list(first.classes), first.conditional
         grid = (self.shape[1] // first.hop,) if self.variable else first.grid
         codes = first.codes_of(grid)
@@ -124,17 +124,6 @@ class Stacked(Autoencoder):
         self.context = context(self.bottleneck.channels, channels, list(grid))
         self.decoder = decoder(replace(codes, classes=0, channels=channels))
         self._to_channels_last()
-
-    @property
-    def first(self) -> Autoencoder:
-        """The first model.
-
-        Raises:
-            NarrowsError: if it has not been set yet.
-        """
-        if self.first_stage is None:
-            raise NarrowsError("this model is the second of two stages: train it with --on RUN, the run of the first")
-        return self.first_stage
 
     @property
     def codes_given_latents(self) -> Prior:
@@ -165,13 +154,6 @@ class Stacked(Autoencoder):
     def lacks_prior(self) -> bool:
         """False, because the fixed prior of global latents will do."""
         return False
-
-    def train(self, mode: bool = True) -> Stacked:
-        """Put the second model into training or eval mode; the first stays in eval mode."""
-        super().train(mode)
-        if self.first_stage is not None:
-            self.first_stage.eval()
-        return self
 
     @torch.no_grad()
     def coded(self, x: Tensor, mask: Tensor | None = None) -> Coded:

@@ -7,7 +7,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from narrows.errors import NarrowsError
 from narrows.likelihoods import Likelihood, Observation
 from narrows.models.autoencoder import Autoencoder, Progress, lines
 from narrows.models.latent import DecoderFactory
+from narrows.models.stages import SecondStage
 from narrows.priors import Prior
 from narrows.sampling import Sampling
 
@@ -69,7 +69,7 @@ class TwoStagePosterior(Posterior):
         )
 
 
-class TwoStage(Autoencoder):
+class TwoStage(SecondStage):
     """A trained second stage on top of a frozen first one; together they form one model of x.
 
     The second stage is a very deep VAE. Its posterior reads x and x'; its latents, and therefore its mean, are
@@ -90,7 +90,6 @@ class TwoStage(Autoencoder):
         NarrowsError: if decoder(encoder(x)) does not have the size of x.
     """
 
-    stages: ClassVar[int] = 2
     bottleneck: Hierarchy
 
     def __init__(
@@ -105,19 +104,8 @@ class TwoStage(Autoencoder):
         self.encoder_of_known = encoder(self.shape[0], bottleneck.features)
         self.embed_known = encoder(self.shape[0], bottleneck.features)
         self.read_known = bottleneck.reader()
-        self.first_stage: Autoencoder | None = None
+        self.first_stage = None
         self._to_channels_last()
-
-    @property
-    def first(self) -> Autoencoder:
-        """The first stage.
-
-        Raises:
-            NarrowsError: if it has not been set yet.
-        """
-        if self.first_stage is None:
-            raise NarrowsError("this model is the second of two stages: train it with --on RUN, the run of the first")
-        return self.first_stage
 
     @property
     def lacks_prior(self) -> bool:
@@ -140,15 +128,8 @@ class TwoStage(Autoencoder):
                 f"the first stage models images of {'x'.join(map(str, first.shape))} (channels first), these are "
                 f"{'x'.join(map(str, self.shape))}: both stages see the same images; set data.size and data.channels"
             )
-        self.first_stage = first.eval().requires_grad_(False)
+        super().place_on(first)
         self.classes = first.classes
-
-    def train(self, mode: bool = True) -> TwoStage:
-        """Put the second stage into training or eval mode; the first stays in eval mode."""
-        super().train(mode)
-        if self.first_stage is not None:
-            self.first_stage.eval()
-        return self
 
     def posterior(self, x: Tensor, mask: Tensor | None = None) -> TwoStagePosterior:
         """Return q(z1|x) q(z2|x, x') of x [B, C, H, W], in which all positions count.
