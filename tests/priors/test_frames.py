@@ -123,14 +123,16 @@ def test_imagined_frames_are_those_of_full_forwards_code_for_code() -> None:
     assert torch.equal(drawn.flatten(1), codes)
 
 
-def test_features_are_hidden_up_to_a_random_frame_in_a_share_of_the_examples_in_training() -> None:
+def test_features_of_the_first_or_last_frames_are_hidden_in_a_share_of_the_examples_in_training() -> None:
     prior = build((4, 2, 2), channels=3, hidden=0.5)
     hidden = prior._partly_hidden(torch.ones(4000, 3, 4, 1, 1))
     assert (hidden == hidden[:, :1]).all()
-    known = hidden[:, 0, :, 0, 0]
-    counts = [(known == torch.arange(4).ge(until)).all(1).float().mean().item() for until in range(5)]
-    assert sum(counts) == pytest.approx(1)  # all are zeros, then ones
-    assert counts == pytest.approx([0.5, *[0.125] * 4], abs=0.03)
+    known, places = hidden[:, 0, :, 0, 0], torch.arange(4)
+    first = [(known == (places >= count)).all(1).float().mean().item() for count in range(5)]
+    last = [(known == (places < 4 - count)).all(1).float().mean().item() for count in range(1, 4)]
+    assert sum(first) + sum(last) == pytest.approx(1)
+    assert first == pytest.approx([0.5, *[0.0625] * 3, 0.125], abs=0.03)
+    assert last == pytest.approx([0.0625] * 3, abs=0.03)
     codes, condition = codes_of(prior, 50), condition_of(prior, 50, by_frame=True)
     assert not torch.equal(prior.log_prob(codes, condition), prior.log_prob(codes, condition))
     prior.eval()

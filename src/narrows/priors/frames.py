@@ -32,7 +32,7 @@ class FramePixelCNN(Prior):
     known not to exist. So a window over longer sequences is moved exactly, where it keeps `frames` frames.
 
     Features that are zeros in all channels stand for unknown ones. In training, those of some examples are hidden up to
-    a random frame, so that the prior can also be used without. Codes that the prior drew differ from those it learnt
+    a random frame or from one on, so that the prior can also be used without. Codes that the prior drew differ from those it learnt
     from, and each frame adds to the difference; so `noise` replaces some codes of the frames before in training, as
     Valevski et al. 2024, "Diffusion models are real-time game engines", add noise to pictures.
 
@@ -142,11 +142,13 @@ class FramePixelCNN(Prior):
         return labels, None if features is None else features.expand(-1, -1, self.grid[0], -1, -1)
 
     def _partly_hidden(self, features: Tensor) -> Tensor:
-        """Return the features [B, C, T, ...], in a share of the examples with zeros up to a random frame."""
+        """Return the features [B, C, T, ...], in a share of the examples with zeros in the first or the last frames."""
         batch, frames = len(features), self.grid[0]
         chosen = torch.rand(batch, device=features.device) < self.hidden
-        until = torch.randint(1, frames + 1, (batch,), device=features.device) * chosen
-        known = torch.arange(frames, device=features.device) >= until.unsqueeze(1)
+        count = (torch.randint(1, frames + 1, (batch,), device=features.device) * chosen).unsqueeze(1)
+        places = torch.arange(frames, device=features.device)
+        first = torch.rand(batch, 1, device=features.device) < 0.5
+        known = torch.where(first, places >= count, places < frames - count)
         return features * known[:, None, :, None, None]
 
     def _partly_random(self, codes: Tensor) -> Tensor:
