@@ -3,6 +3,7 @@
 from narrows.priors.condition import Condition
 from narrows.priors.continuation import continue_codes
 from narrows.priors.frames import FramePixelCNN
+from narrows.priors.guided import Guided, guided
 from narrows.priors.pixelcnn import GatedPixelCNN
 from narrows.priors.prior import CodeSpec, Prior
 from narrows.priors.sampler import sample
@@ -14,9 +15,11 @@ __all__ = [
     "Condition",
     "FramePixelCNN",
     "GatedPixelCNN",
+    "Guided",
     "Prior",
     "TransformerPrior",
     "WaveNetPrior",
     "continue_codes",
+    "guided",
     "sample",
 ]

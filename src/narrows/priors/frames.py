@@ -32,9 +32,9 @@ class FramePixelCNN(Prior):
     known not to exist. So a window over longer sequences is moved exactly, where it keeps `frames` frames.
 
     Features that are zeros in all channels stand for unknown ones. In training, those of some examples are hidden up to
-    a random frame or from one on, so that the prior can also be used without. Codes that the prior drew differ from those it learnt
-    from, and each frame adds to the difference; so `noise` replaces some codes of the frames before in training, as
-    Valevski et al. 2024, "Diffusion models are real-time game engines", add noise to pictures.
+    a random frame or from one on, so that the prior can also be used without. Codes that the prior drew differ from
+    those it learnt from, and each frame adds to the difference; so `noise` replaces some codes of the frames before in
+    training, as Valevski et al. 2024, "Diffusion models are real-time game engines", add noise to pictures.
 
     Args:
         spec: the codes to model, on a grid of three dimensions.

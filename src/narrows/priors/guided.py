@@ -5,6 +5,7 @@ J. Ho, T. Salimans, "Classifier-free diffusion guidance" (2022), equation 6, for
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -14,7 +15,7 @@ from narrows.errors import NarrowsError
 from narrows.priors.condition import Condition
 from narrows.priors.prior import Prior
 
-__all__ = ["Guided"]
+__all__ = ["Guided", "guided"]
 
 
 class Guided(Prior):
@@ -35,9 +36,11 @@ class Guided(Prior):
     def __init__(self, prior: Prior, weight: float) -> None:
         super().__init__(prior.spec)
         if not prior.channels:
-            raise NarrowsError("this prior is not conditioned on features, so nothing guides its draws")
-        if not weight >= 0:
-            raise NarrowsError(f"the weight of the guidance is {weight}: it must be at least 0")
+            raise NarrowsError(
+                "the prior is not conditioned on features, so nothing can guide its draws: set guidance to 0"
+            )
+        if not 0 <= weight < math.inf:
+            raise NarrowsError(f"guidance is {weight}: it must be a number of at least 0")
         self.prior, self.weight = prior, weight
 
     def logits(self, codes: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
@@ -63,3 +66,12 @@ class Guided(Prior):
     def _guided(self, logits: Tensor) -> Tensor:
         known, unknown = logits.chunk(2)
         return known + self.weight * (known - unknown)
+
+
+def guided(prior: Prior, weight: float) -> Prior:
+    """Return the prior guided with a weight, or the prior itself if the weight is 0.
+
+    Raises:
+        NarrowsError: as `Guided`.
+    """
+    return prior if weight == 0 else Guided(prior, weight)

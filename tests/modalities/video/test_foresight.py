@@ -192,7 +192,9 @@ def test_evaluate_writes_all_figures_by_step(run: Path, recording: Path) -> None
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("narrows.modalities.video.evaluate.TRAINING_STEPS", 2)
         patch.setattr("narrows.modalities.video.evaluate.GIVEN", 2)
-        figures = evaluate_imagination(RunFolder(run), model, data, data.all, 5, hidden)
+        figures = evaluate_imagination(
+            RunFolder(run), model, data, data.all, 5, 0.5 if model.spec.channels else 0.0, hidden
+        )
     content = json.loads((run / FILE).read_text())
     assert len(content["steps"]["imagined_psnr"]) == 5
     assert figures["imagined_psnr_5"] == content["steps"]["imagined_psnr"][4]

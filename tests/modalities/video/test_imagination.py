@@ -67,6 +67,16 @@ def test_given_frames_are_decoded_from_their_codes_and_actions_change_what_follo
     assert torch.equal(*alone.clips) != has_actions(run)
 
 
+def test_guidance_changes_what_is_imagined(run: Path, recording: Path, tmp_path: Path) -> None:
+    if not has_actions(run):
+        pytest.skip("nothing guides")
+    command = ["imagine", str(run), "--start", str(recording), "--actions", "ahead*3"]
+    for name, more in (("plain", []), ("none", ["--guidance=0"]), ("much", ["--guidance=9"])):
+        main([*command, *more, "--out", str(tmp_path / name)])
+    plain, none, much = ((tmp_path / name / "strip.png").read_bytes() for name in ("plain", "none", "much"))
+    assert plain == none != much
+
+
 def test_a_start_has_the_features_of_its_own_frames(run: Path, recording: Path, tmp_path: Path) -> None:
     model = load(run)
     with np.load(recording) as content:
@@ -129,9 +139,13 @@ def test_requests_that_cannot_be_met_are_refused(run: Path, recording: Path, tmp
     if has_actions(run):
         with pytest.raises(NarrowsError, match="3 actions for the 2 frames of --imagine"):
             ask(actions=["left*3"], frames=2)
+        with pytest.raises(NarrowsError, match="guidance is -1"):
+            ask(guidance=-1.0)
     else:
         with pytest.raises(NarrowsError, match="trained on videos without actions; leave it out"):
             ask(actions=["left*3"])
+        with pytest.raises(NarrowsError, match="not conditioned on features"):
+            ask(guidance=1.0)
     assert not (tmp_path / "out").exists()
 
 

@@ -17,6 +17,7 @@ from narrows.modalities.video.future_bits import Coded, future_bits, window_star
 from narrows.modalities.video.imagination import prior_of
 from narrows.modalities.video.inverse_model import pairs_of, train_inverse
 from narrows.models import Autoencoder
+from narrows.priors import guided
 from narrows.progress import Progress
 from narrows.sampling import Sampling
 from narrows.training.run import RunFolder
@@ -44,6 +45,7 @@ def evaluate_imagination(
     data: VideoData,
     examples: VideoClips,
     steps: int,
+    guidance: float,
     progress: Progress,
 ) -> dict[str, float]:
     """Return the bits of held-out futures and figures of imagined frames at some steps, and write all by step.
@@ -56,6 +58,8 @@ def evaluate_imagination(
         data: its data, whose training clips train the inverse model and give the average motions.
         examples: the held-out clips.
         steps: number of imagined frames.
+        guidance: how much more they follow the actions than those of the data do; see `narrows.priors.Guided`. The bits
+            of futures are those of the prior itself.
         progress: shows the progress.
 
     Raises:
@@ -65,6 +69,7 @@ def evaluate_imagination(
         raise NarrowsError(f"--imagine is {steps}: it must be at least 1")
     sampling = Sampling(seed=0)
     prior = prior_of(str(run.path), model, sampling)
+    drawn_from = guided(prior, guidance)
     starts = starts_of(examples, GIVEN + steps, STREAMS)
     coded = [_coded(model, examples, index) for index in range(len(examples))]
     with progress("bits of futures", len(window_starts(prior, examples.lengths.tolist())), "windows") as meter:
@@ -73,8 +78,15 @@ def evaluate_imagination(
     shown = [step for step in SHOWN if step <= steps]
     with progress("imagine", len(starts) * steps, "frames") as meter:
         ends = [step for step in shown if step >= APART]
-        found = foresee(model, prior, starts, GIVEN, judges, ends, sampling, meter.advance)
-    content = {"streams": found.streams, "given": GIVEN, "bits": bits, "steps": found.steps, "spans": found.spans}
+        found = foresee(model, drawn_from, starts, GIVEN, judges, ends, sampling, meter.advance)
+    content = {
+        "streams": found.streams,
+        "given": GIVEN,
+        "guidance": guidance,
+        "bits": bits,
+        "steps": found.steps,
+        "spans": found.spans,
+    }
     with whole_file(run.path / FILE) as aside:
         aside.write_text(json.dumps(content, indent=1))
     return bits | found.at(shown)

@@ -26,7 +26,7 @@ from narrows.modalities.video.player import Films
 from narrows.modalities.video.reading import read_recordings
 from narrows.models import Autoencoder
 from narrows.pretrained import load
-from narrows.priors import Condition, Prior, continue_codes
+from narrows.priors import Condition, Prior, continue_codes, guided
 from narrows.progress import Progress, hidden
 from narrows.report.page import Page, Section, write_page
 from narrows.sampling import Sampling
@@ -67,6 +67,7 @@ def imagine(
     n: int = 1,
     out: Path | None = None,
     sampling: Sampling | None = None,
+    guidance: float = 0.0,
     scale: int | None = None,
     progress: Progress = hidden,
 ) -> Path:
@@ -82,6 +83,7 @@ def imagine(
         n: number of draws for each list.
         out: folder to write to; None means `imagined` in the run folder.
         sampling: how codes are drawn; None for the defaults with seed 0.
+        guidance: how much more the frames follow the actions than those of the data do; see `narrows.priors.Guided`.
         scale: integer magnification; None for one that makes films about 240 pixels wide.
         progress: shows the progress.
 
@@ -95,7 +97,7 @@ def imagine(
             raise NarrowsError(f"{option} is {value}: it must be at least 1")
     require_av("video")
     model, sampling = load(folder), sampling or Sampling(seed=0)
-    prior = prior_of(folder, model, sampling)
+    prior = guided(prior_of(folder, model, sampling), guidance)
     known = Actions.of(model.spec.details)
     lists = {text: features_of_text(text, known) for text in actions}
     lists = lists or {"": np.zeros((frames or DEFAULT_FRAMES, known.channels), np.float32)}

@@ -78,7 +78,7 @@ class VideoModality(Modality):
     units: ClassVar[Mapping[str, str]] = {"mse": "mean over pixels in [0, 1]", "psnr": "dB", "ssim": "of 1"}
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **dict.fromkeys(("reconstruct", "interpolate", "sample"), ("film", "scale")),
-        "evaluate": ("imagine",),
+        "evaluate": ("imagine", "guidance"),
     }
 
     def open(
@@ -189,10 +189,13 @@ class VideoModality(Modality):
         source: str | None,
         progress: Progress,
         imagine: int | None = None,
+        guidance: float | None = None,
         **options: Any,
     ) -> dict[str, float]:
         """Return figures of imagined frames; see `evaluate_imagination`."""
         if imagine is None:
+            if guidance is not None:
+                raise NarrowsError(f"--guidance {guidance}: it is for imagined frames; also give --imagine N")
             return {}
         if source is not None:
             raise NarrowsError(
@@ -201,7 +204,7 @@ class VideoModality(Modality):
             )
         assert isinstance(data, VideoData)
         assert isinstance(examples, VideoClips)
-        return evaluate_imagination(run, model, data, examples, imagine, progress)
+        return evaluate_imagination(run, model, data, examples, imagine, guidance or 0.0, progress)
 
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
         """Yield the section with some clips next to their reconstructions, and strips of them."""

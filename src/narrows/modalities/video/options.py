@@ -18,6 +18,7 @@ def add_options(command: str, parser: argparse.ArgumentParser) -> None:
             metavar="N",
             help="video only: also imagine N frames after held-out ones and compare them with the real ones",
         )
+        _add_guidance(parser, "video only, with --imagine: ")
     elif command in ("reconstruct", "interpolate", "sample"):
         add_film(parser)
         add_scale(parser)
@@ -56,6 +57,7 @@ def _add_imagine(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]
     )
     parser.add_argument("-n", type=positive, default=1, metavar="COUNT", help="number of draws for each list (1)")
     add_sampling(parser)
+    _add_guidance(parser)
     parser.add_argument("--seed", type=seed, default=0, help="random seed (0)")
     parser.add_argument("--scale", type=positive, help="integer magnification (small films to about 240 pixels)")
     add_out(parser, "the folder to write (imagined in the run folder)")
@@ -76,9 +78,16 @@ def _imagine(options: argparse.Namespace, _: list[str]) -> object:
         n=options.n,
         out=options.out,
         sampling=Sampling(options.temperature, options.top_k, options.top_p, options.seed),
+        guidance=options.guidance or 0.0,
         scale=options.scale,
         progress=progress,
     )
+
+
+def _add_guidance(parser: argparse.ArgumentParser, whose: str = "") -> None:
+    """Add --guidance."""
+    help = f"{whose}follow actions more strongly than the data do, by a weight such as 1, at twice the work (0)"
+    parser.add_argument("--guidance", type=float, metavar="W", help=help)
 
 
 def _add_record(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
