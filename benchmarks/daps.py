@@ -2,8 +2,9 @@
 
 Every trial trains the networks of the recipe compare-motion on the same batches for the same number of steps. `base` is
 DAPS with beta = 1 (the bound itself), an ESS target of 0.5, 8 samples and a decoder that learns from one of them; each
-other trial differs from it in what its name says. Figures are those of `narrows evaluate`, on the validation split; the
-test split is never read. A finished trial is a line of the CSV file, and is not repeated.
+other trial differs from it in what its name says. Figures are those of `narrows evaluate --limit 100`, with one draw, on
+the validation split; the test split is never read. A finished trial is a line of the CSV file, and is not repeated with
+the same source and overrides.
 
     python -m benchmarks.daps SOURCE --out trials.csv [--steps 400] [--seeds 0] [--only base beta-0.1] [--data.rate=30]
 """
@@ -16,12 +17,14 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from narrows.atomic import whole_file
 from narrows.commands.source import open_data
 from narrows.commands.train import built_with_seed
 from narrows.data import Batch, BatchPlan
@@ -214,17 +217,18 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--only", nargs="+", choices=TRIALS, default=list(TRIALS))
     options, overrides = parser.parse_known_args()
-    names = ["trial", "seed", "steps", *FIGURES, "seconds"]
+    names = ["trial", "seed", "steps", "data", *FIGURES, "seconds"]
     rows = list(csv.DictReader(options.out.open())) if options.out.exists() else []
-    done = {(row["trial"], row["seed"], row["steps"]) for row in rows}
+    done = {(row["trial"], row["seed"], row["steps"], row["data"]) for row in rows}
+    data = sha256("\n".join([options.source, *overrides]).encode()).hexdigest()[:8]
     for seed in options.seeds:
         for name in options.only:
-            key = (name, str(seed), str(options.steps))
+            key = (name, str(seed), str(options.steps), data)
             if key in done:
                 continue
             found = run(TRIALS[name], seed, options.steps, options.source, overrides)
             rows.append({**dict(zip(names, key, strict=False)), **{n: f"{value:.5g}" for n, value in found.items()}})
-            with options.out.open("w", newline="") as file:
+            with whole_file(options.out) as aside, aside.open("w", newline="") as file:
                 writer = csv.DictWriter(file, names)
                 writer.writeheader()
                 writer.writerows(rows)

@@ -65,8 +65,8 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips) -
         found = json.loads((run.path / FILE).read_text())
         text += (
             f" The figures are means over {found['streams']} parts of held-out clips, imagined under their own actions "
-            f"with guidance {found.get('guidance', 0):g}; `repeated` is the last given frame, `shifted` that frame moved by "
-            "each action's average motion."
+            f"with guidance {found.get('guidance', 0):g}; `repeated` is the last given frame, `shifted` that frame moved "
+            "by each action's average motion."
         )
         blocks += [_bits(found["bits"]), *_by_step(found)]
     yield Section("Imagined frames", text, blocks)
