@@ -2,9 +2,9 @@
 
 Every trial trains the networks of the recipe compare-motion on the same batches for the same number of steps. `base` is
 DAPS with beta = 1 (the bound itself), an ESS target of 0.5, 8 samples and a decoder that learns from one of them; each
-other trial differs from it in what its name says. Figures are those of `narrows evaluate --limit 100`, with one draw, on
-the validation split; the test split is never read. A finished trial is a line of the CSV file, and is not repeated with
-the same source and overrides.
+other trial differs from it in what its name says. Figures are those of one draw on up to 100 examples of the validation
+split; the test split is never read. A finished trial is a line of the CSV file, and is not repeated with the same
+source and overrides.
 
     python -m benchmarks.daps SOURCE --out trials.csv [--steps 400] [--seeds 0] [--only base beta-0.1] [--data.rate=30]
 """

@@ -65,7 +65,7 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips) -
         found = json.loads((run.path / FILE).read_text())
         text += (
             f" The figures are means over {found['streams']} parts of held-out clips, imagined under their own actions "
-            f"with guidance {found.get('guidance', 0):g}; `repeated` is the last given frame, `shifted` that frame moved "
+            f"with guidance {found.get('guidance', 0):g}; `repeated` is the last given frame, `shifted` it, moved "
             "by each action's average motion."
         )
         blocks += [_bits(found["bits"]), *_by_step(found)]
