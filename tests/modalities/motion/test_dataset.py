@@ -12,6 +12,7 @@ from narrows.data import BatchPlan, DataError
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.dataset import MotionData, open_motion
+from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.rotations import rotation_angle
 from narrows.modalities.motion.settings import MotionSettings
@@ -172,6 +173,39 @@ def test_classes_are_actions_or_folders_or_what_an_expression_finds(tmp_path: Pa
     assert opened(tmp_path / "a", label="subject").classes == []
     with pytest.raises(DataError, match=r"which gives no class for run2_subject2\.bvh"):
         opened(tmp_path / "a", label="subject[13]")
+
+
+def test_a_class_that_is_only_held_out_is_none_of_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_bvh(write_walks(tmp_path) / "jump1_subject1.bvh", walker(40))
+    settings = ({"test": 0.2, "split_seed": seed} for seed in range(99))
+    chosen = next(one for one in settings if "jump1_subject1" in opened(tmp_path, **one).test.names)
+    caplog.clear()
+    data = opened(tmp_path, **chosen)
+    assert data.classes == list(data.spec.classes) == ["run", "walk"]
+    assert set(data.train.labels) == {0, 1}
+    labels = dict(zip(data.test.names, data.test.labels.tolist(), strict=True))
+    assert labels["jump1_subject1"] == -1
+    assert {label for name, label in labels.items() if name.startswith("walk")} <= {1}
+    assert "classes that the model is not trained on, whose motions count as of unknown class: 1\n  jump" in caplog.text
+    assert " of 2 classes for training" in MODALITY.describe(data, data.spec)
+    again = data.test.numbered(["hop", "run", "walk"])
+    assert dict(zip(again.names, again.labels.tolist(), strict=True)) == {
+        name: label if label < 0 else label + 1 for name, label in labels.items()
+    }
+
+
+def test_a_model_keeps_its_classes(tmp_path: Path) -> None:
+    """Those of other data may be more, fewer, or one."""
+    spec = replace(opened(write_walks(tmp_path / "a")).spec, classes=("hop", "run", "walk"))
+    for name in ("walk7", "jump1"):
+        write_bvh(tmp_path / "b" / f"{name}_subject1.bvh", walker(40))
+    for source, expected in (("a", [1, 1, 1, 2, 2, 2]), ("b", [-1, 2]), ("b/walk7_subject1.bvh", [2])):
+        data = open_motion(MotionSettings(str(tmp_path / source), test=0, validation=0), spec=spec)
+        assert data.classes == ["hop", "run", "walk"]
+        assert data.train.labels.tolist() == expected
+    data = open_motion(MotionSettings(str(tmp_path / "a")), spec=replace(spec, classes=()))
+    assert data.classes == []
+    assert set(data.all.labels) == {-1}
 
 
 def test_files_with_another_skeleton_are_skipped_and_its_joints_named(tmp_path: Path) -> None:

@@ -82,6 +82,8 @@ def train_window_classifier(
     """
     which, starts = train.starts
     labels = (train.labels if train.classes else train.sources)[which]
+    labelled = labels >= 0
+    which, starts, labels = which[labelled], starts[labelled], labels[labelled]
     fitted, tested = (Windows(which[part], starts[part], labels[part]) for part in _by_time(train, which, starts))
     known = np.unique(fitted.labels)
     if len(known) < 2:

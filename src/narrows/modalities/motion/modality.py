@@ -174,7 +174,8 @@ class MotionModality(Modality):
     def describe(self, data: Data, spec: Spec) -> str:
         """Return the number of sequences, the length of the training part and what moves."""
         form, frames = Standardised.of(spec.details).format, int(data.train.lengths.sum())
-        classes = f" of {len(spec.classes)} classes" if spec.classes else ""
+        known = set(data.train.labels.tolist()) - {-1}
+        classes = f" of {len(known)} classes" if known else ""
         count = len(set(data.train.sources.tolist()))
         minutes = f"{frames / form.rate / 60:,.1f} minutes at {form.rate:.4g} Hz"
         return f"{count} sequences{classes} for training, {minutes}, of {form.about}"

@@ -31,7 +31,8 @@ class MotionSettings:
         unit_cm: centimetres per unit of length in the files; None means 1 for BVH files and 100 for tables.
         label: a regular expression for the path of a file relative to the source; the class of a sequence is its first
             group, or else all that it matches. Without, the class is the action in a name of LAFAN1 such as
-            `walk1_subject2`, or else the folder of the file. If there is but one class, there are none.
+            `walk1_subject2`, or else the folder of the file. The classes are those of the training split; if
+            that has but one, there are none.
         window: frames of a training window.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
         clip: cut sequences into clips of this many frames, which are measured one by one; None keeps them whole.
