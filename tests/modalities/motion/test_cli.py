@@ -190,6 +190,40 @@ def test_a_prior_knows_the_classes(place: Path, tmp_path: Path, capsys: pytest.C
     assert "medium" in capsys.readouterr().err
 
 
+def test_a_decoder_that_reads_the_class(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The motions of a class that is only held out are decoded and measured as of unknown class."""
+    run, walks, held_out = str(tmp_path / "run"), write_walks(tmp_path / "walks"), "hold_out: sequence, split_seed: 25"
+    write_bvh(walks / "jump1_subject1.bvh", walker(80))
+    recipe = RECIPE.replace(
+        "SequenceDecoder, init_args: {width: 8, blocks: 1}", "StridedDecoder, init_args: {width: 8}"
+    )
+    (tmp_path / "tiny.yaml").write_text(recipe.replace("hold_out: time", held_out))
+    assert main(["train", str(tmp_path / "tiny.yaml"), "--variant", "vq", "--data", str(walks), "--out", run]) == 0
+    assert main(["prior", run, "--recipe", str(place / "prior.yaml")]) == 0
+    assert " of 2 classes for training" in (tmp_path / "run" / "report.html").read_text()
+    assert load(run).classes == ["run", "walk"]
+    assert main(["evaluate", run, "--samples", "1"]) == 0
+    assert "classes that the model is not trained on, whose motions count as of unknown class: 1 jump" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())["figures"]
+    assert figures["prior_bits_per_code"] == pytest.approx(3)  # eight codes of equal probability
+    assert main(["reconstruct", run, "--out", str(tmp_path / "made")]) == 0
+    assert main(["sample", run, "-n", "4", "--out", str(tmp_path / "samples")]) == 0
+    page = (tmp_path / "samples" / "index.html").read_text()
+    assert "walk" in page
+    assert "jump" not in page
+    (tmp_path / "goal.yaml").write_text("position: {to: [0, 10]}\n")
+    goal = ["--goal", str(tmp_path / "goal.yaml"), "--decodings", "40", "--rounds", "2"]
+    assert main(["search", run, *goal]) == 0
+    assert {one["class"] for one in json.loads((tmp_path / "run" / "found" / "search.json").read_text())["best"]} <= {
+        "run",
+        "walk",
+    }
+    assert main(["search", run, *goal, "--class", "jump"]) == 1
+    assert "no class 'jump'" in capsys.readouterr().err
+
+
 def test_series_without_kinematics_are_drawn_as_curves(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -189,10 +189,11 @@ class MotionModality(Modality):
         """Yield the section with some motions next to their reconstructions."""
         assert isinstance(examples, Motions)
         count = min(SHOWN, len(examples))
+        condition = torch.from_numpy(examples.labels[:count]).split(1) if model.conditional else [None] * count
         rows = []
-        for index in range(count):
+        for index, label in enumerate(condition):
             x = examples[index]
-            made = model.reconstruct(x.unsqueeze(0))[0]
+            made = model.reconstruct(x.unsqueeze(0), label)[0]
             rows.append({examples.name(index): x, "reconstruction": made})
         text = (
             "Motions of the validation split, which the model was not trained on, and the mean of p(x|z) given their "
