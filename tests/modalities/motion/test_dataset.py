@@ -19,7 +19,7 @@ from narrows.modalities.motion.settings import MotionSettings
 from narrows.modalities.motion.skeleton import Skeleton
 from narrows.modalities.motion.standardised import Standardised, statistics
 from narrows.modalities.motion.tables import Table, read_table, write_table
-from tests.modalities.motion.helpers import CHANNELS, WALKER, walker, write_arms, write_walks
+from tests.modalities.motion.helpers import CHANNELS, URDF, WALKER, walker, write_arms, write_walks
 
 
 def opened(folder: Path, **settings: object) -> MotionData:
@@ -274,6 +274,29 @@ def test_tables_know_their_rate_by_a_column_or_a_setting(tmp_path: Path) -> None
     # The shoulder turns without end: cosine and sine.
     assert robot.spec.shape[0] == 3
     assert robot.scale.format.moved(robot.train.stored(0)).positions.shape == (80, 3, 3)  # type: ignore[union-attr]
+
+
+def test_a_robot_whose_files_are_in_centimetres(tmp_path: Path) -> None:
+    """Its links, from the URDF file, are in metres whatever the unit of the files."""
+    (tmp_path / "arm.urdf").write_text(URDF)
+    names = (*(f"root_{part}" for part in ("x", "y", "z", "qx", "qy", "qz", "qw")), "shoulder", "elbow")
+    found = {}
+    for unit_cm in (1.0, 100.0):
+        values = np.tile([0, 0, 1, 0, 0, 0, 1, 0.5, 0.0], (40, 1))
+        values[:, 0] = np.arange(40) / 20
+        values[:, :3] *= 100 / unit_cm
+        write_table(tmp_path / f"{unit_cm}" / "a.csv", Table(names, values))
+        data = opened(tmp_path / f"{unit_cm}", rate=20, urdf=str(tmp_path / "arm.urdf"), unit_cm=unit_cm)
+        form, features = data.scale.format, data.train.stored(0).astype(np.float64)
+        figure = form.figure("a", features)
+        assert figure is not None
+        found[unit_cm] = form.moved(features).positions
+        np.testing.assert_allclose(100 * figure.positions, found[unit_cm], atol=1e-3)
+    base, elbow, hand = found[1.0][-1]
+    np.testing.assert_allclose(base, [195, 0, 100], atol=1e-3)
+    np.testing.assert_allclose(elbow, base, atol=1e-3)
+    np.testing.assert_allclose(hand - elbow, [100 * np.cos(0.5), 100 * np.sin(0.5), 0], atol=1e-3)
+    np.testing.assert_allclose(found[1.0], found[100.0], atol=1e-3)
 
 
 def test_tables_without_a_description_have_the_columns_of_the_first(tmp_path: Path) -> None:

@@ -117,7 +117,7 @@ class TableFormat(Format):
 
     Args:
         layout: what the features mean.
-        unit_cm: centimetres per unit of the root's position and of the robot's.
+        unit_cm: centimetres per unit of the root's position; a robot's links are in metres.
         reading: how files are read.
         urdf: the text of the robot's URDF file; "" if there is none.
     """
@@ -203,7 +203,7 @@ class TableFormat(Format):
         rotations = [quaternion_to_matrix(values[:, group]) for group in groups]
         angular = [index for index, column in enumerate(layout.columns) if column.kind in ("angle", "wrapping angle")]
         radians = np.array([UNITS[layout.columns[index].unit] for index in angular])
-        positions = self._pose(robot, values).positions * self.unit_cm if robot else None
+        positions = self._pose(robot, values).positions * 100 if robot else None
         feet = find_feet(robot.links) if robot else []
         return Moved(
             np.stack(rotations, 1) if rotations else np.zeros((len(values), 0, 3, 3)),
@@ -226,14 +226,14 @@ class TableFormat(Format):
         """Return the states of a robot whose values are [T, K].
 
         Returns:
-            the position of the base, in the unit of the files, [T, 3]; its rotation as quaternions (x, y, z, w),
+            the position of the base in metres, [T, 3]; its rotation as quaternions (x, y, z, w),
             [T, 4]; and the angles of the joints in radians, [T, J].
         """
         columns = self.layout.columns
         places = robot.find_joints([column.name for column in columns])
         radians = np.array([UNITS[columns[place].unit] for place in places])
         root = self.layout.root
-        base = values[:, root[0]] if root else np.zeros((len(values), 3))
+        base = values[:, root[0]] * (self.unit_cm / 100) if root else np.zeros((len(values), 3))
         turned = values[:, root[1]] if root else np.tile([0.0, 0.0, 0.0, 1.0], (len(values), 1))
         return base, turned, values[:, places] * radians
 

@@ -156,8 +156,7 @@ def _robot_format(folder: str, model: Autoencoder) -> TableFormat:
 
 def _reference(body: Body, form: TableFormat, x: Tensor, model: Autoencoder) -> Reference:
     features = Standardised.of(model.spec.details).to_features(x)
-    positions, quaternions, angles = form.states(body.robot, form.values(features))
-    return reference_of(body, positions * form.unit_cm / 100, quaternions, angles, form.rate)
+    return reference_of(body, *form.states(body.robot, form.values(features)), form.rate)
 
 
 def _rows(windows: Sequence[TrackedWindow]) -> Iterator[dict[str, Cell]]:
