@@ -299,6 +299,19 @@ def test_a_robot_whose_files_are_in_centimetres(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[1.0], found[100.0], atol=1e-3)
 
 
+def test_joints_in_degrees(tmp_path: Path) -> None:
+    (tmp_path / "arm.urdf").write_text(URDF)
+    write_table(tmp_path / "a" / "a.csv", Table(("shoulder", "elbow"), np.tile([90.0, 45], (20, 1))))
+    (tmp_path / "a" / "columns.txt").write_text("shoulder, value, deg\nelbow, value, deg\n")
+    data = opened(tmp_path / "a", rate=10, urdf=str(tmp_path / "arm.urdf"))
+    moved = data.scale.format.moved(data.train.stored(0).astype(np.float64))
+    assert moved.positions is not None
+    np.testing.assert_allclose(moved.positions[0, 2], [0, 100, 0], atol=1e-3)
+    (tmp_path / "a" / "columns.txt").write_text("shoulder, value, turns\nelbow, value, deg\n")
+    with pytest.raises(DataError, match=r"column 'shoulder' has the angles of a joint, whose unit is rad or deg, not"):
+        opened(tmp_path / "a", rate=10, urdf=str(tmp_path / "arm.urdf"))
+
+
 def test_tables_without_a_description_have_the_columns_of_the_first(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(30, 3))
     write_table(tmp_path / "a.npz", Table(("x", "y", "z"), values))

@@ -97,17 +97,21 @@ def _resampled(values: np.ndarray, places: np.ndarray, columns: list[Column]) ->
 
 
 def with_joints(columns: list[Column], robot: Robot) -> list[Column]:
-    """Return the columns with the kinds of a robot's joints, for those of kind `value`: angles in radians.
+    """Return the columns with the kinds of a robot's joints, for those of kind `value`: angles, in their unit.
 
     Raises:
-        DataError: naming the joints without a column.
+        DataError: naming the joints without a column, or the column whose unit is not one of angles.
     """
     found = list(columns)
     places = robot.find_joints([column.name for column in columns])
     for joint, place in zip(robot.joints, places, strict=True):
-        if found[place].kind == "value":
-            kind = "wrapping angle" if joint.limits is None else "angle"
-            found[place] = found[place]._replace(kind=kind, unit="")
+        column = found[place]
+        if column.unit not in UNITS:
+            raise DataError(
+                f"the column {column.name!r} has the angles of a joint, whose unit is rad or deg, not {column.unit!r}"
+            )
+        if column.kind == "value":
+            found[place] = column._replace(kind="wrapping angle" if joint.limits is None else "angle")
     return found
 
 
