@@ -261,6 +261,27 @@ def test_a_bind_pose_at_the_start_is_left_out_and_said(tmp_path: Path, caplog: p
     assert len(data.scale.format.read(tmp_path / "a.bvh")) == 60
 
 
+def test_files_without_frames_are_skipped(tmp_path: Path) -> None:
+    write_bvh(tmp_path / "a" / "a.bvh", walker(60))
+    write_bvh(tmp_path / "a" / "b.bvh", walker(20))
+    write_bvh(tmp_path / "a" / "c.bvh", walker(0))
+    names = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    for name, rows in (("a", 20), ("b", 60)):
+        write_table(tmp_path / "b" / f"{name}.csv", Table(names, np.tile([0.0, 0, 1, 0, 0, 0, 1], (rows, 1))))
+    for folder, settings, kept, reasons in (
+        ("a", {}, ["a", "b"], ["it has no frames"]),
+        ("a", {"skip_frames": 30}, ["a"], ["data.skip_frames=30 leaves out", "it has no frames"]),
+        ("a", {"skip_frames": 30, "resample": 15}, ["a"], ["it has 20 frames, all of which", "it has no frames"]),
+        ("b", {"skip_frames": 20, "rate": 30}, ["b"], ["it has 20 frames, all of which"]),
+    ):
+        data = opened(tmp_path / folder, **settings)
+        assert data.train.names == kept
+        assert all(expected in reason for expected, (_, reason) in zip(reasons, data.skipped, strict=True))
+    spec = opened(tmp_path / "a").spec
+    with pytest.raises(DataError, match=r"c\.bvh: it has no frames"):
+        MODALITY.read([tmp_path / "a" / "c.bvh"], spec)
+
+
 def test_tables_know_their_rate_by_a_column_or_a_setting(tmp_path: Path) -> None:
     folder = write_arms(tmp_path)
     data = opened(folder)

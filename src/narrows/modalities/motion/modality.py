@@ -98,8 +98,6 @@ class MotionModality(Modality):
                 found.append(scale.to_x(scale.format.read(file)))
             except DataError as error:
                 raise DataError(f"{file}: {error}") from error
-            if not found[-1].shape[1]:
-                raise DataError(f"{file}: it has no frames")
         return found
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:

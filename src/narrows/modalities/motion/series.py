@@ -16,7 +16,7 @@ from narrows.modalities.motion.columns import UNITS, Column, unit_quaternions
 from narrows.modalities.motion.features import SAME_RATE, TableLayout
 from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, robot_figure
-from narrows.modalities.motion.formats import Format, Moved
+from narrows.modalities.motion.formats import Format, Moved, require_frames
 from narrows.modalities.motion.resampling import frames_at, linear, spherical
 from narrows.modalities.motion.root import Start, Up
 from narrows.modalities.motion.rotations import matrix_to_quaternion, quaternion_to_matrix
@@ -52,15 +52,16 @@ class TableReading:
         """Return the values of a file, float64 [T, K], with unit quaternions, and the frames per second.
 
         Raises:
-            DataError: if it cannot be read, or its rate is unknown or uneven.
+            DataError: if it cannot be read, no row is left, or its rate is unknown or uneven.
         """
-        values = read_table(path, [column.name for column in columns]).values[self.skip_frames :]
-        values, changed = unit_quaternions(values, columns)
+        values = read_table(path, [column.name for column in columns]).values
+        require_frames(len(values), self.skip_frames)
+        values, changed = unit_quaternions(values[self.skip_frames :], columns)
         if changed:
             logger.warning("%s: %d quaternions are not of unit length; they were normalised", path, changed)
         times = next((values[:, index] for index, column in enumerate(columns) if column.kind == "time"), None)
         rate = self.rate or _rate_of(times, even=self.resample is None)
-        if self.resample is None or not len(values):
+        if self.resample is None:
             return values, rate
         if self.rate is None and times is not None:
             wanted = np.arange(times[0], times[-1] + 1e-6 / self.resample, 1 / self.resample)

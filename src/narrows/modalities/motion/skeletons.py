@@ -15,7 +15,7 @@ from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.features import SkeletonLayout, find_moving_joints
 from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, skeleton_figure
-from narrows.modalities.motion.formats import Format, Moved, read_bytes
+from narrows.modalities.motion.formats import Format, Moved, read_bytes, require_frames
 from narrows.modalities.motion.hierarchy import read_hierarchy, write_hierarchy
 from narrows.modalities.motion.resampling import frames_at, linear, spherical
 from narrows.modalities.motion.root import Start, Up
@@ -42,14 +42,15 @@ class BvhReading:
         """Return the motion of a file, and the number of frames that were left out at its start.
 
         Raises:
-            DataError: if it cannot be read.
+            DataError: if it cannot be read, or no frame is left.
         """
         clip = read_bvh(read_bytes(path))
         if self.rate is not None:
             clip = replace(clip, frame_time=1 / self.rate)
-        skipped = bind_pose_frames(clip) if self.skip_frames is None else min(self.skip_frames, len(clip.values))
+        skipped = bind_pose_frames(clip) if self.skip_frames is None else self.skip_frames
+        require_frames(len(clip.values), skipped)
         clip = replace(clip, values=clip.values[skipped:])
-        return (clip if self.resample is None or not len(clip.values) else _resampled(clip, self.resample)), skipped
+        return (clip if self.resample is None else _resampled(clip, self.resample)), skipped
 
 
 def _resampled(clip: Bvh, rate: float) -> Bvh:
