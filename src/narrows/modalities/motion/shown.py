@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.series import TableFormat
 from narrows.modalities.motion.standardised import Standardised
 from narrows.report.page import Block, Figure
-from narrows.report.svg import HUES, chart, limits, padded, thin, to_svg
+from narrows.report.svg import HUES, MUTED, chart, limits, padded, thin, to_svg
 
 __all__ = ["check_film", "shown", "write_film"]
 
@@ -101,7 +101,8 @@ def _curves(rows: Sequence[Mapping[str, np.ndarray]], form: TableFormat, caption
 
 
 def _panel(title: str, curves: Mapping[str, np.ndarray], rate: float) -> str:
-    colours = dict(zip(curves, HUES, strict=False))
+    # The first of several is the original.
+    colours = dict(zip(curves, chain([MUTED] if len(curves) > 1 else [], cycle(HUES)), strict=False))
     drawing, axes = chart(title, list(colours.items()), alone=False)
     longest = max(map(len, curves.values()))
     for name, curve in curves.items():
