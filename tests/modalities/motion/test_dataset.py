@@ -333,6 +333,59 @@ def test_joints_in_degrees(tmp_path: Path) -> None:
         opened(tmp_path / "a", rate=10, urdf=str(tmp_path / "arm.urdf"))
 
 
+def test_columns_of_text_that_are_not_described(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("task,x,y\n" + "walk,1,2\n" * 20)
+    (tmp_path / "columns.txt").write_text("y\nx\n")
+    data = opened(tmp_path, rate=10)
+    np.testing.assert_array_equal(data.train.stored(0), [[2, 1]] * 20)
+    data.scale.format.write(tmp_path / "out.csv", data.train.stored(0))
+    assert read_table(tmp_path / "out.csv").names == ("y", "x")
+
+
+def test_tables_without_names_are_written_without_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1.5,2\n" * 20)
+    (tmp_path / "columns.txt").write_text("x\ny\n")
+    data = opened(tmp_path, rate=10)
+    data.scale.format.write(tmp_path / "out.csv", data.train.stored(0))
+    assert read_table(tmp_path / "out.csv").names == ()
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_clocks_that_jitter_have_the_same_rate(tmp_path: Path, rows: int) -> None:
+    """Logs at 100 Hz, whose times are off by up to half a millisecond."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "columns.txt").write_text("t, time\nv\n")
+    for number in range(6):
+        time = 1e9 + np.arange(rows) / 100 + generator.uniform(-5e-4, 5e-4, rows)
+        write_table(tmp_path / f"{number}.csv", Table(("t", "v"), np.stack([time, np.sin(time)], 1)))
+    data = opened(tmp_path)
+    assert len(data.train) == 6
+    assert data.spec.rate == pytest.approx(100, rel=1e-3 if rows == 100 else 1e-4)
+
+
+def test_the_most_frequent_columns_and_rate_are_those_of_the_data(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    write_table(tmp_path / "0.csv", Table(("foreign",), values[:, :1]))
+    for number in range(1, 6):
+        time = np.arange(20) / (30 if number == 1 else 60)
+        names = ("time", "y", "x") if number == 2 else ("time", "x", "y")
+        write_table(
+            tmp_path / f"{number}.csv", Table(names, np.column_stack([time, values[:, :: -1 if number == 2 else 1]]))
+        )
+    data = opened(tmp_path, rate=60)
+    assert data.train.names == ["1", "2", "3", "4", "5"]
+    (tmp_path / "columns.txt").write_text("time, time\nx\ny\n")
+    data = opened(tmp_path)
+    assert data.train.names == ["2", "3", "4", "5"]
+    assert data.spec.rate == pytest.approx(60)
+    assert [reason for _, reason in data.skipped] == [
+        "it has no column 'time', only foreign",
+        "it has 30 frames per second, but the model's motions 60",
+    ]
+    for index in range(4):
+        np.testing.assert_allclose(data.train.stored(index), values, rtol=1e-6)
+
+
 def test_tables_without_a_description_have_the_columns_of_the_first(tmp_path: Path) -> None:
     values = np.random.default_rng(0).normal(size=(30, 3))
     write_table(tmp_path / "a.npz", Table(("x", "y", "z"), values))

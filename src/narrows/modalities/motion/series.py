@@ -13,7 +13,7 @@ import numpy as np
 
 from narrows.data.errors import DataError
 from narrows.modalities.motion.columns import UNITS, Column, unit_quaternions
-from narrows.modalities.motion.features import SAME_RATE, TableLayout
+from narrows.modalities.motion.features import TableLayout
 from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, robot_figure
 from narrows.modalities.motion.formats import Format, Moved, require_frames
@@ -24,10 +24,13 @@ from narrows.modalities.motion.skeleton import Pose
 from narrows.modalities.motion.tables import Table, read_table, write_table
 from narrows.modalities.motion.urdf import Robot, read_urdf
 
-__all__ = ["TableFormat", "TableReading", "with_joints"]
+__all__ = ["SAME_CLOCK", "TableFormat", "TableReading", "with_joints"]
 
 UNEVEN = 0.5
 """The largest relative difference between two time steps and their median that counts as an even rate."""
+
+SAME_CLOCK = 5e-3
+"""Relative difference between the rates of two files that comes from clocks that jitter, or from rounding 29.97 to 30."""
 
 logger = logging.getLogger(__name__)
 
@@ -54,7 +57,10 @@ class TableReading:
         Raises:
             DataError: if it cannot be read, no row is left, or its rate is unknown or uneven.
         """
-        values = read_table(path, [column.name for column in columns]).values
+        return self.converted(path, read_table(path, [column.name for column in columns]).values, columns)
+
+    def converted(self, path: Path, values: np.ndarray, columns: list[Column]) -> tuple[np.ndarray, float]:
+        """Do the same as `read` for the values of a file."""
         require_frames(len(values), self.skip_frames)
         values, changed = unit_quaternions(values[self.skip_frames :], columns)
         if changed:
@@ -82,7 +88,9 @@ def _rate_of(times: np.ndarray | None, even: bool) -> float:
     if even and (np.abs(steps / middle - 1) > UNEVEN).any():
         row = int(np.argmax(np.abs(steps / middle - 1))) + 2
         raise DataError(f"its times are not even (row {row}): set data.resample to the frames per second to convert to")
-    return 1 / middle
+    # The slope of the line through all times hardly depends on their jitter.
+    number = np.arange(len(times)) - (len(times) - 1) / 2
+    return float((number**2).sum() / (number * (times - times[0])).sum())
 
 
 def _resampled(values: np.ndarray, places: np.ndarray, columns: list[Column]) -> np.ndarray:
@@ -187,8 +195,15 @@ class TableFormat(Format):
 
     def read(self, path: Path) -> np.ndarray:
         """Return the features of a table, float32 [T, C]; see `Format.read`."""
-        values, rate = self.reading.read(path, list(self.layout.columns))
-        if not np.isclose(rate, self.rate, rtol=SAME_RATE):
+        return self.features(*self.reading.read(path, list(self.layout.columns)))
+
+    def features(self, values: np.ndarray, rate: float) -> np.ndarray:
+        """Return the features of the values of a table, float32 [T, C].
+
+        Raises:
+            DataError: if its frames per second are others.
+        """
+        if not np.isclose(rate, self.rate, rtol=SAME_CLOCK):
             raise DataError(f"it has {rate:.4g} frames per second, but the model's motions {self.rate:.4g}")
         return self.layout.features(values)[0]
 

@@ -31,10 +31,12 @@ class Table:
     Args:
         names: the C names of the columns; empty if the file has none.
         values: float64 [T, C].
+        header: whether the names are in the file, and not those that `read_table` was given.
     """
 
     names: tuple[str, ...]
     values: np.ndarray
+    header: bool = True
 
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> Table:
@@ -111,7 +113,7 @@ def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
         )
     except pa.ArrowInvalid as error:
         raise DataError(_mistake(content, delimiter, found, len(header), which) or str(error)) from None
-    return Table(_names(found, names), _stacked(column.to_numpy() for column in table.columns))
+    return Table(_names(found, names), _stacked(column.to_numpy() for column in table.columns), has_header)
 
 
 def _has_comma(text: str) -> bool:
@@ -173,7 +175,7 @@ def _read_npz(path: Path, names: Sequence[str] | None) -> Table:
         parts = {name: arrays[name] for name in arrays.files}
     if len(parts) == 1 and (only := next(iter(parts.values()))).ndim == 2 and _has_numbers(only):
         _which((), only.shape[1], names)
-        return Table(_names((), names), only.astype(np.float64))
+        return Table(_names((), names), only.astype(np.float64), header=False)
     return _joined(parts, names)
 
 
