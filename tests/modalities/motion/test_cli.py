@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -237,8 +238,27 @@ def test_series_without_kinematics_are_drawn_as_curves(
     assert main(["sample", str(out), "-n", "2"]) == 0
     assert len(list((out / "samples").glob("*.csv"))) == 2
     capsys.readouterr()
-    assert main(["sample", str(out), "-n", "2", "--film", "gif"]) == 1
-    assert "--film: no figure is known for these data" in capsys.readouterr().err
+    for command in (["sample", str(out), "-n", "2"], ["reconstruct", str(out), str(tmp_path / "strokes" / "a.csv")]):
+        assert main([*command, "--film", "gif", "--out", str(tmp_path / "no")]) == 1
+        assert "--film: no figure is known for these data" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_nothing_is_written_if_a_film_cannot_be(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    walks = [str(place / "walks" / f"walk{number}_subject{number}.bvh") for number in (1, 2)]
+    (tmp_path / "goal.yaml").write_text("position: {to: [0, 10]}\n")
+    for command, *options in (
+        ("sample", "-n", "2"),
+        ("reconstruct", walks[0]),
+        ("interpolate", *walks),
+        ("search", "--goal", str(tmp_path / "goal.yaml"), "--decodings", "40", "--rounds", "2"),
+    ):
+        assert main([command, str(place / "run"), *options, "--film", "mp4", "--out", str(tmp_path / "no")]) == 1
+        assert "narrows[motion]" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_codes_written_one_after_another_and_a_comparison(place: Path, tmp_path: Path) -> None:

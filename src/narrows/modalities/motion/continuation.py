@@ -64,8 +64,7 @@ def continue_motion(
             raise NarrowsError(f"{option} is {value}: it must be at least 1")
     model, sampling = load(folder), sampling or Sampling(seed=0)
     prior = _prior(folder, model, sampling, label)
-    if film:
-        check_film(model.spec)
+    check_film(model.spec, film)
     condition = _condition(model, label)
     (x,) = MODALITY.read([file], model.spec)
     given = min(x.shape[1] // model.hop, prior.grid[0])

@@ -12,12 +12,13 @@ from torch import Tensor
 
 from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
+from narrows.data.films import require_av
 from narrows.modalities.motion.dataset import MotionData, open_motion
 from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.settings import MotionSettings
-from narrows.modalities.motion.shown import shown, write_film
+from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
@@ -85,6 +86,17 @@ class MotionModality(Modality):
         form = Standardised.of(spec.details).format
         return f"read as the model's data: {form.about} at {form.rate:.4g} Hz"
 
+    def accept(self, command: str, options: Mapping[str, Any], whose: str) -> dict[str, Any]:
+        """Return the options that were set; see `Modality.accept`.
+
+        Raises:
+            NarrowsError: also for MP4 films, if PyAV is not installed.
+        """
+        chosen = super().accept(command, options, whose)
+        if chosen.get("film") == "mp4":
+            require_av("motion")
+        return chosen
+
     def suffix_of(self, spec: Spec) -> str:
         """Return the suffix of the model's own kind of files."""
         return Standardised.of(spec.details).format.suffix
@@ -118,6 +130,7 @@ class MotionModality(Modality):
 
         With `film`, gif or mp4, also write a film of each.
         """
+        check_film(spec, film)
         named = _named(rows, first=0)
         for index, (name, x) in enumerate(named):
             self.write(out / f"{index:03}{self.suffix_of(spec)}", x, spec)
@@ -139,6 +152,7 @@ class MotionModality(Modality):
 
         With `film`, gif or mp4, also write a film of each motion with its versions.
         """
+        check_film(spec, film)
         rows = [dict(zip(versions, row, strict=True)) for row in zip(*versions.values(), strict=True)]
         first = next(iter(versions))
         for name, row in zip(names, rows, strict=True):

@@ -77,8 +77,7 @@ def reach(
     model, settings, sampling = load(folder), settings or SearchSettings(), sampling or Sampling()
     require_prior(folder, model, model.sampled_prior, sampling, label)
     scale = Standardised.of(model.spec.details)
-    if film:
-        check_film(model.spec)
+    check_film(model.spec, film)
     goals = read_goals(goal, scale.format, model.sampled_length)
     proposals = proposals_of(model, sampling, None if label is None else class_index(model, label))
     outcome = search(proposals, decoded_costs(model, goals), settings, progress)

@@ -25,6 +25,7 @@ from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.reference import Reference, reference_of
 from narrows.modalities.motion.rendered import write_rendered_film
 from narrows.modalities.motion.series import TableFormat
+from narrows.modalities.motion.shown import check_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.modalities.motion.tracking import Control, Tracked, track
 from narrows.models import Autoencoder
@@ -97,10 +98,11 @@ def track_run(
 
     Raises:
         NarrowsError: if the run is not one of a robot with a root and a URDF file, the split has no window as long as
-            that, or mujoco is not installed.
+            that, or mujoco or, for an MP4 film, PyAV is not installed.
     """
     model, run = load(folder), open_run(folder)
     form = _robot_format(folder, model)
+    check_film(model.spec, film)
     control, gains = control or Control(), gains or Gains()
     if not 0 < seconds < math.inf:
         raise NarrowsError(f"--seconds is {seconds}: it must be a positive number")
