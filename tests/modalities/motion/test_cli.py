@@ -119,6 +119,8 @@ def test_sample_interpolate_and_reconstruct_the_test_split(place: Path, tmp_path
     assert main(["sample", run, "-n", "3", "--film", "gif", "--out", str(tmp_path / "samples")]) == 0
     assert len(list((tmp_path / "samples").glob("*.gif"))) == 3
     assert lengths(tmp_path / "samples") == [16] * 3
+    assert main(["sample", run, "-n", "2", "--out", str(tmp_path / "samples")]) == 0
+    assert [path.name for path in sorted((tmp_path / "samples").iterdir())] == ["000.bvh", "001.bvh", "index.html"]
     ends = [str(walks / name) for name in ("walk1_subject1.bvh", "run2_subject2.bvh")]
     assert main(["interpolate", run, *ends, "--steps", "3", "--out", str(tmp_path / "path")]) == 0
     assert lengths(tmp_path / "path") == [96] * 3
@@ -335,6 +337,12 @@ def test_search_for_a_goal_with_a_vae(place: Path, tmp_path: Path, capsys: pytes
     page = (out / "index.html").read_text()
     assert "From above, cm: x across, z along" in page
     assert "the pose to reach" in page
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "007.bvh").write_text("of the user, since there is no page")
+    assert main(["search", run, *goal, *short, "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "007.bvh").exists()
+    assert main(["search", run, *goal, *short[:-1], "1", "--out", str(tmp_path / "again")]) == 0
+    assert [path.name for path in sorted((tmp_path / "again").iterdir())] == ["000.bvh", "index.html", "search.json"]
     assert main(["search", run, *goal, *short, "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "search.json").read_bytes() == (out / "search.json").read_bytes()
     (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n0.5,0,5000\n")

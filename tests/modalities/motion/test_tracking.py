@@ -208,6 +208,16 @@ def test_a_run_is_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         capsys.readouterr().err.split()
     )
     assert (tmp_path / "drawn" / "001.gif").exists()
+    assert main(["track", run, *short, "--out", str(tmp_path / "drawn")]) == 0
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "index.html",
+        "tracking.csv",
+        "tracking.json",
+    ]
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["track", run, *short, "--film", "mp4", "--out", str(tmp_path / "no")]) == 1
+    assert "narrows[motion]" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
     assert main(["track", run, "--seconds", "100"]) == 1
     assert "the test split has no window of that length" in " ".join(capsys.readouterr().err.split())
     spec = load(run).spec

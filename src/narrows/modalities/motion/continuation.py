@@ -11,12 +11,12 @@ from narrows.commands.source import open_run
 from narrows.decoding import class_index, require_prior
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.models import Autoencoder
 from narrows.pretrained import load
 from narrows.priors import Prior, continue_codes
 from narrows.progress import Progress, hidden
-from narrows.report.page import Block, Page, Section, write_page
 from narrows.sampling import Sampling
 
 __all__ = ["continue_motion"]
@@ -84,6 +84,7 @@ def continue_motion(
     assert rate is not None
     first = max(0, x.shape[1] - round(LEAD * rate))
     ends = {name: motion[:, first:] for name, motion in motions.items()}
+    remove_earlier(out, MODALITY.suffix_of(model.spec))
     for index, (name, motion) in enumerate(motions.items()):
         MODALITY.write(out / f"{index:03}{MODALITY.suffix_of(model.spec)}", motion, model.spec)
         if film:
@@ -91,7 +92,7 @@ def continue_motion(
     seconds = (x.shape[1] - first) / rate
     caption = f"The first {seconds:.3g} seconds of each are the end of {file.name}; the rest is new."
     block = shown([{name: end} for name, end in ends.items()], model.spec, caption)
-    return _page(out / "index.html", f"{file.name}, continued", block)
+    return write_motion_page(out, f"{file.name}, continued", block)
 
 
 def _prior(folder: str, model: Autoencoder, sampling: Sampling, label: str | None) -> Prior:
@@ -122,8 +123,3 @@ def _condition(model: Autoencoder, label: str | None) -> Tensor | None:
             f"choose a class to continue as, with --class NAME; the classes are: {', '.join(model.classes)}"
         )
     return torch.tensor([0 if label is None else class_index(model, label)])
-
-
-def _page(path: Path, title: str, block: Block) -> Path:
-    write_page(path, Page(title, sections=[Section("Motions", blocks=[block])]))
-    return path

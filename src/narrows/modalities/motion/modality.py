@@ -17,13 +17,14 @@ from narrows.modalities.motion.dataset import MotionData, open_motion
 from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
 from narrows.modalities.motion.motions import Motions
+from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.settings import MotionSettings
 from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
 from narrows.progress import Progress
-from narrows.report.page import Block, Page, Section, write_page
+from narrows.report.page import Block, Section
 
 __all__ = ["MODALITY", "MotionModality", "MotionRecipe"]
 
@@ -132,11 +133,12 @@ class MotionModality(Modality):
         """
         check_film(spec, film)
         named = _named(rows, first=0)
+        remove_earlier(out, self.suffix_of(spec))
         for index, (name, x) in enumerate(named):
             self.write(out / f"{index:03}{self.suffix_of(spec)}", x, spec)
             if film:
                 write_film(out / f"{index:03}.{film}", {name: x}, spec)
-        return _page(out / "index.html", title, shown([{name: x} for name, x in named], spec, title))
+        return write_motion_page(out, title, shown([{name: x} for name, x in named], spec, title))
 
     def save_versions(
         self,
@@ -163,7 +165,7 @@ class MotionModality(Modality):
             {(name if version == first else f"{name}: {version}"): x for version, x in row.items()}
             for name, row in zip(names, rows, strict=True)
         ]
-        return _page(out / "index.html", title, shown(labelled, spec, title))
+        return write_motion_page(out, title, shown(labelled, spec, title))
 
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
         """Return the motions to play, a few in a row."""
@@ -227,11 +229,6 @@ def _named(rows: Sequence[Row], first: int) -> list[tuple[str, Tensor]]:
     """Return all motions with their names; those without one are numbered from `first`."""
     motions = [(row.name, x) for row in rows for x in row.examples]
     return [(name or str(index), x) for index, (name, x) in enumerate(motions, first)]
-
-
-def _page(path: Path, title: str, block: Block) -> Path:
-    write_page(path, Page(title, sections=[Section("Motions", blocks=[block])]))
-    return path
 
 
 MODALITY = MotionModality()

@@ -20,6 +20,7 @@ from narrows.modalities.motion.goals import Goals, MotionBatch, PoseGoal
 from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.motion_search import decoded, decoded_costs
 from narrows.modalities.motion.proposals import proposals_of
+from narrows.modalities.motion.results import remove_earlier
 from narrows.modalities.motion.search import Found, Outcome, Round, SearchSettings, search
 from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.modalities.motion.standardised import Standardised
@@ -91,6 +92,7 @@ def reach(
         )
         for number, found in enumerate(outcome.best)
     ]
+    remove_earlier(out, scale.format.suffix)
     for motion in motions:
         MODALITY.write(out / motion.file, motion.x, model.spec)
         if film:

@@ -30,7 +30,7 @@ UNEVEN = 0.5
 """The largest relative difference between two time steps and their median that counts as an even rate."""
 
 SAME_CLOCK = 5e-3
-"""Relative difference between the rates of two files that comes from clocks that jitter, or from rounding 29.97 to 30."""
+"""Relative difference between the rates of two files that comes from clocks that jitter, and from 29.97 called 30."""
 
 logger = logging.getLogger(__name__)
 

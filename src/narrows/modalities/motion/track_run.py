@@ -24,6 +24,7 @@ from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.reference import Reference, reference_of
 from narrows.modalities.motion.rendered import write_rendered_film
+from narrows.modalities.motion.results import remove_earlier
 from narrows.modalities.motion.series import TableFormat
 from narrows.modalities.motion.shown import check_film
 from narrows.modalities.motion.standardised import Standardised
@@ -129,6 +130,7 @@ def track_run(
             windows.append(TrackedWindow(name, references, tracked))
             meter.advance()
     out = out or run.outputs / "tracked"
+    remove_earlier(out)
     write_csv(out / "tracking.csv", _rows(windows))
     summary = {kind: _summary([window.tracked[kind] for window in windows]) for kind in KINDS}
     with whole_file(out / "tracking.json") as aside:
