@@ -258,7 +258,14 @@ def test_a_bind_pose_at_the_start_is_left_out_and_said(tmp_path: Path, caplog: p
     assert opened(tmp_path, skip_frames=0).train.lengths.tolist() == [62]
     assert opened(tmp_path, skip_frames=5).train.lengths.tolist() == [57]
     # A model reads files as its training did.
-    assert len(data.scale.format.read(tmp_path / "a.bvh")) == 60
+    caplog.clear()
+    (x,) = MODALITY.read([tmp_path / "a.bvh"], data.spec)
+    assert x.shape[1] == 60
+    assert "a.bvh: a bind pose at its start was left out: 2 frames" in caplog.text
+    caplog.clear()
+    write_bvh(tmp_path / "b.bvh", clip)
+    MODALITY.read([tmp_path / "b.bvh"], data.spec)
+    assert caplog.text == ""
 
 
 def test_files_without_frames_are_skipped(tmp_path: Path) -> None:

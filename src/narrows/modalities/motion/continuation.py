@@ -39,9 +39,9 @@ def continue_motion(
     """Write a motion followed by its continuation, n times, with a page that plays them, and return the page's path.
 
     The end of the motion is encoded, as many codes as the prior models at once, and the prior draws the codes that
-    follow. The frames of the file remain as they are, and the new ones go on from where its root is, because the
-    features of the root are speeds; the pose may jump by the error of a reconstruction. Like all motions written, these
-    start at the origin.
+    follow. The frames of the file remain as they are, without a bind pose at its start. The new ones go on from where
+    its root is, because the features of the root are speeds; the pose may jump by the error of a reconstruction. Like
+    all motions written, these start at the origin.
 
     Args:
         folder: the run folder, or its id on the hub.

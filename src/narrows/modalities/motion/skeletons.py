@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,6 +23,8 @@ from narrows.modalities.motion.root import Start, Up
 from narrows.modalities.motion.skeleton import skeleton_difference
 
 __all__ = ["BvhFormat", "BvhReading"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -141,8 +144,11 @@ class BvhFormat(Format):
         return f"a skeleton of {joints} joints"
 
     def read(self, path: Path) -> np.ndarray:
-        """Return the features of a BVH file, float32 [T, C]; see `Format.read`."""
-        return self.features(self.reading.read(path)[0])
+        """Return the features of a BVH file, float32 [T, C], and log a bind pose left out; see `Format.read`."""
+        clip, skipped = self.reading.read(path)
+        if skipped and self.reading.skip_frames is None:
+            logger.warning("%s: a bind pose at its start was left out: %d frames", path, skipped)
+        return self.features(clip)
 
     def features(self, clip: Bvh) -> np.ndarray:
         """Return the features of a motion, float32 [T, C].
