@@ -5,13 +5,16 @@ import re
 import shutil
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from narrows.cli import main
-from narrows.modalities.motion import distances
+from narrows.data import Spec
+from narrows.errors import NarrowsError
+from narrows.modalities.motion import continuation, distances, reach
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.goals import Goals, MotionBatch, PositionGoal
 from narrows.modalities.motion.modality import MODALITY
@@ -387,6 +390,18 @@ def test_search_for_a_goal_with_codes(place: Path, tmp_path: Path, capsys: pytes
     assert len(list((run / "found").glob("*.csv"))) == 6
     assert main([*asked, "--class", "medium"]) == 1
     assert "no class 'medium'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", ["search", "continue"])
+def test_models_of_other_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+    model = SimpleNamespace(spec=Spec((1, 16), "sound"))
+    for module in (reach, continuation):
+        monkeypatch.setattr(module, "load", lambda folder: model)
+    with pytest.raises(NarrowsError, match=f"runs/a is a model of sound: `narrows {command}`"):
+        if command == "search":
+            reach.reach("runs/a", tmp_path / "goal.yaml")
+        else:
+            continuation.continue_motion("runs/a", tmp_path / "a.bvh", 8)
 
 
 def test_the_model_alone_reads_and_writes_files(place: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor
 from narrows.commands.source import open_run
 from narrows.decoding import class_index, require_prior
 from narrows.errors import NarrowsError
-from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.modality import MODALITY, require_motion
 from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.models import Autoencoder
@@ -101,8 +101,7 @@ def _prior(folder: str, model: Autoencoder, sampling: Sampling, label: str | Non
     Raises:
         NarrowsError: if there is none, or `label` has no effect.
     """
-    if model.spec.modality != MODALITY.name:
-        raise NarrowsError(f"{folder} is a model of {model.spec.modality}: `narrows continue` continues motions")
+    require_motion(folder, model, "`narrows continue` continues motions")
     if not model.discrete:
         raise NarrowsError(
             f"the latents of {folder} are continuous, and no prior draws those that follow others: use a model with "

@@ -13,6 +13,7 @@ from torch import Tensor
 from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
 from narrows.data.films import require_av
+from narrows.errors import NarrowsError
 from narrows.modalities.motion.dataset import MotionData, open_motion
 from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
@@ -26,7 +27,7 @@ from narrows.models import Autoencoder
 from narrows.progress import Progress
 from narrows.report.page import Block, Section
 
-__all__ = ["MODALITY", "MotionModality", "MotionRecipe"]
+__all__ = ["MODALITY", "MotionModality", "MotionRecipe", "require_motion"]
 
 SHOWN = 6
 """Number of reconstructions in the report."""
@@ -229,6 +230,12 @@ def _named(rows: Sequence[Row], first: int) -> list[tuple[str, Tensor]]:
     """Return all motions with their names; those without one are numbered from `first`."""
     motions = [(row.name, x) for row in rows for x in row.examples]
     return [(name or str(index), x) for index, (name, x) in enumerate(motions, first)]
+
+
+def require_motion(folder: str, model: Autoencoder, use: str) -> None:
+    """Raise a `NarrowsError` with the `use` of a command if a model is not one of motion."""
+    if model.spec.modality != MODALITY.name:
+        raise NarrowsError(f"{folder} is a model of {model.spec.modality or 'tensors'}: {use}")
 
 
 MODALITY = MotionModality()

@@ -17,7 +17,7 @@ from narrows.decoding import class_index, require_prior
 from narrows.modalities.motion.from_above import from_above
 from narrows.modalities.motion.goal_files import read_goals
 from narrows.modalities.motion.goals import Goals, MotionBatch, PoseGoal
-from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.modality import MODALITY, require_motion
 from narrows.modalities.motion.motion_search import decoded, decoded_costs
 from narrows.modalities.motion.proposals import proposals_of
 from narrows.modalities.motion.results import remove_earlier
@@ -72,10 +72,11 @@ def reach(
         progress: shows the progress.
 
     Raises:
-        NarrowsError: if the model has codes but no prior, an option has no effect, or the goals cannot be read or do
-            not suit the model's data.
+        NarrowsError: if the model is not one of motion, or has codes but no prior; if an option has no effect, or the
+            goals cannot be read or do not suit the model's data.
     """
     model, settings, sampling = load(folder), settings or SearchSettings(), sampling or Sampling()
+    require_motion(folder, model, "`narrows search` searches for motions")
     require_prior(folder, model, model.sampled_prior, sampling, label)
     scale = Standardised.of(model.spec.details)
     check_film(model.spec, film)
