@@ -299,7 +299,7 @@ def test_files_unlike_the_models_are_named(place: Path, tmp_path: Path, capsys: 
         ("run", "fewer.bvh", "it says 88 frames but has 83"),
         ("run", "cut.bvh", f"line {len(lines)}: 14 values instead of 18; it is truncated"),
         ("run", "nan.bvh", f"line {len(lines)}: value 1 is nan"),
-        ("run", "twice.bvh", "line 20: the joint 'leftLeg' is there twice"),
+        ("run", "twice.bvh", "line 20: the joint 'leftLeg' is listed twice"),
         ("run", "comma.bvh", f"line {len(lines)}: '0,000000' has a comma as decimal sign; replace it by a point"),
         ("arm", "text.csv", "text.csv: line 3, column 'shoulder': 'left' is not a number"),
         ("run", "missing.bvh", "missing.bvh: it cannot be read"),
@@ -392,16 +392,14 @@ def test_search_for_a_goal_with_codes(place: Path, tmp_path: Path, capsys: pytes
     assert "no class 'medium'" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("command", ["search", "continue"])
-def test_models_of_other_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: str) -> None:
+def test_models_of_other_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = SimpleNamespace(spec=Spec((1, 16), "sound"))
     for module in (reach, continuation):
         monkeypatch.setattr(module, "load", lambda folder: model)
-    with pytest.raises(NarrowsError, match=f"runs/a is a model of sound: `narrows {command}`"):
-        if command == "search":
-            reach.reach("runs/a", tmp_path / "goal.yaml")
-        else:
-            continuation.continue_motion("runs/a", tmp_path / "a.bvh", 8)
+    with pytest.raises(NarrowsError, match="runs/a is a model of sound: `narrows search` searches for motions"):
+        reach.reach("runs/a", tmp_path / "goal.yaml")
+    with pytest.raises(NarrowsError, match="runs/a is a model of sound: `narrows continue` continues motions"):
+        continuation.continue_motion("runs/a", tmp_path / "a.bvh", 8)
 
 
 def test_the_model_alone_reads_and_writes_files(place: Path, tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class Trained(NamedTuple):
 
     network: WindowClassifier
     accuracies: dict[str, float]
-    """The shares of windows classified rightly that it was not trained on, by what they are of, in words."""
+    """Shares of windows classified correctly that it was not trained on, by a description of the windows."""
     classes: str
     """The classes in words."""
 

@@ -71,10 +71,10 @@ class TableReading:
             return values, rate
         if self.rate is None and times is not None:
             wanted = np.arange(times[0], times[-1] + 1e-6 / self.resample, 1 / self.resample)
-            places = np.interp(wanted, times, np.arange(len(times)))
+            frames = np.interp(wanted, times, np.arange(len(times)))
         else:
-            places = frames_at(len(values), rate, self.resample)
-        return _resampled(values, places, columns), self.resample
+            frames = frames_at(len(values), rate, self.resample)
+        return _resampled(values, frames, columns), self.resample
 
 
 def _rate_of(times: np.ndarray | None, even: bool) -> float:
@@ -93,15 +93,15 @@ def _rate_of(times: np.ndarray | None, even: bool) -> float:
     return float((number**2).sum() / (number * (times - times[0])).sum())
 
 
-def _resampled(values: np.ndarray, places: np.ndarray, columns: list[Column]) -> np.ndarray:
+def _resampled(values: np.ndarray, frames: np.ndarray, columns: list[Column]) -> np.ndarray:
     layout = TableLayout(columns, 1.0)
     straight = values.copy()
     for index, column in enumerate(columns):
         if column.kind == "wrapping angle":
             straight[:, index] = np.unwrap(values[:, index], period=2 * np.pi / UNITS[column.unit])
-    found = linear(straight, places)
+    found = linear(straight, frames)
     for group in [*([layout.root[1]] if layout.root else []), *layout.quaternions]:
-        found[:, group] = matrix_to_quaternion(spherical(quaternion_to_matrix(values[:, group]), places))
+        found[:, group] = matrix_to_quaternion(spherical(quaternion_to_matrix(values[:, group]), frames))
     return found
 
 
@@ -112,15 +112,15 @@ def with_joints(columns: list[Column], robot: Robot) -> list[Column]:
         DataError: naming the joints without a column, or the column whose unit is not one of angles.
     """
     found = list(columns)
-    places = robot.find_joints([column.name for column in columns])
-    for joint, place in zip(robot.joints, places, strict=True):
-        column = found[place]
+    indices = robot.find_joints([column.name for column in columns])
+    for joint, index in zip(robot.joints, indices, strict=True):
+        column = found[index]
         if column.unit not in UNITS:
             raise DataError(
                 f"the column {column.name!r} has the angles of a joint, whose unit is rad or deg, not {column.unit!r}"
             )
         if column.kind == "value":
-            found[place] = column._replace(kind="wrapping angle" if joint.limits is None else "angle")
+            found[index] = column._replace(kind="wrapping angle" if joint.limits is None else "angle")
     return found
 
 
@@ -250,12 +250,12 @@ class TableFormat(Format):
             [T, 4]; and the angles of the joints in radians, [T, J].
         """
         columns = self.layout.columns
-        places = robot.find_joints([column.name for column in columns])
-        radians = np.array([UNITS[columns[place].unit] for place in places])
+        indices = robot.find_joints([column.name for column in columns])
+        radians = np.array([UNITS[columns[index].unit] for index in indices])
         root = self.layout.root
         base = values[:, root[0]] * (self.unit_cm / 100) if root else np.zeros((len(values), 3))
         turned = values[:, root[1]] if root else np.tile([0.0, 0.0, 0.0, 1.0], (len(values), 1))
-        return base, turned, values[:, places] * radians
+        return base, turned, values[:, indices] * radians
 
 
 @lru_cache(maxsize=4)

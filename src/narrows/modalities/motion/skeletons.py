@@ -57,8 +57,8 @@ class BvhReading:
 
 
 def _resampled(clip: Bvh, rate: float) -> Bvh:
-    places = frames_at(len(clip.values), 1 / clip.frame_time, rate)
-    made = clip.with_motion(spherical(clip.rotations(), places), linear(clip.translations(), places))
+    frames = frames_at(len(clip.values), 1 / clip.frame_time, rate)
+    made = clip.with_motion(spherical(clip.rotations(), frames), linear(clip.translations(), frames))
     return replace(made, frame_time=1 / rate)
 
 
