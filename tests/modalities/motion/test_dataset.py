@@ -188,6 +188,10 @@ def test_a_class_that_is_only_held_out_is_none_of_the_model(tmp_path: Path, capl
     assert {label for name, label in labels.items() if name.startswith("walk")} <= {1}
     assert "classes that the model is not trained on, whose motions count as of unknown class: 1\n  jump" in caplog.text
     assert " of 2 classes for training" in MODALITY.describe(data, data.spec)
+    older = replace(data.spec, classes=("jump", "run", "walk"))
+    found = open_motion(MotionSettings(str(tmp_path), window=16, validation=0, **chosen), spec=older).test  # type: ignore[arg-type]
+    assert found.labels[found.names.index("jump1_subject1")] == 0
+    assert "classes of the model that no training sequence has, so it never learnt them: 1\n  jump" in caplog.text
     again = data.test.numbered(["hop", "run", "walk"])
     assert dict(zip(again.names, again.labels.tolist(), strict=True)) == {
         name: label if label < 0 else label + 1 for name, label in labels.items()

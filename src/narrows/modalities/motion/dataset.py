@@ -109,8 +109,7 @@ def open_motion(
         notes += listed("sequences too short to hold a part out, used for training only", whole)
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
         notes += empty_splits(splits, hold_out)
-        unknown = sorted({one.label for one in recordings}.difference(classes)) if classes else []
-        notes += listed("classes that the model is not trained on, whose motions count as of unknown class", unknown)
+        notes += _untrained(recordings, splits["train"], classes)
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
     shape = (known.format.size, settings.window)
@@ -153,6 +152,18 @@ def _classes(recordings: Sequence[Recording], training: Sequence[Stretch]) -> li
     """Return the classes of the training split; none if it has but one."""
     found = sorted({recordings[one.sequence].label for one in training})
     return found if len(found) > 1 else []
+
+
+def _untrained(recordings: Sequence[Recording], training: Sequence[Stretch], classes: Sequence[str]) -> list[str]:
+    """Return notes on the classes that only sequences outside of the training split have."""
+    if not classes:
+        return []
+    others = {one.label for one in recordings} - {recordings[one.sequence].label for one in training}
+    found = {one.label for one in recordings}.difference(classes)
+    notes = listed("classes that the model is not trained on, whose motions count as of unknown class", sorted(found))
+    # Models of older versions have the classes of all splits.
+    never = "classes of the model that no training sequence has, so it never learnt them"
+    return notes + listed(never, sorted(others - found))
 
 
 def _stem(file: str) -> str:
