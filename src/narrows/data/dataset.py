@@ -86,7 +86,8 @@ class Examples(ABC):
         if self.labels is None or self.classes == classes:
             return self
         numbers = {name: number for number, name in enumerate(classes)}
-        known = np.array([numbers.get(name, -1) for name in self.classes], np.int64)
+        # The last one is that of the label -1.
+        known = np.array([*(numbers.get(name, -1) for name in self.classes), -1], np.int64)
         return self.relabelled(classes, known[self.labels])
 
 

@@ -116,7 +116,7 @@ def test_other_ways_to_write_the_same(text: str) -> None:
         (TEXT[: TEXT.index("Frame Time")].encode(), "truncated: it has no MOTION"),
         (TEXT.replace("0.05", "0,05").encode(), "frame time is '0,05'"),
         (TEXT.replace("0.05", "0").encode(), "frame time is '0'"),
-        (TEXT.replace("JOINT Head", "JOINT Hips").encode(), "line 23: the joint 'Hips' is there twice"),
+        (TEXT.replace("JOINT Head", "JOINT Hips").encode(), "line 23: the joint 'Hips' is listed twice"),
         (TEXT.replace("OFFSET 10.0", "OFFSET 10,0").encode(), "line 8: '10,0' has a comma as decimal sign"),
         (TEXT.replace("OFFSET 10.0", "OFFSET nan").encode(), "line 8: 'nan' is not a finite number"),
         (TEXT.replace("OFFSET 10.0 0.0 0.0", "").encode(), "line 18: the joint 'Left Leg' has no OFFSET"),

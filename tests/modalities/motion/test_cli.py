@@ -3,14 +3,18 @@
 import json
 import re
 import shutil
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
 from narrows.cli import main
-from narrows.modalities.motion import distances
+from narrows.data import Spec
+from narrows.errors import NarrowsError
+from narrows.modalities.motion import continuation, distances, reach
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.goals import Goals, MotionBatch, PositionGoal
 from narrows.modalities.motion.modality import MODALITY
@@ -118,6 +122,8 @@ def test_sample_interpolate_and_reconstruct_the_test_split(place: Path, tmp_path
     assert main(["sample", run, "-n", "3", "--film", "gif", "--out", str(tmp_path / "samples")]) == 0
     assert len(list((tmp_path / "samples").glob("*.gif"))) == 3
     assert lengths(tmp_path / "samples") == [16] * 3
+    assert main(["sample", run, "-n", "2", "--out", str(tmp_path / "samples")]) == 0
+    assert [path.name for path in sorted((tmp_path / "samples").iterdir())] == ["000.bvh", "001.bvh", "index.html"]
     ends = [str(walks / name) for name in ("walk1_subject1.bvh", "run2_subject2.bvh")]
     assert main(["interpolate", run, *ends, "--steps", "3", "--out", str(tmp_path / "path")]) == 0
     assert lengths(tmp_path / "path") == [96] * 3
@@ -190,6 +196,40 @@ def test_a_prior_knows_the_classes(place: Path, tmp_path: Path, capsys: pytest.C
     assert "medium" in capsys.readouterr().err
 
 
+def test_a_decoder_that_reads_the_class(place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The motions of a class that is only held out are decoded and measured as of unknown class."""
+    run, walks, held_out = str(tmp_path / "run"), write_walks(tmp_path / "walks"), "hold_out: sequence, split_seed: 25"
+    write_bvh(walks / "jump1_subject1.bvh", walker(80))
+    recipe = RECIPE.replace(
+        "SequenceDecoder, init_args: {width: 8, blocks: 1}", "StridedDecoder, init_args: {width: 8}"
+    )
+    (tmp_path / "tiny.yaml").write_text(recipe.replace("hold_out: time", held_out))
+    assert main(["train", str(tmp_path / "tiny.yaml"), "--variant", "vq", "--data", str(walks), "--out", run]) == 0
+    assert main(["prior", run, "--recipe", str(place / "prior.yaml")]) == 0
+    assert " of 2 classes for training" in (tmp_path / "run" / "report.html").read_text()
+    assert load(run).classes == ["run", "walk"]
+    assert main(["evaluate", run, "--samples", "1"]) == 0
+    assert "classes that the model is not trained on, whose motions count as of unknown class: 1 jump" in " ".join(
+        capsys.readouterr().err.split()
+    )
+    figures = json.loads((tmp_path / "run" / "evaluation.json").read_text())["figures"]
+    assert figures["prior_bits_per_code"] == pytest.approx(3)  # eight codes of equal probability
+    assert main(["reconstruct", run, "--out", str(tmp_path / "made")]) == 0
+    assert main(["sample", run, "-n", "4", "--out", str(tmp_path / "samples")]) == 0
+    page = (tmp_path / "samples" / "index.html").read_text()
+    assert "walk" in page
+    assert "jump" not in page
+    (tmp_path / "goal.yaml").write_text("position: {to: [0, 10]}\n")
+    goal = ["--goal", str(tmp_path / "goal.yaml"), "--decodings", "40", "--rounds", "2"]
+    assert main(["search", run, *goal]) == 0
+    assert {one["class"] for one in json.loads((tmp_path / "run" / "found" / "search.json").read_text())["best"]} <= {
+        "run",
+        "walk",
+    }
+    assert main(["search", run, *goal, "--class", "jump"]) == 1
+    assert "no class 'jump'" in capsys.readouterr().err
+
+
 def test_series_without_kinematics_are_drawn_as_curves(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -203,8 +243,27 @@ def test_series_without_kinematics_are_drawn_as_curves(
     assert main(["sample", str(out), "-n", "2"]) == 0
     assert len(list((out / "samples").glob("*.csv"))) == 2
     capsys.readouterr()
-    assert main(["sample", str(out), "-n", "2", "--film", "gif"]) == 1
-    assert "--film: no figure is known for these data" in capsys.readouterr().err
+    for command in (["sample", str(out), "-n", "2"], ["reconstruct", str(out), str(tmp_path / "strokes" / "a.csv")]):
+        assert main([*command, "--film", "gif", "--out", str(tmp_path / "no")]) == 1
+        assert "--film: no figure is known for these data" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+
+
+def test_nothing_is_written_if_a_film_cannot_be(
+    place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "av", None)
+    walks = [str(place / "walks" / f"walk{number}_subject{number}.bvh") for number in (1, 2)]
+    (tmp_path / "goal.yaml").write_text("position: {to: [0, 10]}\n")
+    for command, *options in (
+        ("sample", "-n", "2"),
+        ("reconstruct", walks[0]),
+        ("interpolate", *walks),
+        ("search", "--goal", str(tmp_path / "goal.yaml"), "--decodings", "40", "--rounds", "2"),
+    ):
+        assert main([command, str(place / "run"), *options, "--film", "mp4", "--out", str(tmp_path / "no")]) == 1
+        assert "narrows[motion]" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_codes_written_one_after_another_and_a_comparison(place: Path, tmp_path: Path) -> None:
@@ -240,7 +299,7 @@ def test_files_unlike_the_models_are_named(place: Path, tmp_path: Path, capsys: 
         ("run", "fewer.bvh", "it says 88 frames but has 83"),
         ("run", "cut.bvh", f"line {len(lines)}: 14 values instead of 18; it is truncated"),
         ("run", "nan.bvh", f"line {len(lines)}: value 1 is nan"),
-        ("run", "twice.bvh", "line 20: the joint 'leftLeg' is there twice"),
+        ("run", "twice.bvh", "line 20: the joint 'leftLeg' is listed twice"),
         ("run", "comma.bvh", f"line {len(lines)}: '0,000000' has a comma as decimal sign; replace it by a point"),
         ("arm", "text.csv", "text.csv: line 3, column 'shoulder': 'left' is not a number"),
         ("run", "missing.bvh", "missing.bvh: it cannot be read"),
@@ -281,6 +340,12 @@ def test_search_for_a_goal_with_a_vae(place: Path, tmp_path: Path, capsys: pytes
     page = (out / "index.html").read_text()
     assert "From above, cm: x across, z along" in page
     assert "the pose to reach" in page
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / "007.bvh").write_text("of the user, since there is no page")
+    assert main(["search", run, *goal, *short, "--out", str(tmp_path / "again")]) == 0
+    assert (tmp_path / "again" / "007.bvh").exists()
+    assert main(["search", run, *goal, *short[:-1], "1", "--out", str(tmp_path / "again")]) == 0
+    assert [path.name for path in sorted((tmp_path / "again").iterdir())] == ["000.bvh", "index.html", "search.json"]
     assert main(["search", run, *goal, *short, "--out", str(tmp_path / "again")]) == 0
     assert (tmp_path / "again" / "search.json").read_bytes() == (out / "search.json").read_bytes()
     (tmp_path / "path.csv").write_text("time,x,z\n0,0,0\n0.5,0,5000\n")
@@ -325,6 +390,16 @@ def test_search_for_a_goal_with_codes(place: Path, tmp_path: Path, capsys: pytes
     assert len(list((run / "found").glob("*.csv"))) == 6
     assert main([*asked, "--class", "medium"]) == 1
     assert "no class 'medium'" in capsys.readouterr().err
+
+
+def test_models_of_other_data_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = SimpleNamespace(spec=Spec((1, 16), "sound"))
+    for module in (reach, continuation):
+        monkeypatch.setattr(module, "load", lambda folder: model)
+    with pytest.raises(NarrowsError, match="runs/a is a model of sound: `narrows search` searches for motions"):
+        reach.reach("runs/a", tmp_path / "goal.yaml")
+    with pytest.raises(NarrowsError, match="runs/a is a model of sound: `narrows continue` continues motions"):
+        continuation.continue_motion("runs/a", tmp_path / "a.bvh", 8)
 
 
 def test_the_model_alone_reads_and_writes_files(place: Path, tmp_path: Path) -> None:

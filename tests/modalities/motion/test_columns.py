@@ -54,7 +54,7 @@ def test_only_one_root_is_inferred() -> None:
     [
         ("a\nb, angel", "line 2: 'angel' is not one of value, angle"),
         ("a, angle, degrees", "line 1: the unit of an angle is rad or deg, not 'degrees'"),
-        ("a\n\na", "line 3: the column 'a' is there twice"),
+        ("a\n\na", "line 3: the column 'a' is listed twice"),
         ("a, value, m, 3", "line 1: 'a, value, m, 3' is not a name"),
         (", value", "line 1: ', value' is not a name"),
         ("# nothing", "describes no columns"),

@@ -81,6 +81,8 @@ def test_equal_seeds_and_others(place: Path, tmp_path: Path) -> None:
     assert first != other
     assert main([*command, "-n", "3", "--top-k", "2", "--top-p", "0.9"]) == 0
     assert len(list((place / "run" / "continued").glob("*.bvh"))) == 3
+    assert main(command) == 0
+    assert [path.name for path in sorted((place / "run" / "continued").iterdir())] == ["000.bvh", "index.html"]
 
 
 def test_a_file_of_one_code_is_long_enough(place: Path, tmp_path: Path) -> None:

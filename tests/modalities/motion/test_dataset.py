@@ -12,13 +12,14 @@ from narrows.data import BatchPlan, DataError
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.dataset import MotionData, open_motion
+from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.rotations import rotation_angle
 from narrows.modalities.motion.settings import MotionSettings
 from narrows.modalities.motion.skeleton import Skeleton
 from narrows.modalities.motion.standardised import Standardised, statistics
 from narrows.modalities.motion.tables import Table, read_table, write_table
-from tests.modalities.motion.helpers import CHANNELS, WALKER, walker, write_arms, write_walks
+from tests.modalities.motion.helpers import CHANNELS, URDF, WALKER, walker, write_arms, write_walks
 
 
 def opened(folder: Path, **settings: object) -> MotionData:
@@ -174,6 +175,43 @@ def test_classes_are_actions_or_folders_or_what_an_expression_finds(tmp_path: Pa
         opened(tmp_path / "a", label="subject[13]")
 
 
+def test_a_class_that_is_only_held_out_is_none_of_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_bvh(write_walks(tmp_path) / "jump1_subject1.bvh", walker(40))
+    settings = ({"test": 0.2, "split_seed": seed} for seed in range(99))
+    chosen = next(one for one in settings if "jump1_subject1" in opened(tmp_path, **one).test.names)
+    caplog.clear()
+    data = opened(tmp_path, **chosen)
+    assert data.classes == list(data.spec.classes) == ["run", "walk"]
+    assert set(data.train.labels) == {0, 1}
+    labels = dict(zip(data.test.names, data.test.labels.tolist(), strict=True))
+    assert labels["jump1_subject1"] == -1
+    assert {label for name, label in labels.items() if name.startswith("walk")} <= {1}
+    assert "classes that the model is not trained on, whose motions count as of unknown class: 1\n  jump" in caplog.text
+    assert " of 2 classes for training" in MODALITY.describe(data, data.spec)
+    older = replace(data.spec, classes=("jump", "run", "walk"))
+    found = open_motion(MotionSettings(str(tmp_path), window=16, validation=0, **chosen), spec=older).test  # type: ignore[arg-type]
+    assert found.labels[found.names.index("jump1_subject1")] == 0
+    assert "classes of the model that no training sequence has, so it never learnt them: 1\n  jump" in caplog.text
+    again = data.test.numbered(["hop", "run", "walk"])
+    assert dict(zip(again.names, again.labels.tolist(), strict=True)) == {
+        name: label if label < 0 else label + 1 for name, label in labels.items()
+    }
+
+
+def test_a_model_keeps_its_classes(tmp_path: Path) -> None:
+    """Those of other data may be more, fewer, or one."""
+    spec = replace(opened(write_walks(tmp_path / "a")).spec, classes=("hop", "run", "walk"))
+    for name in ("walk7", "jump1"):
+        write_bvh(tmp_path / "b" / f"{name}_subject1.bvh", walker(40))
+    for source, expected in (("a", [1, 1, 1, 2, 2, 2]), ("b", [-1, 2]), ("b/walk7_subject1.bvh", [2])):
+        data = open_motion(MotionSettings(str(tmp_path / source), test=0, validation=0), spec=spec)
+        assert data.classes == ["hop", "run", "walk"]
+        assert data.train.labels.tolist() == expected
+    data = open_motion(MotionSettings(str(tmp_path / "a")), spec=replace(spec, classes=()))
+    assert data.classes == []
+    assert set(data.all.labels) == {-1}
+
+
 def test_files_with_another_skeleton_are_skipped_and_its_joints_named(tmp_path: Path) -> None:
     folder = write_walks(tmp_path)
     other = Skeleton(("hips", "tail", "leftFoot", "rightLeg", "rightFoot"), WALKER.parents, WALKER.offsets)
@@ -224,7 +262,35 @@ def test_a_bind_pose_at_the_start_is_left_out_and_said(tmp_path: Path, caplog: p
     assert opened(tmp_path, skip_frames=0).train.lengths.tolist() == [62]
     assert opened(tmp_path, skip_frames=5).train.lengths.tolist() == [57]
     # A model reads files as its training did.
-    assert len(data.scale.format.read(tmp_path / "a.bvh")) == 60
+    caplog.clear()
+    (x,) = MODALITY.read([tmp_path / "a.bvh"], data.spec)
+    assert x.shape[1] == 60
+    assert "a.bvh: a bind pose at its start was left out: 2 frames" in caplog.text
+    caplog.clear()
+    write_bvh(tmp_path / "b.bvh", clip)
+    MODALITY.read([tmp_path / "b.bvh"], data.spec)
+    assert caplog.text == ""
+
+
+def test_files_without_frames_are_skipped(tmp_path: Path) -> None:
+    write_bvh(tmp_path / "a" / "a.bvh", walker(60))
+    write_bvh(tmp_path / "a" / "b.bvh", walker(20))
+    write_bvh(tmp_path / "a" / "c.bvh", walker(0))
+    names = ("x", "y", "z", "qx", "qy", "qz", "qw")
+    for name, rows in (("a", 20), ("b", 60)):
+        write_table(tmp_path / "b" / f"{name}.csv", Table(names, np.tile([0.0, 0, 1, 0, 0, 0, 1], (rows, 1))))
+    for folder, settings, kept, reasons in (
+        ("a", {}, ["a", "b"], ["it has no frames"]),
+        ("a", {"skip_frames": 30}, ["a"], ["data.skip_frames=30 leaves out", "it has no frames"]),
+        ("a", {"skip_frames": 30, "resample": 15}, ["a"], ["it has 20 frames, all of which", "it has no frames"]),
+        ("b", {"skip_frames": 20, "rate": 30}, ["b"], ["it has 20 frames, all of which"]),
+    ):
+        data = opened(tmp_path / folder, **settings)
+        assert data.train.names == kept
+        assert all(expected in reason for expected, (_, reason) in zip(reasons, data.skipped, strict=True))
+    spec = opened(tmp_path / "a").spec
+    with pytest.raises(DataError, match=r"c\.bvh: it has no frames"):
+        MODALITY.read([tmp_path / "a" / "c.bvh"], spec)
 
 
 def test_tables_know_their_rate_by_a_column_or_a_setting(tmp_path: Path) -> None:
@@ -240,6 +306,95 @@ def test_tables_know_their_rate_by_a_column_or_a_setting(tmp_path: Path) -> None
     # The shoulder turns without end: cosine and sine.
     assert robot.spec.shape[0] == 3
     assert robot.scale.format.moved(robot.train.stored(0)).positions.shape == (80, 3, 3)  # type: ignore[union-attr]
+
+
+def test_a_robot_whose_files_are_in_centimetres(tmp_path: Path) -> None:
+    """Its links, from the URDF file, are in metres whatever the unit of the files."""
+    (tmp_path / "arm.urdf").write_text(URDF)
+    names = (*(f"root_{part}" for part in ("x", "y", "z", "qx", "qy", "qz", "qw")), "shoulder", "elbow")
+    found = {}
+    for unit_cm in (1.0, 100.0):
+        values = np.tile([0, 0, 1, 0, 0, 0, 1, 0.5, 0.0], (40, 1))
+        values[:, 0] = np.arange(40) / 20
+        values[:, :3] *= 100 / unit_cm
+        write_table(tmp_path / f"{unit_cm}" / "a.csv", Table(names, values))
+        data = opened(tmp_path / f"{unit_cm}", rate=20, urdf=str(tmp_path / "arm.urdf"), unit_cm=unit_cm)
+        form, features = data.scale.format, data.train.stored(0).astype(np.float64)
+        figure = form.figure("a", features)
+        assert figure is not None
+        found[unit_cm] = form.moved(features).positions
+        np.testing.assert_allclose(100 * figure.positions, found[unit_cm], atol=1e-3)
+    base, elbow, hand = found[1.0][-1]
+    np.testing.assert_allclose(base, [195, 0, 100], atol=1e-3)
+    np.testing.assert_allclose(elbow, base, atol=1e-3)
+    np.testing.assert_allclose(hand - elbow, [100 * np.cos(0.5), 100 * np.sin(0.5), 0], atol=1e-3)
+    np.testing.assert_allclose(found[1.0], found[100.0], atol=1e-3)
+
+
+def test_joints_in_degrees(tmp_path: Path) -> None:
+    (tmp_path / "arm.urdf").write_text(URDF)
+    write_table(tmp_path / "a" / "a.csv", Table(("shoulder", "elbow"), np.tile([90.0, 45], (20, 1))))
+    (tmp_path / "a" / "columns.txt").write_text("shoulder, value, deg\nelbow, value, deg\n")
+    data = opened(tmp_path / "a", rate=10, urdf=str(tmp_path / "arm.urdf"))
+    moved = data.scale.format.moved(data.train.stored(0).astype(np.float64))
+    assert moved.positions is not None
+    np.testing.assert_allclose(moved.positions[0, 2], [0, 100, 0], atol=1e-3)
+    (tmp_path / "a" / "columns.txt").write_text("shoulder, value, turns\nelbow, value, deg\n")
+    with pytest.raises(DataError, match=r"column 'shoulder' has the angles of a joint, whose unit is rad or deg, not"):
+        opened(tmp_path / "a", rate=10, urdf=str(tmp_path / "arm.urdf"))
+
+
+def test_columns_of_text_that_are_not_described(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("task,x,y\n" + "walk,1,2\n" * 20)
+    (tmp_path / "columns.txt").write_text("y\nx\n")
+    data = opened(tmp_path, rate=10)
+    np.testing.assert_array_equal(data.train.stored(0), [[2, 1]] * 20)
+    data.scale.format.write(tmp_path / "out.csv", data.train.stored(0))
+    assert read_table(tmp_path / "out.csv").names == ("y", "x")
+
+
+def test_tables_without_names_are_written_without_them(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("1.5,2\n" * 20)
+    (tmp_path / "columns.txt").write_text("x\ny\n")
+    data = opened(tmp_path, rate=10)
+    data.scale.format.write(tmp_path / "out.csv", data.train.stored(0))
+    assert read_table(tmp_path / "out.csv").names == ()
+
+
+@pytest.mark.parametrize("rows", [100, 1000])
+def test_clocks_that_jitter_have_the_same_rate(tmp_path: Path, rows: int) -> None:
+    """Logs at 100 Hz, whose times are off by up to half a millisecond."""
+    generator = np.random.default_rng(0)
+    (tmp_path / "columns.txt").write_text("t, time\nv\n")
+    for number in range(6):
+        time = 1e9 + np.arange(rows) / 100 + generator.uniform(-5e-4, 5e-4, rows)
+        write_table(tmp_path / f"{number}.csv", Table(("t", "v"), np.stack([time, np.sin(time)], 1)))
+    data = opened(tmp_path)
+    assert len(data.train) == 6
+    assert data.spec.rate == pytest.approx(100, rel=1e-3 if rows == 100 else 1e-4)
+
+
+def test_the_most_frequent_columns_and_rate_are_those_of_the_data(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(size=(20, 2))
+    write_table(tmp_path / "0.csv", Table(("foreign",), values[:, :1]))
+    for number in range(1, 6):
+        time = np.arange(20) / (30 if number == 1 else 60)
+        names = ("time", "y", "x") if number == 2 else ("time", "x", "y")
+        write_table(
+            tmp_path / f"{number}.csv", Table(names, np.column_stack([time, values[:, :: -1 if number == 2 else 1]]))
+        )
+    data = opened(tmp_path, rate=60)
+    assert data.train.names == ["1", "2", "3", "4", "5"]
+    (tmp_path / "columns.txt").write_text("time, time\nx\ny\n")
+    data = opened(tmp_path)
+    assert data.train.names == ["2", "3", "4", "5"]
+    assert data.spec.rate == pytest.approx(60)
+    assert [reason for _, reason in data.skipped] == [
+        "it has no column 'time', only foreign",
+        "it has 30 frames per second, but the model's motions 60",
+    ]
+    for index in range(4):
+        np.testing.assert_allclose(data.train.stored(index), values, rtol=1e-6)
 
 
 def test_tables_without_a_description_have_the_columns_of_the_first(tmp_path: Path) -> None:

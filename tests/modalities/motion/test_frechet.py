@@ -1,7 +1,9 @@
 """Fréchet distances of motions in the features of a classifier that learns to tell them apart."""
 
+from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -42,6 +44,13 @@ def test_windows_do_not_overlap_and_the_rest_is_left_out() -> None:
         [[0, 1, 2, 3], [4, 5, 6, 7]],
     ]
     assert len(windows_of(motions, 12)) == 0
+
+
+def test_motions_of_unknown_class_are_left_out(data: MotionData) -> None:
+    train = replace(data.train, labels=np.where(data.train.sources == 0, -1, data.train.labels))
+    trained = train_window_classifier(train, data.test, 5)
+    assert trained is not None
+    assert trained.classes == "2 classes"
 
 
 def test_it_tells_actions_apart_that_it_did_not_see(data: MotionData) -> None:

@@ -22,13 +22,13 @@ def written(tmp_path: Path, text: str, name: str = "a.csv") -> Path:
 @pytest.mark.parametrize("suffix", [".csv", ".csv.gz", ".npz", ".parquet", ".CSV"])
 def test_round_trip_is_exact(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"table{suffix}"
-    write_table(path, Table(("a", "b c", 'd"e'), VALUES))
+    write_table(path, Table(("file", "b c", 'd"e'), VALUES))
     found = read_table(path)
-    assert found.names == ("a", "b c", 'd"e')
+    assert found.names == ("file", "b c", 'd"e')
     np.testing.assert_array_equal(found.values, VALUES)
     assert found.values.dtype == np.float64
-    chosen = read_table(path, ['d"e', "a"])
-    assert chosen.names == ('d"e', "a")
+    chosen = read_table(path, ['d"e', "file"])
+    assert chosen.names == ('d"e', "file")
     np.testing.assert_array_equal(chosen.values, VALUES[:, [2, 0]])
 
 
@@ -80,6 +80,13 @@ def test_a_header_of_numbers_in_order_has_at_least_four(tmp_path: Path) -> None:
     assert read_table(written(tmp_path, "0,1\n5,6\n")).values.tolist() == [[0, 1], [5, 6]]
 
 
+@pytest.mark.parametrize("header", [",0,1,2", "time,1,2,3", "time, 0, 1, 2"])
+def test_a_header_of_a_name_and_numbers_in_order(tmp_path: Path, header: str) -> None:
+    found = read_table(written(tmp_path, f"{header}\n5,6,7,8\n"))
+    assert found.names == tuple(name.strip() for name in header.split(","))
+    assert found.values.tolist() == [[5, 6, 7, 8]]
+
+
 def test_text_in_columns_that_are_not_read(tmp_path: Path) -> None:
     path = written(tmp_path, "note,x\nstart,1\n,2\n")
     np.testing.assert_array_equal(read_table(path, ["x"]).values, [[1], [2]])
@@ -97,6 +104,8 @@ def test_text_in_columns_that_are_not_read(tmp_path: Path) -> None:
         ("1,2\r3,x\r", "line 2, column 2: 'x' is not a number"),
         ("a,b\n1,\nx,2\n", "line 3, column 'a': 'x' is not a number"),
         ("1;2\n3;0,5\n", "line 2, column 2: '0,5' has a comma as decimal sign"),
+        ("1.0,oops,2\n3,4,5\n", "line 1 has both 'oops' and '1.0': it must be names only or numbers only"),
+        ("walk,1.5,2.5\nwalk,1.6,2.4\n", "line 1 has both 'walk' and '1.5'"),
         ("x;y\n0,5;1,5\n", "line 2, column 'x': '0,5' has a comma as decimal sign"),
         ("0,5;2\n3;1\n", "line 1: '0,5' has a comma as decimal sign; replace it by a point"),
         ("1,2\n3,nan\n", "row 2, column 2: the value is empty or nan"),

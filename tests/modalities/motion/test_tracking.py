@@ -18,7 +18,7 @@ from narrows.modalities.motion.body import Body, Gains, build_body, load_mujoco,
 from narrows.modalities.motion.film import HEAD, SIDE
 from narrows.modalities.motion.reference import Reference, reference_of
 from narrows.modalities.motion.tables import Table, write_table
-from narrows.modalities.motion.tracking import Control, planned_torques, track
+from narrows.modalities.motion.tracking import MEASURED, Control, planned_torques, track
 from narrows.pretrained import load
 from tests.modalities.motion.test_cli import RECIPE
 
@@ -45,6 +45,14 @@ STATUE = """<robot name="statue">
   </joint>
 </robot>"""
 """A block of 10 kg on a square sole 0.55 m below its middle, and an arm of 2 kg that turns about y."""
+HAND = """<link name="hand">
+    <inertial><mass value="1"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/></inertial>
+  </link>
+  <joint name="elbow_joint" type="revolute">
+    <parent link="arm"/><child link="hand"/><origin xyz="0.6 0 0"/><axis xyz="0 0 1"/>
+    <limit lower="-2" upper="2" effort="7"/>
+  </joint>"""
+WITH_HAND = STATUE.replace('<joint name="shoulder_joint"', f'{HAND}<joint name="shoulder_joint"')
 
 
 @pytest.fixture(scope="module")
@@ -74,14 +82,7 @@ def test_a_body_has_the_masses_and_motors_of_its_file(body: Body) -> None:
 
 
 def test_joints_may_be_in_any_order_in_the_file() -> None:
-    hand = """<link name="hand">
-        <inertial><mass value="1"/><inertia ixx="0.01" ixy="0" ixz="0" iyy="0.01" iyz="0" izz="0.01"/></inertial>
-      </link>
-      <joint name="elbow_joint" type="revolute">
-        <parent link="arm"/><child link="hand"/><origin xyz="0.6 0 0"/><axis xyz="0 0 1"/>
-        <limit lower="-2" upper="2" effort="7"/>
-      </joint><joint name="shoulder_joint\""""
-    body = build_body(STATUE.replace('<joint name="shoulder_joint"', hand))
+    body = build_body(WITH_HAND)
     assert [joint.name for joint in body.robot.joints] == ["shoulder_joint", "elbow_joint"]
     assert body.effort.tolist() == [40, 7]
     assert [body.model.actuator(name).forcerange[1] for name in ("shoulder_joint", "elbow_joint")] == [40, 7]
@@ -135,6 +136,22 @@ def test_a_statue_follows_a_swing_of_its_arm(body: Body, torques: str) -> None:
     assert found.angle_error < (3 if torques == "pd" else 0.6)
     assert found.position_error < 2
     assert len(found.states) == 501
+
+
+def test_errors_are_those_of_the_state_after_each_step() -> None:
+    body = build_body(WITH_HAND)
+    angles = np.stack([swing(), 0.5 * swing()], 1)
+    positions, quaternions = np.tile([0, 0, 0.55], (len(angles), 1)), np.tile([0.0, 0, 0, 1], (len(angles), 1))
+    wanted = reference_of(body, positions, quaternions, angles, RATE)
+    found = track(body, wanted, Control("pd"))
+    assert not found.fell
+    every = slice(MEASURED, None, MEASURED)
+    links = [
+        body.robot.pose(own[every, :3], own[every][:, [4, 5, 6, 3]], own[every, 7:]).positions
+        for own in (found.states, wanted.positions)
+    ]
+    away = np.linalg.norm(np.subtract(*(own[:, 1:] - own[:, :1] for own in links)), axis=2)
+    assert found.position_error == pytest.approx(100 * away.mean(), rel=1e-6)
 
 
 def test_the_weight_of_an_arm_bends_a_spring_by_its_moment_over_its_stiffness() -> None:
@@ -208,6 +225,16 @@ def test_a_run_is_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         capsys.readouterr().err.split()
     )
     assert (tmp_path / "drawn" / "001.gif").exists()
+    assert main(["track", run, *short, "--out", str(tmp_path / "drawn")]) == 0
+    assert sorted(path.name for path in (tmp_path / "drawn").iterdir()) == [
+        "index.html",
+        "tracking.csv",
+        "tracking.json",
+    ]
+    monkeypatch.setitem(sys.modules, "av", None)
+    assert main(["track", run, *short, "--film", "mp4", "--out", str(tmp_path / "no")]) == 1
+    assert "narrows[motion]" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
     assert main(["track", run, "--seconds", "100"]) == 1
     assert "the test split has no window of that length" in " ".join(capsys.readouterr().err.split())
     spec = load(run).spec

@@ -36,7 +36,7 @@ def read_columns(path: Path) -> list[Column]:
     Text after # is a comment. Kinds that are not given are inferred from the names; see `infer_kinds`.
 
     Raises:
-        DataError: naming the line, if a kind or the unit of an angle is unknown, or a name is there twice.
+        DataError: naming the line, if a kind or the unit of an angle is unknown, or a name is listed twice.
     """
     columns: list[Column] = []
     try:
@@ -47,16 +47,16 @@ def read_columns(path: Path) -> list[Column]:
         parts = [part.strip() for part in line.partition("#")[0].split(",")]
         if parts == [""]:
             continue
-        place = f"{path}, line {number}"
+        where = f"{path}, line {number}"
         if len(parts) > 3 or not parts[0]:
-            raise DataError(f"{place}: {line.strip()!r} is not a name, or a name, a kind and a unit")
+            raise DataError(f"{where}: {line.strip()!r} is not a name, or a name, a kind and a unit")
         column = Column(*parts)
         if column.kind not in KINDS:
-            raise DataError(f"{place}: {column.kind!r} is not one of {', '.join(KINDS)}")
+            raise DataError(f"{where}: {column.kind!r} is not one of {', '.join(KINDS)}")
         if "angle" in column.kind and column.unit not in UNITS:
-            raise DataError(f"{place}: the unit of an angle is rad or deg, not {column.unit!r}")
+            raise DataError(f"{where}: the unit of an angle is rad or deg, not {column.unit!r}")
         if column.name in (one.name for one in columns):
-            raise DataError(f"{place}: the column {column.name!r} is there twice")
+            raise DataError(f"{where}: the column {column.name!r} is listed twice")
         columns.append(column)
     if not columns:
         raise DataError(f"{path} describes no columns")
@@ -68,7 +68,7 @@ def read_columns(path: Path) -> list[Column]:
 
 
 def infer_kinds(columns: Sequence[Column]) -> list[Column]:
-    """Return the columns with the kinds that their names tell, for those of kind `value`.
+    """Return the columns with the kinds inferred from their names, for those of kind `value`.
 
     `base_qx`, `base_qy`, `base_qz` and `base_qw` are a quaternion. If there are `base_x`, `base_y` and `base_z`, too,
     they are position and rotation of the root.

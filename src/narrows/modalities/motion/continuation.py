@@ -10,13 +10,13 @@ from torch import Tensor
 from narrows.commands.source import open_run
 from narrows.decoding import class_index, require_prior
 from narrows.errors import NarrowsError
-from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.modality import MODALITY, require_motion
+from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.models import Autoencoder
 from narrows.pretrained import load
 from narrows.priors import Prior, continue_codes
 from narrows.progress import Progress, hidden
-from narrows.report.page import Block, Page, Section, write_page
 from narrows.sampling import Sampling
 
 __all__ = ["continue_motion"]
@@ -39,9 +39,9 @@ def continue_motion(
     """Write a motion followed by its continuation, n times, with a page that plays them, and return the page's path.
 
     The end of the motion is encoded, as many codes as the prior models at once, and the prior draws the codes that
-    follow. The frames of the file remain as they are, and the new ones go on from where its root is, because the
-    features of the root are speeds; the pose may jump by the error of a reconstruction. Like all motions written, these
-    start at the origin.
+    follow. The frames of the file remain as they are, without a bind pose at its start. The new ones go on from where
+    its root is, because the features of the root are speeds; the pose may jump by the error of a reconstruction. Like
+    all motions written, these start at the origin.
 
     Args:
         folder: the run folder, or its id on the hub.
@@ -64,8 +64,7 @@ def continue_motion(
             raise NarrowsError(f"{option} is {value}: it must be at least 1")
     model, sampling = load(folder), sampling or Sampling(seed=0)
     prior = _prior(folder, model, sampling, label)
-    if film:
-        check_film(model.spec)
+    check_film(model.spec, film)
     condition = _condition(model, label)
     (x,) = MODALITY.read([file], model.spec)
     given = min(x.shape[1] // model.hop, prior.grid[0])
@@ -85,6 +84,7 @@ def continue_motion(
     assert rate is not None
     first = max(0, x.shape[1] - round(LEAD * rate))
     ends = {name: motion[:, first:] for name, motion in motions.items()}
+    remove_earlier(out, MODALITY.suffix_of(model.spec))
     for index, (name, motion) in enumerate(motions.items()):
         MODALITY.write(out / f"{index:03}{MODALITY.suffix_of(model.spec)}", motion, model.spec)
         if film:
@@ -92,7 +92,7 @@ def continue_motion(
     seconds = (x.shape[1] - first) / rate
     caption = f"The first {seconds:.3g} seconds of each are the end of {file.name}; the rest is new."
     block = shown([{name: end} for name, end in ends.items()], model.spec, caption)
-    return _page(out / "index.html", f"{file.name}, continued", block)
+    return write_motion_page(out, f"{file.name}, continued", block)
 
 
 def _prior(folder: str, model: Autoencoder, sampling: Sampling, label: str | None) -> Prior:
@@ -101,8 +101,7 @@ def _prior(folder: str, model: Autoencoder, sampling: Sampling, label: str | Non
     Raises:
         NarrowsError: if there is none, or `label` has no effect.
     """
-    if model.spec.modality != MODALITY.name:
-        raise NarrowsError(f"{folder} is a model of {model.spec.modality}: `narrows continue` continues motions")
+    require_motion(folder, model, "`narrows continue` continues motions")
     if not model.discrete:
         raise NarrowsError(
             f"the latents of {folder} are continuous, and no prior draws those that follow others: use a model with "
@@ -123,8 +122,3 @@ def _condition(model: Autoencoder, label: str | None) -> Tensor | None:
             f"choose a class to continue as, with --class NAME; the classes are: {', '.join(model.classes)}"
         )
     return torch.tensor([0 if label is None else class_index(model, label)])
-
-
-def _page(path: Path, title: str, block: Block) -> Path:
-    write_page(path, Page(title, sections=[Section("Motions", blocks=[block])]))
-    return path

@@ -35,13 +35,14 @@ LEAST = 4
 logger = logging.getLogger(__name__)
 
 
-class Take(NamedTuple):
+class Recording(NamedTuple):
     """A sequence that was read."""
 
     name: str
     features: np.ndarray
     mark: bytes
-    label: int
+    label: str
+    """The name of its class."""
 
 
 @dataclass
@@ -72,7 +73,8 @@ def open_motion(
         settings: which motions to read, and how.
         quiet: log nothing (for all processes of a run but the first).
         progress: shows the progress.
-        spec: specification of a model, whose skeleton or columns must be those of the files; None to find them.
+        spec: specification of a model, whose skeleton or columns must be those of the files and whose classes are
+            known; None to find all of these.
 
     Raises:
         DataError: if there are no motions, or they do not match the settings.
@@ -86,25 +88,28 @@ def open_motion(
     if form is None or not read:
         last = f"; the last: {skipped[-1][0]}: {skipped[-1][1]}" if skipped else ""
         raise DataError(f"data.source {settings.source} has no motion that can be read{last}")
-    takes, classes = _takes(read, root, settings)
+    recordings = _recordings(read, root, settings)
     hold_out = _hold_out(settings)
-    splits, whole = split_sequences([take.name for take in takes], [len(take.features) for take in takes], hold_out)
+    lengths = [len(one.features) for one in recordings]
+    splits, whole = split_sequences([one.name for one in recordings], lengths, hold_out)
     if not splits["train"]:
         raise DataError(f"data.source {settings.source}: no motion is left to train on; hold out less, or give more")
+    classes = _classes(recordings, splits["train"]) if spec is None else list(spec.classes)
     if known is None:
-        training = np.concatenate([takes[one.sequence].features[one.begin : one.end] for one in splits["train"]])
+        training = np.concatenate([recordings[one.sequence].features[one.begin : one.end] for one in splits["train"]])
         # As a model will read it from its config.json, so that both see the same.
         known = Standardised.of(Standardised(form, *statistics(training)).details)
-    motions = {split: _motions(part, takes, classes, known, settings) for split, part in splits.items()}
-    digest = {split: digest_of(_mark(one, takes) for one in part) for split, part in splits.items()}
+    motions = {split: _motions(part, recordings, classes, known, settings) for split, part in splits.items()}
+    digest = {split: digest_of(_mark(one, recordings) for one in part) for split, part in splits.items()}
     counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
-    kind = "sequences" if settings.hold_out == "sequence" else f"stretches of {len(takes)} sequences"
+    kind = "sequences" if settings.hold_out == "sequence" else f"stretches of {len(recordings)} sequences"
     summary = f"{settings.source}: {counts} {kind}; {len(skipped)} files skipped"
     if not quiet:
         logger.info(summary)
         notes += listed("sequences too short to hold a part out, used for training only", whole)
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
         notes += empty_splits(splits, hold_out)
+        notes += _untrained(recordings, splits["train"], classes)
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
     shape = (known.format.size, settings.window)
@@ -130,20 +135,35 @@ def _find(settings: MotionSettings) -> tuple[Path, list[str]]:
     raise DataError(f"data.source {settings.source} has no BVH files or tables ({', '.join(('.bvh', *SUFFIXES))})")
 
 
-def _takes(read: Mapping[str, np.ndarray], root: Path, settings: MotionSettings) -> tuple[list[Take], list[str]]:
-    """Return the sequences and the names of their classes.
-
-    If all files would have the same class, there are no classes, and the labels are -1.
-    """
-    labels = {name: _label(root / name, name, settings) for name in read}
-    classes = sorted(set(labels.values()))
-    classes = classes if len(classes) > 1 else []
-    number = {label: index for index, label in enumerate(classes)}
-    takes = [
-        Take(_stem(name), features, hashlib.sha256((root / name).read_bytes()).digest(), number.get(labels[name], -1))
+def _recordings(read: Mapping[str, np.ndarray], root: Path, settings: MotionSettings) -> list[Recording]:
+    """Return the sequences that were read, with their classes."""
+    return [
+        Recording(
+            _stem(name),
+            features,
+            hashlib.sha256((root / name).read_bytes()).digest(),
+            _label(root / name, name, settings),
+        )
         for name, features in read.items()
     ]
-    return takes, classes
+
+
+def _classes(recordings: Sequence[Recording], training: Sequence[Stretch]) -> list[str]:
+    """Return the classes of the training split; none if it has but one."""
+    found = sorted({recordings[one.sequence].label for one in training})
+    return found if len(found) > 1 else []
+
+
+def _untrained(recordings: Sequence[Recording], training: Sequence[Stretch], classes: Sequence[str]) -> list[str]:
+    """Return notes on the classes that only sequences outside of the training split have."""
+    if not classes:
+        return []
+    others = {one.label for one in recordings} - {recordings[one.sequence].label for one in training}
+    found = {one.label for one in recordings}.difference(classes)
+    notes = listed("classes that the model is not trained on, whose motions count as of unknown class", sorted(found))
+    # Models of older versions have the classes of all splits.
+    never = "classes of the model that no training sequence has, so it never learnt them"
+    return notes + listed(never, sorted(others - found))
 
 
 def _stem(file: str) -> str:
@@ -174,18 +194,19 @@ def _hold_out(settings: MotionSettings) -> HoldOut:
 
 def _motions(
     stretches: Sequence[Stretch],
-    takes: Sequence[Take],
+    recordings: Sequence[Recording],
     classes: list[str],
     scale: Standardised,
     settings: MotionSettings,
 ) -> Motions:
     clips = [clip for one in stretches for clip in cut(one, settings.clip, LEAST)]
-    features = [takes[one.sequence].features[one.begin : one.end] for one in clips]
+    number = {name: index for index, name in enumerate(classes)}
+    features = [recordings[one.sequence].features[one.begin : one.end] for one in clips]
     return Motions(
         values=np.concatenate([np.zeros((0, scale.format.size), np.float32), *features]),
         offsets=np.cumsum([0, *map(len, features)]),
-        names=[_name(one, takes) for one in clips],
-        labels=np.array([takes[one.sequence].label for one in clips], np.int64),
+        names=[_name(one, recordings) for one in clips],
+        labels=np.array([number.get(recordings[one.sequence].label, -1) for one in clips], np.int64),
         classes=classes,
         window=settings.window,
         sources=np.array([one.sequence for one in clips], np.int64),
@@ -195,13 +216,13 @@ def _motions(
     )
 
 
-def _name(clip: Stretch, takes: Sequence[Take]) -> str:
+def _name(clip: Stretch, recordings: Sequence[Recording]) -> str:
     """Return the name of a clip, which may become that of a file."""
-    name = takes[clip.sequence].name
-    if clip.begin == 0 and clip.end == len(takes[clip.sequence].features):
+    name = recordings[clip.sequence].name
+    if clip.begin == 0 and clip.end == len(recordings[clip.sequence].features):
         return name
     return f"{name} at frame {clip.begin}"
 
 
-def _mark(stretch: Stretch, takes: Sequence[Take]) -> bytes:
-    return b"%b %d %d" % (takes[stretch.sequence].mark, stretch.begin, stretch.end)
+def _mark(stretch: Stretch, recordings: Sequence[Recording]) -> bytes:
+    return b"%b %d %d" % (recordings[stretch.sequence].mark, stretch.begin, stretch.end)

@@ -43,10 +43,10 @@ def distances(
         point: {f"frechet_{name}": _distance(trained, windows, sets[point, name]) for name in own}
         for point, own in made.items()
     }
-    return found, _told(trained, windows, data)
+    return found, _remark(trained, windows, data)
 
 
-def _told(trained: Trained, windows: Tensor, data: MotionData) -> str:
+def _remark(trained: Trained, windows: Tensor, data: MotionData) -> str:
     """Return a remark on the features, with the distance of training windows for comparison."""
     training = windows_of([data.train[index] for index in range(len(data.train))], windows.shape[2])
     chosen = torch.randperm(len(training), generator=torch.Generator().manual_seed(0))[: len(windows)]

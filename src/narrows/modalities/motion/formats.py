@@ -12,7 +12,7 @@ from narrows.data.errors import DataError
 from narrows.modalities.motion.figure import StickFigure
 from narrows.modalities.motion.root import Up
 
-__all__ = ["ROOT_SPEEDS", "Format", "Moved", "read_bytes"]
+__all__ = ["ROOT_SPEEDS", "Format", "Moved", "read_bytes", "require_frames"]
 
 ROOT_SPEEDS = [0, 1, 3]
 """The features of the root that say where it goes: two speeds, and the yaw rate."""
@@ -95,3 +95,11 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"it cannot be read: {error}") from error
+
+
+def require_frames(count: int, skipped: int) -> None:
+    """Raise a `DataError` if none of a number of frames is left after those that are skipped."""
+    if not count:
+        raise DataError("it has no frames")
+    if skipped >= count:
+        raise DataError(f"it has {count} frames, all of which data.skip_frames={skipped} leaves out")

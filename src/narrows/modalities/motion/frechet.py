@@ -50,7 +50,7 @@ class Trained(NamedTuple):
 
     network: WindowClassifier
     accuracies: dict[str, float]
-    """The shares of windows classified rightly that it was not trained on, by what they are of, in words."""
+    """Shares of windows classified correctly that it was not trained on, by a description of the windows."""
     classes: str
     """The classes in words."""
 
@@ -82,6 +82,8 @@ def train_window_classifier(
     """
     which, starts = train.starts
     labels = (train.labels if train.classes else train.sources)[which]
+    labelled = labels >= 0
+    which, starts, labels = which[labelled], starts[labelled], labels[labelled]
     fitted, tested = (Windows(which[part], starts[part], labels[part]) for part in _by_time(train, which, starts))
     known = np.unique(fitted.labels)
     if len(known) < 2:

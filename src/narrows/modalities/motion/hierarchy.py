@@ -37,7 +37,7 @@ def read_hierarchy(text: str) -> tuple[Skeleton, Channels]:
         if keyword in ("ROOT", "JOINT"):
             name = " ".join(_until_brace(words))
             if name in joints:
-                raise DataError(f"line {line}: the joint {name!r} is there twice")
+                raise DataError(f"line {line}: the joint {name!r} is listed twice")
             if joints and not open_joints:
                 raise DataError(f"line {line}: {name!r} is a second root; a file has one skeleton")
             open_parent = open_joints[-1] if open_joints else -1

@@ -12,19 +12,22 @@ from torch import Tensor
 
 from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
+from narrows.data.films import require_av
+from narrows.errors import NarrowsError
 from narrows.modalities.motion.dataset import MotionData, open_motion
 from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
 from narrows.modalities.motion.motions import Motions
+from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.settings import MotionSettings
-from narrows.modalities.motion.shown import shown, write_film
+from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
 from narrows.progress import Progress
-from narrows.report.page import Block, Page, Section, write_page
+from narrows.report.page import Block, Section
 
-__all__ = ["MODALITY", "MotionModality", "MotionRecipe"]
+__all__ = ["MODALITY", "MotionModality", "MotionRecipe", "require_motion"]
 
 SHOWN = 6
 """Number of reconstructions in the report."""
@@ -85,6 +88,17 @@ class MotionModality(Modality):
         form = Standardised.of(spec.details).format
         return f"read as the model's data: {form.about} at {form.rate:.4g} Hz"
 
+    def accept(self, command: str, options: Mapping[str, Any], whose: str) -> dict[str, Any]:
+        """Return the options that were set; see `Modality.accept`.
+
+        Raises:
+            NarrowsError: also for MP4 films, if PyAV is not installed.
+        """
+        chosen = super().accept(command, options, whose)
+        if chosen.get("film") == "mp4":
+            require_av("motion")
+        return chosen
+
     def suffix_of(self, spec: Spec) -> str:
         """Return the suffix of the model's own kind of files."""
         return Standardised.of(spec.details).format.suffix
@@ -98,8 +112,6 @@ class MotionModality(Modality):
                 found.append(scale.to_x(scale.format.read(file)))
             except DataError as error:
                 raise DataError(f"{file}: {error}") from error
-            if not found[-1].shape[1]:
-                raise DataError(f"{file}: it has no frames")
         return found
 
     def write(self, path: Path, x: Tensor, spec: Spec) -> None:
@@ -120,12 +132,14 @@ class MotionModality(Modality):
 
         With `film`, gif or mp4, also write a film of each.
         """
+        check_film(spec, film)
         named = _named(rows, first=0)
+        remove_earlier(out, self.suffix_of(spec))
         for index, (name, x) in enumerate(named):
             self.write(out / f"{index:03}{self.suffix_of(spec)}", x, spec)
             if film:
                 write_film(out / f"{index:03}.{film}", {name: x}, spec)
-        return _page(out / "index.html", title, shown([{name: x} for name, x in named], spec, title))
+        return write_motion_page(out, title, shown([{name: x} for name, x in named], spec, title))
 
     def save_versions(
         self,
@@ -141,6 +155,7 @@ class MotionModality(Modality):
 
         With `film`, gif or mp4, also write a film of each motion with its versions.
         """
+        check_film(spec, film)
         rows = [dict(zip(versions, row, strict=True)) for row in zip(*versions.values(), strict=True)]
         first = next(iter(versions))
         for name, row in zip(names, rows, strict=True):
@@ -151,7 +166,7 @@ class MotionModality(Modality):
             {(name if version == first else f"{name}: {version}"): x for version, x in row.items()}
             for name, row in zip(names, rows, strict=True)
         ]
-        return _page(out / "index.html", title, shown(labelled, spec, title))
+        return write_motion_page(out, title, shown(labelled, spec, title))
 
     def show_rows(self, rows: Sequence[Row], spec: Spec, caption: str) -> Block:
         """Return the motions to play, a few in a row."""
@@ -174,7 +189,8 @@ class MotionModality(Modality):
     def describe(self, data: Data, spec: Spec) -> str:
         """Return the number of sequences, the length of the training part and what moves."""
         form, frames = Standardised.of(spec.details).format, int(data.train.lengths.sum())
-        classes = f" of {len(spec.classes)} classes" if spec.classes else ""
+        known = set(data.train.labels.tolist()) - {-1}
+        classes = f" of {len(known)} classes" if known else ""
         count = len(set(data.train.sources.tolist()))
         minutes = f"{frames / form.rate / 60:,.1f} minutes at {form.rate:.4g} Hz"
         return f"{count} sequences{classes} for training, {minutes}, of {form.about}"
@@ -188,10 +204,11 @@ class MotionModality(Modality):
         """Yield the section with some motions next to their reconstructions."""
         assert isinstance(examples, Motions)
         count = min(SHOWN, len(examples))
+        condition = torch.from_numpy(examples.labels[:count]).split(1) if model.conditional else [None] * count
         rows = []
-        for index in range(count):
+        for index, label in enumerate(condition):
             x = examples[index]
-            made = model.reconstruct(x.unsqueeze(0))[0]
+            made = model.reconstruct(x.unsqueeze(0), label)[0]
             rows.append({examples.name(index): x, "reconstruction": made})
         text = (
             "Motions of the validation split, which the model was not trained on, and the mean of p(x|z) given their "
@@ -215,9 +232,10 @@ def _named(rows: Sequence[Row], first: int) -> list[tuple[str, Tensor]]:
     return [(name or str(index), x) for index, (name, x) in enumerate(motions, first)]
 
 
-def _page(path: Path, title: str, block: Block) -> Path:
-    write_page(path, Page(title, sections=[Section("Motions", blocks=[block])]))
-    return path
+def require_motion(folder: str, model: Autoencoder, use: str) -> None:
+    """Raise a `NarrowsError` with the `use` of a command if a model is not one of motion."""
+    if model.spec.modality != MODALITY.name:
+        raise NarrowsError(f"{folder} is a model of {model.spec.modality or 'tensors'}: {use}")
 
 
 MODALITY = MotionModality()

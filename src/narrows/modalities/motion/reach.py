@@ -17,9 +17,10 @@ from narrows.decoding import class_index, require_prior
 from narrows.modalities.motion.from_above import from_above
 from narrows.modalities.motion.goal_files import read_goals
 from narrows.modalities.motion.goals import Goals, MotionBatch, PoseGoal
-from narrows.modalities.motion.modality import MODALITY
+from narrows.modalities.motion.modality import MODALITY, require_motion
 from narrows.modalities.motion.motion_search import decoded, decoded_costs
 from narrows.modalities.motion.proposals import proposals_of
+from narrows.modalities.motion.results import remove_earlier
 from narrows.modalities.motion.search import Found, Outcome, Round, SearchSettings, search
 from narrows.modalities.motion.shown import check_film, shown, write_film
 from narrows.modalities.motion.standardised import Standardised
@@ -71,14 +72,14 @@ def reach(
         progress: shows the progress.
 
     Raises:
-        NarrowsError: if the model has codes but no prior, an option has no effect, or the goals cannot be read or do
-            not suit the model's data.
+        NarrowsError: if the model is not one of motion, or has codes but no prior; if an option has no effect, or the
+            goals cannot be read or do not suit the model's data.
     """
     model, settings, sampling = load(folder), settings or SearchSettings(), sampling or Sampling()
+    require_motion(folder, model, "`narrows search` searches for motions")
     require_prior(folder, model, model.sampled_prior, sampling, label)
     scale = Standardised.of(model.spec.details)
-    if film:
-        check_film(model.spec)
+    check_film(model.spec, film)
     goals = read_goals(goal, scale.format, model.sampled_length)
     proposals = proposals_of(model, sampling, None if label is None else class_index(model, label))
     outcome = search(proposals, decoded_costs(model, goals), settings, progress)
@@ -92,6 +93,7 @@ def reach(
         )
         for number, found in enumerate(outcome.best)
     ]
+    remove_earlier(out, scale.format.suffix)
     for motion in motions:
         MODALITY.write(out / motion.file, motion.x, model.spec)
         if film:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,7 +15,7 @@ from narrows.modalities.motion.bvh import Bvh
 from narrows.modalities.motion.columns import Column, infer_kinds, read_columns
 from narrows.modalities.motion.features import TableLayout
 from narrows.modalities.motion.formats import Format, read_bytes
-from narrows.modalities.motion.series import TableFormat, TableReading, with_joints
+from narrows.modalities.motion.series import SAME_CLOCK, TableFormat, TableReading, with_joints
 from narrows.modalities.motion.settings import MotionSettings
 from narrows.modalities.motion.skeletons import BvhFormat, BvhReading
 from narrows.modalities.motion.tables import read_table
@@ -101,16 +103,34 @@ def _read_tables(
     skipped: Skipped,
     progress: Progress,
 ) -> Read:
-    columns = None if form else _described(settings, root)
-    urdf = "" if form else _urdf(settings)
     found = {}
+    if form is not None:
+        for file in _shown(files, progress):
+            try:
+                found[file] = form.read(root / file)
+            except DataError as error:
+                skipped.add(str(root / file), str(error))
+        return form, found, []
+    columns, urdf = _described(settings, root), _urdf(settings)
+    series: dict[str, _Series] = {}
     for file in _shown(files, progress):
         try:
-            form = form or _table_format(settings, root / file, columns, urdf)
-            found[file] = form.read(root / file)
+            series[file] = _read_series(settings, root / file, columns, urdf)
         except DataError as error:
             skipped.add(str(root / file), str(error))
-    return form, found, []
+    if not series:
+        return None, {}, []
+    usual = _most_frequent(list(series.values()))
+    layout = TableLayout(usual.columns, usual.rate, settings.up or "z")
+    known = TableFormat(layout, settings.unit_cm or 100.0, usual.reading, urdf)
+    for file, one in series.items():
+        try:
+            # Columns in another order are read again, by their names.
+            alike = one.columns == usual.columns
+            found[file] = known.features(one.values, one.rate) if alike else known.read(root / file)
+        except DataError as error:
+            skipped.add(str(root / file), str(error))
+    return known, found, []
 
 
 def _shown(files: Sequence[str], progress: Progress) -> Iterator[str]:
@@ -140,15 +160,32 @@ def _urdf(settings: MotionSettings) -> str:
         raise DataError(f"data.urdf {settings.urdf}: {error}") from error
 
 
-def _table_format(settings: MotionSettings, path: Path, columns: list[Column] | None, urdf: str) -> TableFormat:
-    """Return the format of tables like this one."""
-    table = read_table(path)
+class _Series(NamedTuple):
+    """A table that was read."""
+
+    columns: list[Column]
+    values: np.ndarray
+    rate: float
+    reading: TableReading
+
+
+def _read_series(settings: MotionSettings, path: Path, columns: list[Column] | None, urdf: str) -> _Series:
+    """Read a table with the columns that are described, or with all its columns."""
+    table = read_table(path, None if columns is None else [column.name for column in columns])
     if columns is None:
         names = table.names or [str(index) for index in range(table.values.shape[1])]
         columns = infer_kinds([Column(name) for name in names])
     if urdf:
         columns = with_joints(columns, read_urdf(urdf.encode()))
-    reading = TableReading(settings.rate, settings.resample, settings.skip_frames or 0, bool(table.names))
-    rate = reading.read(path, columns)[1]
-    layout = TableLayout(columns, rate, settings.up or "z")
-    return TableFormat(layout, settings.unit_cm or 100.0, reading, urdf)
+    reading = TableReading(settings.rate, settings.resample, settings.skip_frames or 0, table.header)
+    return _Series(columns, *reading.converted(path, table.values, columns), reading)
+
+
+def _most_frequent(series: Sequence[_Series]) -> _Series:
+    """Return the first table with the most frequent columns and, among these, the most frequent rate."""
+    names = [frozenset(column.name for column in one.columns) for one in series]
+    ((usual, _),) = Counter(names).most_common(1)
+    same = [one for one, own in zip(series, names, strict=True) if own == usual]
+    rates = np.array([one.rate for one in same])
+    ends = [np.searchsorted(np.sort(rates), rates * (1 + share)) for share in (-SAME_CLOCK, SAME_CLOCK)]
+    return same[int(np.argmax(ends[1] - ends[0]))]

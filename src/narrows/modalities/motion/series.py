@@ -13,10 +13,10 @@ import numpy as np
 
 from narrows.data.errors import DataError
 from narrows.modalities.motion.columns import UNITS, Column, unit_quaternions
-from narrows.modalities.motion.features import SAME_RATE, TableLayout
+from narrows.modalities.motion.features import TableLayout
 from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, robot_figure
-from narrows.modalities.motion.formats import Format, Moved
+from narrows.modalities.motion.formats import Format, Moved, require_frames
 from narrows.modalities.motion.resampling import frames_at, linear, spherical
 from narrows.modalities.motion.root import Start, Up
 from narrows.modalities.motion.rotations import matrix_to_quaternion, quaternion_to_matrix
@@ -24,10 +24,13 @@ from narrows.modalities.motion.skeleton import Pose
 from narrows.modalities.motion.tables import Table, read_table, write_table
 from narrows.modalities.motion.urdf import Robot, read_urdf
 
-__all__ = ["TableFormat", "TableReading", "with_joints"]
+__all__ = ["SAME_CLOCK", "TableFormat", "TableReading", "with_joints"]
 
 UNEVEN = 0.5
 """The largest relative difference between two time steps and their median that counts as an even rate."""
+
+SAME_CLOCK = 5e-3
+"""Relative difference between the rates of two files that comes from clocks that jitter, and from 29.97 called 30."""
 
 logger = logging.getLogger(__name__)
 
@@ -52,22 +55,26 @@ class TableReading:
         """Return the values of a file, float64 [T, K], with unit quaternions, and the frames per second.
 
         Raises:
-            DataError: if it cannot be read, or its rate is unknown or uneven.
+            DataError: if it cannot be read, no row is left, or its rate is unknown or uneven.
         """
-        values = read_table(path, [column.name for column in columns]).values[self.skip_frames :]
-        values, changed = unit_quaternions(values, columns)
+        return self.converted(path, read_table(path, [column.name for column in columns]).values, columns)
+
+    def converted(self, path: Path, values: np.ndarray, columns: list[Column]) -> tuple[np.ndarray, float]:
+        """Do the same as `read` for the values of a file."""
+        require_frames(len(values), self.skip_frames)
+        values, changed = unit_quaternions(values[self.skip_frames :], columns)
         if changed:
             logger.warning("%s: %d quaternions are not of unit length; they were normalised", path, changed)
         times = next((values[:, index] for index, column in enumerate(columns) if column.kind == "time"), None)
         rate = self.rate or _rate_of(times, even=self.resample is None)
-        if self.resample is None or not len(values):
+        if self.resample is None:
             return values, rate
         if self.rate is None and times is not None:
             wanted = np.arange(times[0], times[-1] + 1e-6 / self.resample, 1 / self.resample)
-            places = np.interp(wanted, times, np.arange(len(times)))
+            frames = np.interp(wanted, times, np.arange(len(times)))
         else:
-            places = frames_at(len(values), rate, self.resample)
-        return _resampled(values, places, columns), self.resample
+            frames = frames_at(len(values), rate, self.resample)
+        return _resampled(values, frames, columns), self.resample
 
 
 def _rate_of(times: np.ndarray | None, even: bool) -> float:
@@ -81,33 +88,39 @@ def _rate_of(times: np.ndarray | None, even: bool) -> float:
     if even and (np.abs(steps / middle - 1) > UNEVEN).any():
         row = int(np.argmax(np.abs(steps / middle - 1))) + 2
         raise DataError(f"its times are not even (row {row}): set data.resample to the frames per second to convert to")
-    return 1 / middle
+    # The slope of the line through all times hardly depends on their jitter.
+    number = np.arange(len(times)) - (len(times) - 1) / 2
+    return float((number**2).sum() / (number * (times - times[0])).sum())
 
 
-def _resampled(values: np.ndarray, places: np.ndarray, columns: list[Column]) -> np.ndarray:
+def _resampled(values: np.ndarray, frames: np.ndarray, columns: list[Column]) -> np.ndarray:
     layout = TableLayout(columns, 1.0)
     straight = values.copy()
     for index, column in enumerate(columns):
         if column.kind == "wrapping angle":
             straight[:, index] = np.unwrap(values[:, index], period=2 * np.pi / UNITS[column.unit])
-    found = linear(straight, places)
+    found = linear(straight, frames)
     for group in [*([layout.root[1]] if layout.root else []), *layout.quaternions]:
-        found[:, group] = matrix_to_quaternion(spherical(quaternion_to_matrix(values[:, group]), places))
+        found[:, group] = matrix_to_quaternion(spherical(quaternion_to_matrix(values[:, group]), frames))
     return found
 
 
 def with_joints(columns: list[Column], robot: Robot) -> list[Column]:
-    """Return the columns with the kinds of a robot's joints, for those of kind `value`: angles in radians.
+    """Return the columns with the kinds of a robot's joints, for those of kind `value`: angles, in their unit.
 
     Raises:
-        DataError: naming the joints without a column.
+        DataError: naming the joints without a column, or the column whose unit is not one of angles.
     """
     found = list(columns)
-    places = robot.find_joints([column.name for column in columns])
-    for joint, place in zip(robot.joints, places, strict=True):
-        if found[place].kind == "value":
-            kind = "wrapping angle" if joint.limits is None else "angle"
-            found[place] = found[place]._replace(kind=kind, unit="")
+    indices = robot.find_joints([column.name for column in columns])
+    for joint, index in zip(robot.joints, indices, strict=True):
+        column = found[index]
+        if column.unit not in UNITS:
+            raise DataError(
+                f"the column {column.name!r} has the angles of a joint, whose unit is rad or deg, not {column.unit!r}"
+            )
+        if column.kind == "value":
+            found[index] = column._replace(kind="wrapping angle" if joint.limits is None else "angle")
     return found
 
 
@@ -117,7 +130,7 @@ class TableFormat(Format):
 
     Args:
         layout: what the features mean.
-        unit_cm: centimetres per unit of the root's position and of the robot's.
+        unit_cm: centimetres per unit of the root's position; a robot's links are in metres.
         reading: how files are read.
         urdf: the text of the robot's URDF file; "" if there is none.
     """
@@ -182,8 +195,15 @@ class TableFormat(Format):
 
     def read(self, path: Path) -> np.ndarray:
         """Return the features of a table, float32 [T, C]; see `Format.read`."""
-        values, rate = self.reading.read(path, list(self.layout.columns))
-        if not np.isclose(rate, self.rate, rtol=SAME_RATE):
+        return self.features(*self.reading.read(path, list(self.layout.columns)))
+
+    def features(self, values: np.ndarray, rate: float) -> np.ndarray:
+        """Return the features of the values of a table, float32 [T, C].
+
+        Raises:
+            DataError: if its frames per second are others.
+        """
+        if not np.isclose(rate, self.rate, rtol=SAME_CLOCK):
             raise DataError(f"it has {rate:.4g} frames per second, but the model's motions {self.rate:.4g}")
         return self.layout.features(values)[0]
 
@@ -203,7 +223,7 @@ class TableFormat(Format):
         rotations = [quaternion_to_matrix(values[:, group]) for group in groups]
         angular = [index for index, column in enumerate(layout.columns) if column.kind in ("angle", "wrapping angle")]
         radians = np.array([UNITS[layout.columns[index].unit] for index in angular])
-        positions = self._pose(robot, values).positions * self.unit_cm if robot else None
+        positions = self._pose(robot, values).positions * 100 if robot else None
         feet = find_feet(robot.links) if robot else []
         return Moved(
             np.stack(rotations, 1) if rotations else np.zeros((len(values), 0, 3, 3)),
@@ -226,16 +246,16 @@ class TableFormat(Format):
         """Return the states of a robot whose values are [T, K].
 
         Returns:
-            the position of the base, in the unit of the files, [T, 3]; its rotation as quaternions (x, y, z, w),
+            the position of the base in metres, [T, 3]; its rotation as quaternions (x, y, z, w),
             [T, 4]; and the angles of the joints in radians, [T, J].
         """
         columns = self.layout.columns
-        places = robot.find_joints([column.name for column in columns])
-        radians = np.array([UNITS[columns[place].unit] for place in places])
+        indices = robot.find_joints([column.name for column in columns])
+        radians = np.array([UNITS[columns[index].unit] for index in indices])
         root = self.layout.root
-        base = values[:, root[0]] if root else np.zeros((len(values), 3))
+        base = values[:, root[0]] * (self.unit_cm / 100) if root else np.zeros((len(values), 3))
         turned = values[:, root[1]] if root else np.tile([0.0, 0.0, 0.0, 1.0], (len(values), 1))
-        return base, turned, values[:, places] * radians
+        return base, turned, values[:, indices] * radians
 
 
 @lru_cache(maxsize=4)

@@ -28,10 +28,12 @@ class MotionSettings:
         skip_frames: frames to leave out at the start of each file; None leaves out a bind pose at the start of a BVH
             file, if the figure jumps out of it.
         up: the vertical axis; None means y for BVH files and z for tables.
-        unit_cm: centimetres per unit of length in the files; None means 1 for BVH files and 100 for tables.
+        unit_cm: centimetres per unit of length in the files; None means 1 for BVH files and 100 for tables. A URDF file
+            is in metres.
         label: a regular expression for the path of a file relative to the source; the class of a sequence is its first
             group, or else all that it matches. Without, the class is the action in a name of LAFAN1 such as
-            `walk1_subject2`, or else the folder of the file. If there is but one class, there are none.
+            `walk1_subject2`, or else the folder of the file. The classes are those of the training split; if
+            that has but one, there are none.
         window: frames of a training window.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
         clip: cut sequences into clips of this many frames, which are measured one by one; None keeps them whole.

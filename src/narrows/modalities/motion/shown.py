@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import chain
+from itertools import chain, cycle
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
 from narrows.data import Spec
+from narrows.data.films import require_av
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.figure import StickFigure
 from narrows.modalities.motion.film import write_gif, write_mp4
@@ -18,7 +19,7 @@ from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.series import TableFormat
 from narrows.modalities.motion.standardised import Standardised
 from narrows.report.page import Block, Figure
-from narrows.report.svg import HUES, chart, limits, padded, thin, to_svg
+from narrows.report.svg import HUES, MUTED, chart, limits, padded, thin, to_svg
 
 __all__ = ["check_film", "shown", "write_film"]
 
@@ -47,8 +48,20 @@ def shown(rows: Sequence[Mapping[str, Tensor]], spec: Spec, caption: str) -> Blo
     return StickFigures(caption, figures, form.rate, form.up)
 
 
-def check_film(spec: Spec) -> None:
-    """Raise a `NarrowsError` if films cannot be drawn, because the kinematics are unknown."""
+def check_film(spec: Spec, film: str | None) -> None:
+    """Check that films can be written, before anything else is.
+
+    Args:
+        spec: specification of the motions.
+        film: gif or mp4; None for no films.
+
+    Raises:
+        NarrowsError: if the kinematics are unknown, or PyAV is needed and not installed.
+    """
+    if film is None:
+        return
+    if film == "mp4":
+        require_av("motion")
     form = Standardised.of(spec.details).format
     if isinstance(form, TableFormat) and form.robot is None:
         raise NarrowsError("--film: no figure is known for these data; for tables of a robot, train with data.urdf set")
@@ -61,7 +74,7 @@ def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
         NarrowsError: if the kinematics are unknown, or PyAV is needed and not installed.
     """
     form = Standardised.of(spec.details).format
-    check_film(spec)
+    check_film(spec, path.suffix[1:])
     figures = _figures(_features(row, spec), form)
     write = write_gif if path.suffix == ".gif" else write_mp4
     write(path, figures, form.rate, form.up)
@@ -101,7 +114,8 @@ def _curves(rows: Sequence[Mapping[str, np.ndarray]], form: TableFormat, caption
 
 
 def _panel(title: str, curves: Mapping[str, np.ndarray], rate: float) -> str:
-    colours = dict(zip(curves, HUES, strict=False))
+    # The first of several is the original.
+    colours = dict(zip(curves, chain([MUTED] if len(curves) > 1 else [], cycle(HUES)), strict=False))
     drawing, axes = chart(title, list(colours.items()), alone=False)
     longest = max(map(len, curves.values()))
     for name, curve in curves.items():

@@ -89,12 +89,12 @@ def skeleton_difference(expected: Skeleton, found: Skeleton) -> str | None:
         for joint in expected.joints
         if joint in after and before[joint] != after[joint]
     ]
-    parts = {"without": missing, "with unknown": more, "with another place in the tree:": moved}
-    told = [f"{what} {_shortened(names)}" for what, names in parts.items() if names]
-    if not told and expected.joints != found.joints:
+    parts = {"without": missing, "with unknown": more, "with another parent:": moved}
+    differences = [f"{what} {_shortened(names)}" for what, names in parts.items() if names]
+    if not differences and expected.joints != found.joints:
         first = next(a for a, b in zip(expected.joints, found.joints, strict=True) if a != b)
-        told = [f"with its joints in another order from {first} on"]
-    return "a skeleton " + ", ".join(told) if told else None
+        differences = [f"with its joints in another order from {first} on"]
+    return "a skeleton " + ", ".join(differences) if differences else None
 
 
 def _parent_names(skeleton: Skeleton) -> dict[str, str | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,13 +16,15 @@ from narrows.modalities.motion.bvh import Bvh, read_bvh, write_bvh
 from narrows.modalities.motion.features import SkeletonLayout, find_moving_joints
 from narrows.modalities.motion.feet import find_feet
 from narrows.modalities.motion.figure import StickFigure, skeleton_figure
-from narrows.modalities.motion.formats import Format, Moved, read_bytes
+from narrows.modalities.motion.formats import Format, Moved, read_bytes, require_frames
 from narrows.modalities.motion.hierarchy import read_hierarchy, write_hierarchy
 from narrows.modalities.motion.resampling import frames_at, linear, spherical
 from narrows.modalities.motion.root import Start, Up
 from narrows.modalities.motion.skeleton import skeleton_difference
 
 __all__ = ["BvhFormat", "BvhReading"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,19 +45,20 @@ class BvhReading:
         """Return the motion of a file, and the number of frames that were left out at its start.
 
         Raises:
-            DataError: if it cannot be read.
+            DataError: if it cannot be read, or no frame is left.
         """
         clip = read_bvh(read_bytes(path))
         if self.rate is not None:
             clip = replace(clip, frame_time=1 / self.rate)
-        skipped = bind_pose_frames(clip) if self.skip_frames is None else min(self.skip_frames, len(clip.values))
+        skipped = bind_pose_frames(clip) if self.skip_frames is None else self.skip_frames
+        require_frames(len(clip.values), skipped)
         clip = replace(clip, values=clip.values[skipped:])
-        return (clip if self.resample is None or not len(clip.values) else _resampled(clip, self.resample)), skipped
+        return (clip if self.resample is None else _resampled(clip, self.resample)), skipped
 
 
 def _resampled(clip: Bvh, rate: float) -> Bvh:
-    places = frames_at(len(clip.values), 1 / clip.frame_time, rate)
-    made = clip.with_motion(spherical(clip.rotations(), places), linear(clip.translations(), places))
+    frames = frames_at(len(clip.values), 1 / clip.frame_time, rate)
+    made = clip.with_motion(spherical(clip.rotations(), frames), linear(clip.translations(), frames))
     return replace(made, frame_time=1 / rate)
 
 
@@ -140,8 +144,11 @@ class BvhFormat(Format):
         return f"a skeleton of {joints} joints"
 
     def read(self, path: Path) -> np.ndarray:
-        """Return the features of a BVH file, float32 [T, C]; see `Format.read`."""
-        return self.features(self.reading.read(path)[0])
+        """Return the features of a BVH file, float32 [T, C], and log a bind pose left out; see `Format.read`."""
+        clip, skipped = self.reading.read(path)
+        if skipped and self.reading.skip_frames is None:
+            logger.warning("%s: a bind pose at its start was left out: %d frames", path, skipped)
+        return self.features(clip)
 
     def features(self, clip: Bvh) -> np.ndarray:
         """Return the features of a motion, float32 [T, C].

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,12 @@ class Table:
     Args:
         names: the C names of the columns; empty if the file has none.
         values: float64 [T, C].
+        header: whether the names are in the file, and not those that `read_table` was given.
     """
 
     names: tuple[str, ...]
     values: np.ndarray
+    header: bool = True
 
 
 def read_table(path: Path, names: Sequence[str] | None = None) -> Table:
@@ -97,7 +100,7 @@ def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
         raise DataError(f"line 1: {wrong!r} {COMMA}")
     numbered = [str(column) for column in range(len(header))]
     # Other programs name columns without names 0, 1, 2, ...; fewer of them may be values.
-    has_header = not all(map(_is_number, header)) or (header == numbered and len(header) > 3)
+    has_header = _has_names(header) or (header == numbered and len(header) > 3)
     found = tuple(name.strip() for name in header) if has_header else ()
     which = _which(found, len(header), names)
     try:
@@ -111,7 +114,24 @@ def _read_csv(path: Path, names: Sequence[str] | None) -> Table:
         )
     except pa.ArrowInvalid as error:
         raise DataError(_mistake(content, delimiter, found, len(header), which) or str(error)) from None
-    return Table(_names(found, names), _stacked(column.to_numpy() for column in table.columns))
+    return Table(_names(found, names), _stacked(column.to_numpy() for column in table.columns), has_header)
+
+
+def _has_names(first: Sequence[str]) -> bool:
+    """Return whether the first line of a file has the names of the columns.
+
+    Raises:
+        DataError: if it has both names and numbers, which are not consecutive integers.
+    """
+    names = [text for text in first if not _is_number(text)]
+    numbers = [text.strip() for text in first if _is_number(text)]
+    if names and numbers:
+        begin = int(numbers[0]) if numbers[0].isdecimal() else 0
+        if numbers != [str(begin + index) for index in range(len(numbers))]:
+            raise DataError(
+                f"line 1 has both {names[0].strip()!r} and {numbers[0]!r}: it must be names only or numbers only"
+            )
+    return bool(names)
 
 
 def _has_comma(text: str) -> bool:
@@ -173,7 +193,7 @@ def _read_npz(path: Path, names: Sequence[str] | None) -> Table:
         parts = {name: arrays[name] for name in arrays.files}
     if len(parts) == 1 and (only := next(iter(parts.values()))).ndim == 2 and _has_numbers(only):
         _which((), only.shape[1], names)
-        return Table(_names((), names), only.astype(np.float64))
+        return Table(_names((), names), only.astype(np.float64), header=False)
     return _joined(parts, names)
 
 
@@ -224,8 +244,11 @@ def write_table(path: Path, table: Table) -> None:
     with whole_file(path) as aside:
         if suffix == ".npz":
             named = dict(zip(table.names, table.values.T, strict=True)) if table.names else {"values": table.values}
-            with aside.open("wb") as file:
-                np.savez_compressed(file, **named)
+            # numpy's own function has an argument `file`, which no array can then be called.
+            with zipfile.ZipFile(aside, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, values in named.items():
+                    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
+                        np.lib.format.write_array(file, values)
             return
         columns = pa.table([*table.values.T], names=titles)
         if suffix == ".parquet":

@@ -24,7 +24,9 @@ from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.reference import Reference, reference_of
 from narrows.modalities.motion.rendered import write_rendered_film
+from narrows.modalities.motion.results import remove_earlier
 from narrows.modalities.motion.series import TableFormat
+from narrows.modalities.motion.shown import check_film
 from narrows.modalities.motion.standardised import Standardised
 from narrows.modalities.motion.tracking import Control, Tracked, track
 from narrows.models import Autoencoder
@@ -97,10 +99,11 @@ def track_run(
 
     Raises:
         NarrowsError: if the run is not one of a robot with a root and a URDF file, the split has no window as long as
-            that, or mujoco is not installed.
+            that, or mujoco or, for an MP4 film, PyAV is not installed.
     """
     model, run = load(folder), open_run(folder)
     form = _robot_format(folder, model)
+    check_film(model.spec, film)
     control, gains = control or Control(), gains or Gains()
     if not 0 < seconds < math.inf:
         raise NarrowsError(f"--seconds is {seconds}: it must be a positive number")
@@ -127,6 +130,7 @@ def track_run(
             windows.append(TrackedWindow(name, references, tracked))
             meter.advance()
     out = out or run.outputs / "tracked"
+    remove_earlier(out)
     write_csv(out / "tracking.csv", _rows(windows))
     summary = {kind: _summary([window.tracked[kind] for window in windows]) for kind in KINDS}
     with whole_file(out / "tracking.json") as aside:
@@ -156,8 +160,7 @@ def _robot_format(folder: str, model: Autoencoder) -> TableFormat:
 
 def _reference(body: Body, form: TableFormat, x: Tensor, model: Autoencoder) -> Reference:
     features = Standardised.of(model.spec.details).to_features(x)
-    positions, quaternions, angles = form.states(body.robot, form.values(features))
-    return reference_of(body, positions * form.unit_cm / 100, quaternions, angles, form.rate)
+    return reference_of(body, *form.states(body.robot, form.values(features)), form.rate)
 
 
 def _rows(windows: Sequence[TrackedWindow]) -> Iterator[dict[str, Cell]]:

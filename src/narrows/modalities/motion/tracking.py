@@ -96,10 +96,10 @@ def track(body: Body, reference: Reference, control: Control | None = None) -> T
             break
         states.append(data.qpos.copy())
         if number % MEASURED == 0:
-            wanted.qpos[:] = goal.positions
-            mujoco.mj_kinematics(model, wanted)
             angles.append(np.abs(data.qpos[7:] - goal.positions[7:]).mean())
-            distances.append(_distance(data.xpos, wanted.xpos))
+            # `data` has the bodies' positions of before the step.
+            bodies = [_bodies(mujoco, body, wanted, state) for state in (data.qpos, goal.positions)]
+            distances.append(_distance(*bodies))
     return Tracked(
         (len(states) - 1) * model.opt.timestep,
         fell,
@@ -173,6 +173,13 @@ def _up(quaternion: np.ndarray) -> np.ndarray:
     return np.array([2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)])
 
 
-def _distance(places: np.ndarray, wanted: np.ndarray) -> float:
+def _bodies(mujoco: ModuleType, body: Body, data: Any, state: np.ndarray) -> np.ndarray:
+    """Return the positions of the bodies in a state in metres, [B, 3]; `data` is overwritten."""
+    data.qpos[:] = state
+    mujoco.mj_kinematics(body.model, data)
+    return data.xpos.copy()
+
+
+def _distance(found: np.ndarray, wanted: np.ndarray) -> float:
     """Return the mean distance of bodies [B, 3] in metres relative to the root, the second after the world."""
-    return float(np.linalg.norm((places[2:] - places[1]) - (wanted[2:] - wanted[1]), axis=1).mean())
+    return float(np.linalg.norm((found[2:] - found[1]) - (wanted[2:] - wanted[1]), axis=1).mean())

@@ -87,7 +87,7 @@ def read_urdf(content: bytes) -> Robot:
     """Read the kinematics of a URDF file of fixed, revolute and continuous joints.
 
     Raises:
-        DataError: naming the joint, if it is no URDF file, a joint is of another kind, is there twice or has values
+        DataError: naming the joint, if it is no URDF file, a joint is of another kind, is listed twice or has values
             that are not numbers, or the links are not one tree.
     """
     try:
@@ -101,7 +101,7 @@ def read_urdf(content: bytes) -> Robot:
     for element in root.findall("joint"):
         name, child = element.get("name", ""), _link(element, "child")
         if name in names or child in elements:
-            raise DataError(f"the joint {name!r} is there twice, or moves the link {child!r} of another joint")
+            raise DataError(f"the joint {name!r} is listed twice, or moves the link {child!r} of another joint")
         names.add(name)
         elements[child] = element
     order = _order([link.get("name", "") for link in root.findall("link")], elements)
@@ -137,7 +137,7 @@ def _order(links: Sequence[str], elements: Mapping[str, ElementTree.Element]) ->
     while children:
         ready = [link for link in children if parents[link] in order]
         if not ready:
-            raise DataError(f"the links {', '.join(children)} are a circle")
+            raise DataError(f"the links {', '.join(children)} form a cycle")
         order = order + ready
         children = [link for link in children if link not in ready]
     return order
