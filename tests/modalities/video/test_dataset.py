@@ -175,6 +175,36 @@ def test_a_single_source_is_no_split_whatever_its_name(tmp_path: Path) -> None:
     assert opened(folder, cut=None).train.names == ["test"]
 
 
+def test_actions_of_several_files_are_matched_by_their_names(tmp_path: Path) -> None:
+    """The test file has the same walks as the training file; 0, 1 and 2 are left, right and stay in one of them."""
+    pictures, actions = walk(20)
+    other = np.array([2, 1, 0])[actions]
+    named = {"frames": pictures, "episode": None}
+    write_walks(tmp_path / "train.npz", actions=actions, action_names=["left", "right", "stay"], **named)
+    write_walks(tmp_path / "test.npz", actions=other, action_names=["stay", "right", "left"], **named)
+    data = opened(tmp_path)
+    assert data.actions.names == ("left", "right", "stay")  # of the training file
+    np.testing.assert_array_equal(data.train.features, data.test.features)
+    again = open_video(VideoSettings(str(tmp_path / "test.npz"), window=4, validation=0, test=0), spec=data.spec)
+    np.testing.assert_array_equal(again.train.features, data.train.features)
+    plain = opened(tmp_path, action_names=("a", "b", "c"))  # holds for all files
+    np.testing.assert_array_equal(plain.test.features[1:], np.eye(3)[other[:-1]])
+    assert "actions_renamed" in plain.spec.details
+
+
+def test_a_file_that_names_other_actions_is_skipped(tmp_path: Path) -> None:
+    write_walks(tmp_path / "a.npz", action_names=["left", "right", "stay"])
+    write_walks(tmp_path / "b.npz", action_names=["left", "right", "jump"])
+    write_walks(tmp_path / "c.npz")  # names none: its numbers are those of the others
+    data = opened(tmp_path)
+    assert {name.split()[0] for name in data.train.names} == {"a", "c"}
+    assert all("left, right, jump, but the data have 3 actions (left, right, stay)" in why for _, why in data.skipped)
+    assert opened(tmp_path, action_names=("left", "right", "other")).skipped == []
+    settings = VideoSettings(str(tmp_path / "b.npz"), window=4, validation=0, test=0)
+    with pytest.raises(DataError, match=r"b episode 3: its actions are named left, right, jump"):
+        open_video(settings, spec=data.spec)
+
+
 BAD = {
     "actions of another length": ({"actions": np.zeros(79, np.int64)}, "79 actions for 80 frames"),
     "a negative action": ({"actions": np.full(80, -1)}, "the action at index 0 is -1: it must be at least 0"),

@@ -95,6 +95,21 @@ def test_a_start_has_the_features_of_its_own_frames(run: Path, recording: Path, 
     assert not read_start(str(tmp_path / "bare.npz"), 2, model).features.any()
 
 
+def test_a_start_has_the_actions_of_the_model_by_their_names(run: Path, recording: Path, tmp_path: Path) -> None:
+    model = load(run)
+    if not has_actions(run):
+        return
+    with np.load(recording) as content:
+        arrays = dict(content)
+    arrays |= {"actions": 2 - arrays["actions"], "action_names": arrays["action_names"][::-1]}
+    np.savez(tmp_path / "turned.npz", **arrays)
+    one, other = (read_start(str(path), LENGTH, model) for path in (recording, tmp_path / "turned.npz"))
+    np.testing.assert_array_equal(one.features, other.features)
+    np.savez(tmp_path / "other.npz", **arrays | {"action_names": np.array(["a", "b", "c"])})
+    with pytest.raises(DataError, match=r"--start .*other.npz: its actions are named a, b, c, but the data have 3"):
+        read_start(str(tmp_path / "other.npz"), LENGTH, model)
+
+
 def test_a_start_may_be_a_film_or_a_folder(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("av")
     model = load(run)

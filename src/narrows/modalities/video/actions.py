@@ -26,20 +26,23 @@ class Actions:
     Args:
         names: the names of the actions 0, 1, ...; empty for vectors and if there are no actions.
         size: the length D of vectors; 0 for named actions and if there are no actions.
+        renamed: whether `data.action_names` gave the names, which then hold for all files, whatever names these have.
     """
 
     names: tuple[str, ...] = ()
     size: int = 0
+    renamed: bool = False
 
     @classmethod
     def of(cls, details: Mapping[str, Any]) -> Actions:
         """Return the actions in `Spec.details`."""
-        return cls(tuple(details["action_names"]), details["action_size"])
+        return cls(tuple(details["action_names"]), details["action_size"], details.get("actions_renamed", False))
 
     @property
     def details(self) -> dict[str, Any]:
         """The actions as JSON values for `Spec.details`."""
-        return {"action_names": list(self.names), "action_size": self.size}
+        details = {"action_names": list(self.names), "action_size": self.size}
+        return details | ({"actions_renamed": True} if self.renamed else {})
 
     @property
     def channels(self) -> int:
@@ -53,12 +56,31 @@ class Actions:
             return f"{len(self.names)} actions ({', '.join(self.names)})"
         return f"actions of {self.size} numbers" if self.size else ""
 
-    def check(self, actions: np.ndarray | None) -> None:
-        """Check that a recording has these actions.
+    def matched(self, recording: Recording, names: Sequence[str] = ()) -> Recording:
+        """Return a recording with its actions numbered as here: by their names, where they and the data's have some.
+
+        Args:
+            recording: the recording.
+            names: the names of its actions by `data.action_names`; empty for those of its file.
 
         Raises:
-            DataError: if it has others, none, or some although there are none.
+            DataError: if it has other actions, or none.
         """
+        names = tuple(names) or (() if self.renamed else recording.action_names)
+        actions, are_named = recording.actions, self.names != _numbers(len(self.names))
+        if actions is None or actions.ndim == 2 or not names or not are_named:
+            self._check(actions)
+            return recording
+        if sorted(names) != sorted(self.names):
+            raise DataError(
+                f"its actions are named {', '.join(names)}, but the data have {self.about}: rename them in the file, "
+                "or set data.action_names, which holds for all files"
+            )
+        Actions(names)._check(actions)
+        numbers = np.array([self.names.index(name) for name in names])
+        return recording._replace(actions=numbers[actions], action_names=self.names)
+
+    def _check(self, actions: np.ndarray | None) -> None:
         if not self.channels:
             return
         if actions is None:
@@ -78,7 +100,7 @@ class Actions:
         """Return the features of each frame of a recording, float32 [T, channels]: the action that led to it.
 
         Args:
-            actions: the actions of the recording, as `check` accepts them; the last one leads to no frame.
+            actions: the actions of the recording, as `matched` returns them; the last one leads to no frame.
             frames: T.
         """
         features = np.zeros((frames, self.channels), np.float32)
@@ -96,7 +118,7 @@ def find_actions(recordings: Sequence[Recording], names: Sequence[str]) -> Actio
 
     Args:
         recordings: the recordings.
-        names: the names of the actions; empty to call them by their numbers.
+        names: the names of the actions; empty for those in the first file that names them, or else their numbers.
     """
     given = [one.actions for one in recordings if one.actions is not None]
     if not given:
@@ -104,6 +126,12 @@ def find_actions(recordings: Sequence[Recording], names: Sequence[str]) -> Actio
     if given[0].ndim == 2:
         return Actions(size=given[0].shape[1])
     if names:
-        return Actions(tuple(names))
+        return Actions(tuple(names), renamed=True)
+    if named := next((one.action_names for one in recordings if one.actions is not None and one.action_names), ()):
+        return Actions(named)
     highest = max(int(actions.max()) for actions in given if actions.ndim == 1)
-    return Actions(tuple(map(str, range(highest + 1))))
+    return Actions(_numbers(highest + 1))
+
+
+def _numbers(count: int) -> tuple[str, ...]:
+    return tuple(map(str, range(count)))

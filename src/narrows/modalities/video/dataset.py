@@ -111,11 +111,13 @@ def open_video(
 
 def _keep_usable(found: Found, settings: VideoSettings, known: Actions | None, skipped: Skipped) -> Actions:
     """Leave out recordings with other actions, or shorter than a window, and return the actions of the others."""
-    actions = known or find_actions(found.recordings, settings.action_names or found.action_names)
+    # Those held out by name come last: the others say which actions there are.
+    order = np.argsort([split not in (None, "train") for split in found.splits], kind="stable")
+    actions = known or find_actions([found.recordings[index] for index in order], settings.action_names)
     kept = []
     for index, one in enumerate(found.recordings):
         try:
-            actions.check(one.actions)
+            found.recordings[index] = actions.matched(one, settings.action_names)
             if len(one.frames) < settings.window:
                 raise DataError(f"it has {len(one.frames)} frames, but data.window is {settings.window}")
             kept.append(index)

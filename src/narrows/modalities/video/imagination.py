@@ -214,7 +214,7 @@ def read_start(start: str, given: int, model: Autoencoder) -> Start:
     known = Actions.of(spec.details)
     if recording.actions is not None:
         try:
-            known.check(recording.actions)
+            recording = known.matched(recording)
         except DataError as error:
             raise DataError(f"--start {path}: {error}") from error
     features = known.features(recording.actions, len(recording.frames))

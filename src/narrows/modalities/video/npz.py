@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -20,18 +20,10 @@ from narrows.atomic import whole_file
 from narrows.data.errors import DataError
 from narrows.modalities.video.recording import SAME_RATE, Fit, Recording
 
-__all__ = ["Episodes", "read_npz", "write_npz"]
+__all__ = ["read_npz", "write_npz"]
 
 
-class Episodes(NamedTuple):
-    """The content of an npz file."""
-
-    recordings: list[Recording]
-    action_names: tuple[str, ...]
-    """The names of the actions; empty if it does not name them."""
-
-
-def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> Episodes:
+def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> list[Recording]:
     """Read the recordings of an npz file, one for each episode.
 
     Args:
@@ -56,17 +48,18 @@ def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> Episodes:
         raise DataError(f"its episode has the shape {list(marks.shape)}, but there are {len(frames)} frames")
     ends = [] if marks is None else (np.flatnonzero(marks[1:] != marks[:-1]) + 1).tolist()
     parts = list(zip([0, *ends], [*ends, len(frames)], strict=True))
-    recordings = [
+    names = tuple(map(str, content.get("action_names", ())))
+    return [
         Recording(
             name if len(parts) == 1 else f"{name} episode {number}",
             fitted[begin:end],
             rate,
             None if actions is None else actions[begin:end],
-            may_cut=actions is None and marks is None,
+            actions is None and marks is None,
+            names,
         )
         for number, (begin, end) in enumerate(parts)
     ]
-    return Episodes(recordings, tuple(map(str, content.get("action_names", ()))))
 
 
 def write_npz(

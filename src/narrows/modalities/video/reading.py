@@ -61,13 +61,11 @@ class Found:
         recordings: those that could be read.
         splits: the split that names say, for each recording, or None.
         digests: the digest of the source of each.
-        action_names: the names of actions, by the first file that says some.
     """
 
     recordings: list[Recording] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
-    action_names: tuple[str, ...] = ()
 
     @property
     def rate(self) -> float | None:
@@ -132,8 +130,8 @@ def _names(files: Sequence[PurePosixPath]) -> list[str]:
     return [name if short.count(name) == 1 else str(file) for name, file in zip(short, files, strict=True)]
 
 
-def _read_source(source: Source, fit: Fit, rate: float | None) -> tuple[list[Recording], tuple[str, ...]]:
-    """Return the recordings of a file or folder, and the names of the actions if it says some.
+def _read_source(source: Source, fit: Fit, rate: float | None) -> list[Recording]:
+    """Return the recordings of a file or folder.
 
     Raises:
         DataError: if it cannot be read.
@@ -142,8 +140,8 @@ def _read_source(source: Source, fit: Fit, rate: float | None) -> tuple[list[Rec
     if suffix == ".npz":
         return read_npz(source.path, source.name, fit, rate)
     if suffix in STILLS:
-        return [read_stills(source.files, source.name, fit, rate)], ()
-    return [read_film(source.path, source.name, fit, rate)], ()
+        return [read_stills(source.files, source.name, fit, rate)]
+    return [read_film(source.path, source.name, fit, rate)]
 
 
 def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: Skipped, progress: Progress) -> Found:
@@ -156,7 +154,7 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     with progress("read", len(sources), "files") as meter:
         for source in sources:
             try:
-                recordings, names = _read_source(source, fit, rate)
+                recordings = _read_source(source, fit, rate)
                 found.require_alike(recordings[0])
             except TooLarge:
                 raise
@@ -166,7 +164,6 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
                 found.recordings += recordings
                 found.splits += [source.split] * len(recordings)
                 found.digests += [source.digest] * len(recordings)
-                found.action_names = found.action_names or names
             meter.advance()
     return found
 
@@ -180,4 +177,4 @@ def read_recordings(path: Path, spec: Spec) -> list[Recording]:
     sources = find_sources(str(path))
     if len(sources) != 1:
         raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
-    return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)[0]
+    return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)

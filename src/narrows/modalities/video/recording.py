@@ -30,6 +30,8 @@ class Recording(NamedTuple):
     """Numbers of actions int64 [T], or vectors float32 [T, D]; that at index t is taken when frame t is seen."""
     may_cut: bool = True
     """Whether there may be cuts within it."""
+    action_names: tuple[str, ...] = ()
+    """The names of the actions 0, 1, ... by its file; empty if the file does not name them."""
 
 
 class TooLarge(DataError):

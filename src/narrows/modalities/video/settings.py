@@ -30,7 +30,8 @@ class VideoSettings:
             is at least this large, or their shares of colours (8 levels of red, green and blue) differ by 3.5 times as
             much, and it is three times the mean over the four differences around it; None finds no cuts. Files with
             actions or episodes are taken to have no other cuts.
-        action_names: names of the actions 0, 1, ...; empty means their numbers.
+        action_names: names of the actions 0, 1, ... of all files, whatever names these have; empty means the names that
+            files have, by which actions are matched from file to file, or else their numbers.
         window: frames of a training window, which never reaches over a cut or the end of a recording.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
         clip: cut recordings into clips of this many frames, which are measured one by one; a rest of less than half as
