@@ -124,6 +124,22 @@ def test_names_of_splits_are_splits_and_the_rest_is_held_out(tmp_path: Path) -> 
     assert data.digest["test"] == again.digest["test"]
 
 
+def test_one_name_of_a_split_beside_others_is_that_split(tmp_path: Path) -> None:
+    for name in ("maze1", "maze2", "test", "valley"):
+        write_walks(tmp_path / f"{name}.npz", episodes=2)
+    data = opened(tmp_path)
+    assert data.test.names == ["test episode 0", "test episode 1"]
+    assert {name.split()[0] for name in data.train.names} == {"maze1", "maze2", "valley"}
+    assert data.summary.endswith("held out by name: test")
+    shared = opened(tmp_path, test=0.5, validation=0.3)
+    assert shared.test.names == data.test.names
+    for name in ("maze1", "maze2", "valley"):
+        (tmp_path / f"{name}.npz").unlink()
+    write_walks(tmp_path / "test-2" / "a.npz", episodes=2)
+    with pytest.raises(DataError, match=r"no video is left to train on; .*these are not for training: test-2, test: "):
+        opened(tmp_path)
+
+
 def test_a_stretch_of_time_is_held_out_with_a_gap(tmp_path: Path) -> None:
     frames = numbered(38, (8, 8))
     np.savez(tmp_path / "a.npz", frames=frames)

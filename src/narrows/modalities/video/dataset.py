@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -86,12 +87,17 @@ def open_video(
         )
     shots, short = _shots(found.recordings, settings)
     splits, notes = _split(found, shots, settings)
+    by_name = _held_out_by_name(found)
     if not splits["train"] and spec is None:
-        raise DataError(f"data.source {settings.source}: no video is left to train on; hold out less, or give more")
+        why = f", and by their names these are not for training: {by_name}: rename some" if by_name else ""
+        raise DataError(
+            f"data.source {settings.source}: no video is left to train on; hold out less, or give more{why}"
+        )
     clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
     digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}
     counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
     summary = f"{settings.source}: {counts} stretches without a cut; {len(skipped)} files skipped"
+    summary += f"; held out by name: {by_name}" if by_name else ""
     if not quiet:
         logger.info(summary)
         notes += listed(f"shots shorter than data.window, {settings.window} frames, left out", short)
@@ -107,6 +113,12 @@ def open_video(
         summary=summary,
         actions=actions,
     )
+
+
+def _held_out_by_name(found: Found) -> str:
+    """Return the names at the top of the source that are those of a validation or test split, with commas between."""
+    held = [one.name for one, split in zip(found.recordings, found.splits, strict=True) if split not in (None, "train")]
+    return ", ".join(dict.fromkeys(PurePosixPath(name).parts[0].partition(" episode ")[0] for name in held))
 
 
 def _keep_usable(found: Found, settings: VideoSettings, known: Actions | None, skipped: Skipped) -> Actions:

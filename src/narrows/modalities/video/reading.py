@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 from narrows.data.batch import Spec
 from narrows.data.errors import DataError
 from narrows.data.skipped import Skipped
-from narrows.data.splits import has_splits, split_of
+from narrows.data.splits import split_of
 from narrows.data.walk import walk
 from narrows.modalities.video.film_files import FILMS, read_film
 from narrows.modalities.video.npz import read_npz
@@ -96,7 +96,8 @@ class Found:
 def find_sources(source: str) -> list[Source]:
     """Return the files and folders of frames below a folder, or a single file.
 
-    PNG and JPEG files are frames unless videos lie beside them. A single file or folder of frames has no split.
+    PNG and JPEG files are frames unless videos lie beside them. Each file or folder at the top whose name is that of a
+    split is of this split, whatever the others are named. A single file or folder of frames has no split.
 
     Raises:
         DataError: if it does not exist.
@@ -117,7 +118,7 @@ def find_sources(source: str) -> list[Source]:
     if PurePosixPath() in found:
         names = [path.resolve().name if name == "." else name for name in names]
     tops = [PurePosixPath(name).parts[0] for name in names]
-    named = path.is_dir() and len(found) > 1 and has_splits(tops)
+    named = path.is_dir() and len(found) > 1
     return [
         Source(name, own, split_of(top) if named else None)
         for name, top, own in zip(names, tops, found.values(), strict=True)

@@ -20,7 +20,8 @@ class VideoSettings:
             folders of numbered PNG or JPEG frames, and npz files, also in subfolders, are read. An npz file has
             `frames` uint8 [T, H, W, 3], and may have `actions`, integers [T] or vectors [T, D], the action at index t
             being taken when frame t was seen; `episode` [T], whose changes mark the ends of recordings; and `rate`, in
-            frames per second. Files and folders, at the top, with names of splits, such as test.npz, are splits.
+            frames per second. A file or folder at the top whose name is, or begins with, that of a split (train,
+            validation or val, test), such as test.npz or test_2, is of that split; all others are split as below.
         size: scale the shorter side of frames to `size` and crop the centre to `size` x `size`; None keeps their size,
             which must be the same in all files.
         rate: frames per second to sample video files and GIFs at, by their timestamps; None keeps the rate of the first
