@@ -183,6 +183,7 @@ class Modality(ABC):
         model: Autoencoder,
         data: Data,
         examples: Examples,
+        split: str,
         source: str | None,
         progress: Progress,
         **options: Any,

@@ -114,7 +114,7 @@ def evaluate(
     split = split or ("test" if source is None else "all")
     measurable = _part(data, split, source)
     part = measurable if limit is None else measurable.subset(limit)
-    own = modality.evaluate(run, model, data, part, source, progress, **chosen)
+    own = modality.evaluate(run, model, data, part, split, source, progress, **chosen)
     _warn_of_classes(model, data)
     latents = modality.samples if samples is None else samples
     with progress("evaluate", len(part), modality.unit) as meter:

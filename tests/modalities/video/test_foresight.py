@@ -193,7 +193,7 @@ def test_evaluate_writes_all_figures_by_step(run: Path, recording: Path) -> None
         patch.setattr("narrows.modalities.video.evaluate.TRAINING_STEPS", 2)
         patch.setattr("narrows.modalities.video.evaluate.GIVEN", 2)
         figures = evaluate_imagination(
-            RunFolder(run), model, data, data.all, 5, 0.5 if model.spec.channels else 0.0, hidden
+            RunFolder(run), model, data, data.all, "all", 5, 0.5 if model.spec.channels else 0.0, hidden
         )
     content = json.loads((run / FILE).read_text())
     assert len(content["steps"]["imagined_psnr"]) == 5
@@ -202,7 +202,7 @@ def test_evaluate_writes_all_figures_by_step(run: Path, recording: Path) -> None
     assert ("imagined_action_accuracy_1" in figures) == named
     assert ("future_bits_per_code_shuffled" in figures) == named
     with pytest.raises(NarrowsError, match="leave --data out"):
-        MODALITY.evaluate(RunFolder(run), model, data, data.all, "other", hidden, imagine=5)
+        MODALITY.evaluate(RunFolder(run), model, data, data.all, "all", "other", hidden, imagine=5)
 
 
 def _psnr(x: Tensor, y: Tensor) -> float:

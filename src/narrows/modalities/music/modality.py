@@ -202,6 +202,7 @@ class MusicModality(Modality):
         model: Autoencoder,
         data: Data,
         examples: Examples,
+        split: str,
         source: str | None,
         progress: Progress,
         remove: float | None = None,

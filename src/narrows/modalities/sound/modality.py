@@ -151,6 +151,7 @@ class SoundModality(Modality):
         model: Autoencoder,
         data: Data,
         examples: Examples,
+        split: str,
         source: str | None,
         progress: Progress,
         phonemes: Path | None = None,

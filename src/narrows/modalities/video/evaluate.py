@@ -17,12 +17,13 @@ from narrows.modalities.video.future_bits import Coded, future_bits, window_star
 from narrows.modalities.video.imagination import prior_of
 from narrows.modalities.video.inverse_model import pairs_of, train_inverse
 from narrows.models import Autoencoder
+from narrows.pretrained import fingerprint
 from narrows.priors import guided
 from narrows.progress import Progress
 from narrows.sampling import Sampling
 from narrows.training.run import RunFolder
 
-__all__ = ["FILE", "evaluate_imagination"]
+__all__ = ["FILE", "evaluate_imagination", "fingerprints"]
 
 FILE = "imagination.json"
 GIVEN = 6
@@ -44,19 +45,22 @@ def evaluate_imagination(
     model: Autoencoder,
     data: VideoData,
     examples: VideoClips,
+    split: str,
     steps: int,
     guidance: float,
     progress: Progress,
 ) -> dict[str, float]:
     """Return the bits of held-out futures and figures of imagined frames at some steps, and write all by step.
 
-    They are written to `imagination.json` in the run folder.
+    They are written to `imagination.json` among the run's outputs, with the split and the fingerprints of the model and
+    its prior, by which the report knows whether they are theirs.
 
     Args:
         run: the run.
         model: its model.
         data: its data, whose training clips train the inverse model and give the average motions.
         examples: the held-out clips.
+        split: the split that they are of.
         steps: number of imagined frames.
         guidance: how much more they follow the actions than those of the data do; see `narrows.priors.Guided`. The bits
             of futures are those of the prior itself.
@@ -80,6 +84,8 @@ def evaluate_imagination(
         ends = [step for step in shown if step >= APART]
         found = foresee(model, drawn_from, starts, GIVEN, judges, ends, sampling, meter.advance)
     content = {
+        "split": split,
+        "fingerprints": fingerprints(run),
         "streams": found.streams,
         "given": GIVEN,
         "guidance": guidance,
@@ -87,9 +93,14 @@ def evaluate_imagination(
         "steps": found.steps,
         "spans": found.spans,
     }
-    with whole_file(run.path / FILE) as aside:
+    with whole_file(run.outputs / FILE) as aside:
         aside.write_text(json.dumps(content, indent=1))
     return bits | found.at(shown)
+
+
+def fingerprints(run: RunFolder) -> dict[str, str]:
+    """Return the SHA-256 of the weights of a run's model and prior."""
+    return {"model": fingerprint(run.path), "prior": fingerprint(run.prior.path)}
 
 
 def _judges(data: VideoData, progress: Progress) -> Judges:

@@ -186,6 +186,7 @@ class VideoModality(Modality):
         model: Autoencoder,
         data: Data,
         examples: Examples,
+        split: str,
         source: str | None,
         progress: Progress,
         imagine: int | None = None,
@@ -204,7 +205,7 @@ class VideoModality(Modality):
             )
         assert isinstance(data, VideoData)
         assert isinstance(examples, VideoClips)
-        return evaluate_imagination(run, model, data, examples, imagine, guidance or 0.0, progress)
+        return evaluate_imagination(run, model, data, examples, split, imagine, guidance or 0.0, progress)
 
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
         """Yield the section with some clips next to their reconstructions, and strips of them."""
@@ -225,7 +226,8 @@ class VideoModality(Modality):
     def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
         """Yield the section on imagined frames, for models with a prior."""
         assert isinstance(data, VideoData)
-        yield from imagination_section(run, model, data.validation if len(data.validation) else data.train)
+        clips, split = (data.validation, "validation") if len(data.validation) else (data.train, "train")
+        yield from imagination_section(run, model, clips, split)
 
 
 def strip(versions: Mapping[str, Tensor], frames: Sequence[int], caption: str) -> Block:

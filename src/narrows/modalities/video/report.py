@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
+from narrows.files import read_json
 from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.clips import VideoClips
-from narrows.modalities.video.evaluate import FILE, GIVEN, SHOWN
+from narrows.modalities.video.evaluate import FILE, GIVEN, SHOWN, fingerprints
 from narrows.modalities.video.imagination import Start, imagined
 from narrows.modalities.video.player import Films
 from narrows.models import Autoencoder
@@ -37,8 +37,15 @@ CURVES = {
 """The titles of figures by step."""
 
 
-def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips) -> Iterator[Section]:
-    """Yield the section on frames imagined after held-out ones; none without a prior or clips that are long enough."""
+def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips, split: str) -> Iterator[Section]:
+    """Yield the section on imagined frames; none without a prior or clips that are long enough.
+
+    Args:
+        run: the run, whose figures by `narrows evaluate --imagine` are shown if they are of this model and prior.
+        model: its model.
+        clips: the clips whose frames are given.
+        split: the split that these are of.
+    """
     long = np.flatnonzero(clips.lengths >= GIVEN)
     if model.prior is None or model.prior.grid[0] < 2 or not len(long):
         return
@@ -55,31 +62,42 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips) -
     done = imagined(model, model.prior, start, lists, STEPS, 1, Sampling(seed=0))
     frames = torch.cat([clip.transpose(0, 1) for clip in done.clips])
     text = (
-        f"{GIVEN} frames of a validation clip are given as codes. The prior draws the codes of {STEPS} more under one "
-        "repeated action for each row, and all are decoded at the end."
+        f"{GIVEN} frames of a clip of the {split} split are given as codes. The prior draws the codes of {STEPS} more "
+        "under one repeated action for each row, and all are decoded at the end."
     )
     caption = f"The first {GIVEN} frames are given, the others imagined."
     blocks: list[Block] = [grid(frames, GIVEN + STEPS, done.names, caption)]
     blocks.append(Films(caption, [list(zip(done.names, done.clips, strict=True))], model.spec.rate))
-    if (run.path / FILE).exists():
-        found = json.loads((run.path / FILE).read_text())
+    if found := _measured(run):
         text += (
-            f" The figures are means over {found['streams']} parts of held-out clips, imagined under their own actions "
-            f"with guidance {found.get('guidance', 0):g}; `repeated` is the last given frame, `shifted` it, moved "
-            "by each action's average motion."
+            f" The figures are means over {found['streams']} parts of clips of {_named(found['split'])}, imagined "
+            f"under their own actions with guidance {found['guidance']:g}; `repeated` is the last given frame, "
+            "`shifted` it, moved by each action's average motion."
         )
-        blocks += [_bits(found["bits"]), *_by_step(found)]
+        blocks += [_bits(found["bits"], found["split"]), *_by_step(found)]
     yield Section("Imagined frames", text, blocks)
 
 
-def _bits(bits: Mapping[str, float]) -> Table:
+def _measured(run: RunFolder) -> dict[str, Any] | None:
+    """Return what `narrows evaluate --imagine` found; None if it was not run, or with another model or prior."""
+    file = run.outputs / FILE
+    found = read_json(file) if file.exists() else None
+    return found if found and found.get("fingerprints") == fingerprints(run) else None
+
+
+def _bits(bits: Mapping[str, float], split: str) -> Table:
     actions = {"": "own", "_shuffled": "of other frames", "_unknown": "unknown"}
     rows: list[list[str | float | None]] = [
         [name, bits[f"future_bits_per_code{key}"]]
         for key, name in actions.items()
         if f"future_bits_per_code{key}" in bits
     ]
-    return Table("Bits of a code of held-out futures, given the frames before.", ["actions", "bits per code"], rows)
+    caption = f"Bits of a code of futures in {_named(split)}, given the frames before."
+    return Table(caption, ["actions", "bits per code"], rows)
+
+
+def _named(split: str) -> str:
+    return "all splits" if split == "all" else f"the {split} split"
 
 
 def _by_step(found: Mapping[str, Any]) -> Iterator[Block]:
