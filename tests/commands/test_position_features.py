@@ -42,6 +42,7 @@ class Series(Examples):
     """Series of several lengths whose features at a position are the position's own data."""
 
     featured: bool = True
+    masked: bool = False
     classes = ()  # type: ignore[assignment]
     labels = None
 
@@ -53,7 +54,8 @@ class Series(Examples):
             yield (torch.randn(1, CHANNELS, length, generator=torch.Generator().manual_seed(number)),)
 
     def batch(self, *stored: Tensor, **_: Any) -> Batch:
-        return Batch(stored[0], features=stored[0] if self.featured else None)
+        mask = torch.ones(len(stored[0]), stored[0].shape[2], dtype=torch.bool) if self.masked else None
+        return Batch(stored[0], mask, features=stored[0] if self.featured else None)
 
     def subset(self, count: int) -> Self:
         return self
@@ -84,12 +86,24 @@ def model() -> Autoencoder:
 
 
 def test_windows_of_codes_have_the_features_of_their_positions(model: Autoencoder) -> None:
-    codes, labels, features = codes_of(model, Series(), model.codes)
+    codes, labels, features = codes_of(model, Series(masked=True), model.codes)
     assert labels is None
     assert features is not None
     assert features.shape == (5, CHANNELS, WINDOW)  # from 0, 2 and 3 of the first; the shortest is padded with zeros
     np.testing.assert_array_equal(model.encode(torch.from_numpy(features)), codes)
     assert not features[-1, :, 2:].any()
+
+
+def test_examples_shorter_than_a_window_are_left_out_of_data_without_padding(
+    model: Autoencoder, caplog: pytest.LogCaptureFixture
+) -> None:
+    whole, plain = codes_of(model, Series(masked=True), model.codes), codes_of(model, Series(), model.codes)
+    np.testing.assert_array_equal(plain.codes, whole.codes[:-1])
+    assert plain.features is not None
+    assert len(plain.features) == 4
+    assert "1 of 3 examples are shorter than the window of 4 codes, and left out" in caplog.text
+    with pytest.raises(NarrowsError, match="window is 8 codes, but the longest example of a split has 7"):
+        codes_of(model, Series(), model.codes_of((8,)))
 
 
 def test_batches_keep_features_with_their_codes(model: Autoencoder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -35,6 +36,8 @@ from narrows.training.run import RunFolder
 from narrows.training.tasks import PriorTask
 
 __all__ = ["Coded", "codes_of", "fit_prior"]
+
+logger = logging.getLogger(__name__)
 
 ENCODED_AT_ONCE = 256
 DEFAULT_UPON = "transformer"
@@ -136,8 +139,9 @@ def _fit(
 def codes_of(model: Autoencoder, examples: Examples, spec: CodeSpec, progress: Progress = hidden) -> Coded:
     """Return the codes of a split, their labels and their features.
 
-    For examples of variable length, these are windows of codes that overlap by half (the last one by more). Examples of
-    classes that the model does not know are left out.
+    For examples of variable length, these are windows of codes that overlap by half (the last one by more). Examples
+    shorter than a window are padded; where batches have no mask, and so no padding, they are left out with a warning.
+    Examples of classes that the model does not know are left out.
 
     Raises:
         NarrowsError: if the examples are streamed, all are shorter than a window, all classes are unknown, or the
@@ -151,13 +155,17 @@ def codes_of(model: Autoencoder, examples: Examples, spec: CodeSpec, progress: P
     found: list[np.ndarray] = []
     labels: list[np.ndarray] = []
     features: list[np.ndarray] = []
-    longest = 0
+    longest = short = 0
     with progress("encode", len(examples), "examples") as meter:
         for stored in examples.whole(ENCODED_AT_ONCE):
             batch = examples.batch(*(part.to(device) for part in stored))
             meter.advance(len(batch.x))
-            longest = max(longest, -(-batch.x.shape[2] // model.hop))
+            length = -(-batch.x.shape[2] // model.hop)
+            longest = max(longest, length)
             if model.variable:
+                if batch.mask is None and length < spec.grid[0]:
+                    short += len(batch.x)
+                    continue
                 if batch.condition is not None and int(batch.condition[0]) < 0:
                     continue
                 batch = _at_least(batch, spec.grid[0] * model.hop)
@@ -173,6 +181,13 @@ def codes_of(model: Autoencoder, examples: Examples, spec: CodeSpec, progress: P
         raise NarrowsError(
             f"window is {spec.grid[0]} codes, but the longest example of a split has {longest}: set it to {longest} or "
             "less"
+        )
+    if short:
+        logger.warning(
+            "%d of %d examples are shorter than the window of %d codes, and left out",
+            short,
+            len(examples),
+            spec.grid[0],
         )
     if not found:
         raise NarrowsError("no example has a class that the model was trained on, so there are no codes to learn")
