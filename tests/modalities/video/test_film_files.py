@@ -1,4 +1,5 @@
 import logging
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -143,6 +144,35 @@ def test_bad_video_files_are_refused(tmp_path: Path, make, complaint: str) -> No
     make(tmp_path / "a.mp4")
     with pytest.raises(DataError, match=complaint):
         read(tmp_path / "a.mp4")
+
+
+@pytest.mark.parametrize(("suffix", "codec"), [("mkv", "libx264"), ("webm", "libvpx")])
+def test_a_file_that_declares_its_length_elsewhere_is_refused_if_cut_off(
+    tmp_path: Path, suffix: str, codec: str
+) -> None:
+    path = write_video(tmp_path / f"a.{suffix}", noise(40), codec=codec)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(DataError, match=r"it is cut off: it ends after [12]\.?\d* s of 4 s"):
+        read(path)
+
+
+def test_a_film_may_begin_late_and_end_before_its_sound(tmp_path: Path) -> None:
+    path = tmp_path / "a.mkv"
+    with av.open(str(path), "w") as film:
+        stream, sound = film.add_stream("libx264", rate=10), film.add_stream("aac", rate=8000)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+        for index, grey in enumerate(numbered(10)):
+            picture = av.VideoFrame.from_ndarray(grey, format="rgb24")
+            picture.pts, picture.time_base = 20 + index, Fraction(1, 10)
+            film.mux(stream.encode(picture))
+        for index in range(80):
+            frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+            frame.sample_rate, frame.pts = 8000, 1024 * index
+            film.mux(sound.encode(frame))
+        film.mux(stream.encode())
+        film.mux(sound.encode())
+    assert numbers(read(path)) == list(range(10))
 
 
 def test_a_gif_that_is_none_is_refused(tmp_path: Path) -> None:

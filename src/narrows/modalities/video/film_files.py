@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,7 @@ __all__ = ["FILMS", "read_film"]
 FILMS = (".mp4", ".avi", ".webm", ".mkv", ".mov", ".m4v", ".mpg", ".mpeg", ".gif")
 MISSING = 0.02
 """The largest share of its declared duration that a whole file may lack."""
+MICROSECONDS = 1e6
 SHORTEST, DEFAULT = 0.02, 0.1
 """Browsers show a GIF's frames of a shorter duration than the first, in seconds, for the second."""
 
@@ -46,7 +48,8 @@ def read_film(path: Path, name: str, fit: Fit, rate: float | None) -> Recording:
         rate: frames per second to sample; None for the average rate of the file.
 
     Raises:
-        DataError: if it cannot be read as a whole.
+        DataError: if it cannot be read, or ends before the time that it declares. AVI and MPEG files that were cut off
+            declare none.
     """
     shown: list[Shown] = []
 
@@ -117,9 +120,26 @@ def _decoded(container: Any, stream: Any, rate: float) -> Iterator[tuple[Shown, 
         lasts = float(frame.duration * frame.time_base) if frame.duration and frame.time_base else 1 / rate
         end = begin + lasts
         yield Shown(begin, end), frame
-    declared = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    declared = (
+        float(stream.duration * stream.time_base) if stream.duration else _declared_end(container, stream) - start
+    )
     if end - start < declared - max(2 / rate, MISSING * declared):
         raise DataError(f"it is cut off: it ends after {end - start:.3g} s of {declared:.3g} s")
+
+
+def _declared_end(container: Any, stream: Any) -> float:
+    """Return the time at which the video of a Matroska or WebM file ends by its header, in seconds; 0 if unknown.
+
+    The time of the whole file may be that of a longer sound track. For other formats it would be an estimate.
+    """
+    if not container.duration or "matroska" not in container.format.name:
+        return 0.0
+    end = container.duration / MICROSECONDS
+    tag = next((text for name, text in stream.metadata.items() if name.upper().startswith("DURATION")), "")
+    if match := re.fullmatch(r"(\d+):(\d+):(\d+(?:\.\d+)?)", tag):
+        hours, minutes, seconds = map(float, match.groups())
+        return min(end, 3600 * hours + 60 * minutes + seconds)
+    return end if len(container.streams) == 1 else 0.0
 
 
 def _upright(frame: Any) -> Image.Image:
