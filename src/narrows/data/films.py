@@ -16,6 +16,8 @@ from narrows.errors import NarrowsError
 
 __all__ = ["require_av", "save_gif", "save_mp4"]
 
+FASTEST = 50.0
+"""The most frames per second of a GIF that browsers show at its rate."""
 PALETTE = 16
 """The most pictures that the palette of a GIF is made for."""
 
@@ -23,7 +25,8 @@ PALETTE = 16
 def save_gif(path: Path, frames: Iterable[np.ndarray], rate: float, colours: int = 256) -> None:
     """Write pictures as a GIF that repeats without end, with one palette for all.
 
-    A GIF counts in hundredths of a second, so frames are up to 10 ms early or late, which does not add up.
+    A GIF counts in hundredths of a second, so frames are up to 10 ms early or late, which does not add up. Browsers
+    show frames of less than 20 ms for 100 ms, so of more than 50 frames per second 50 are kept.
 
     Args:
         path: the file.
@@ -32,6 +35,9 @@ def save_gif(path: Path, frames: Iterable[np.ndarray], rate: float, colours: int
         colours: the number of colours of the palette, which is that of 16 pictures spread over the film.
     """
     pictures = [Image.fromarray(frame) for frame in frames]
+    if rate > FASTEST:
+        shown = max(1, round(len(pictures) * FASTEST / rate))
+        pictures, rate = [pictures[int(index * rate / FASTEST)] for index in range(shown)], FASTEST
     spread = np.linspace(0, len(pictures) - 1, min(PALETTE, len(pictures))).round().astype(int)
     palette = Image.fromarray(np.concatenate([np.asarray(pictures[index]) for index in spread])).quantize(colours)
     first, *others = (picture.quantize(palette=palette, dither=Image.Dither.NONE) for picture in pictures)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image, ImageSequence
 
 from narrows.data import Spec
+from narrows.data.films import save_gif
 from narrows.errors import NarrowsError
 from narrows.modalities.video.films import frames_of, save_strip, side_by_side, write_film
 from narrows.modalities.video.modality import MODALITY
@@ -43,6 +44,18 @@ def test_films_of_odd_sizes_play_at_their_rate(tmp_path: Path) -> None:
     levels = [np.asarray(frame.convert("RGB")).mean() for frame in ImageSequence.Iterator(film)]
     assert (film.size, film.info["duration"]) == ((15, 18), 100)
     np.testing.assert_allclose(levels, 20 + 6 * np.arange(7), atol=6)
+
+
+@pytest.mark.parametrize("rate", [60.0, 120.0, 50.0, 45.0])
+def test_fast_gifs_play_at_their_rate_where_browsers_do_not_slow_them(tmp_path: Path, rate: float) -> None:
+    save_gif(tmp_path / "a.gif", numbered(36), rate)
+    with Image.open(tmp_path / "a.gif") as film:
+        durations = [frame.info["duration"] for frame in ImageSequence.Iterator(film)]
+        levels = [np.asarray(frame.convert("RGB")).mean() for frame in ImageSequence.Iterator(film)]
+    assert min(durations) >= 20  # browsers show shorter ones for 100 ms
+    assert sum(durations) == pytest.approx(36 * 1000 / rate, abs=10)
+    starts = np.cumsum([0, *durations[:-1]]) / 1000
+    np.testing.assert_allclose((np.array(levels) - 20) / 6, starts * rate, atol=1 + rate / 100)
 
 
 def test_a_strip_has_a_row_for_each_clip(tmp_path: Path) -> None:
