@@ -1,5 +1,7 @@
+import json
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice, pairwise
 from pathlib import Path
 
@@ -9,9 +11,12 @@ import torch
 from PIL import Image
 
 from narrows.data import BatchPlan, DataError
+from narrows.modalities.video.action_lists import features_of_text
+from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.cuts import find_cuts
 from narrows.modalities.video.dataset import VideoData, open_video
+from narrows.modalities.video.inverse_model import pairs_of
 from narrows.modalities.video.modality import MODALITY
 from narrows.modalities.video.settings import VideoSettings
 from tests.modalities.video.helpers import numbered, place_of, walk, write_video, write_walks
@@ -50,13 +55,42 @@ def test_features_are_those_of_the_action_that_led_to_a_frame(tmp_path: Path) ->
     assert torch.equal(batch.x[0, :, 3], torch.from_numpy(walk(20)[0][3]).permute(2, 0, 1) / 255)
 
 
-def test_vectors_of_actions_are_kept_as_they_are(tmp_path: Path) -> None:
+def test_vectors_of_actions_are_standardised_and_a_zero_vector_is_no_unknown_action(tmp_path: Path) -> None:
+    vectors = np.random.default_rng(0).normal([3, -1], [200, 0.01], (80, 2))
+    vectors[25] = 0
+    write_walks(tmp_path / "train.npz", actions=vectors)
+    write_walks(tmp_path / "test.npz", actions=2 * vectors)
+    data = opened(tmp_path)
+    assert data.spec.channels == 3
+    expected = (vectors - vectors.mean(0)) / vectors.std(0)
+    for clips, actions in ((data.train, expected), (data.test, (2 * vectors - vectors.mean(0)) / vectors.std(0))):
+        _, features = next(clips.taken(1).whole(1))
+        np.testing.assert_allclose(features[0, 1:, 1:], actions[20:39], rtol=1e-4, atol=1e-4)
+        assert (features[0, 1:, 0] == 1).all()
+        assert (features[0, 0] == 0).all()
+    assert len(pairs_of(data.train)) == 4 * 19
+    known = Actions.of(json.loads(json.dumps(data.spec.details)))
+    np.testing.assert_allclose(
+        features_of_text("0:0,none", known), [[1, *-vectors.mean(0) / vectors.std(0)], [0, 0, 0]]
+    )
+    again = open_video(VideoSettings(str(tmp_path / "test.npz"), window=4, validation=0, test=0), spec=data.spec)
+    np.testing.assert_array_equal(again.train.features, data.test.features)
+
+
+def test_vectors_of_saved_runs_without_mean_and_deviation_are_features_as_they_are(tmp_path: Path) -> None:
     vectors = np.random.default_rng(0).normal(size=(80, 2))
-    data = opened(write_walks(tmp_path / "a.npz", actions=vectors))
+    settings = VideoSettings(str(write_walks(tmp_path / "a.npz", actions=vectors)), window=4, validation=0, test=0)
+    old = replace(open_video(settings).spec, channels=2, details={"action_names": [], "action_size": 2})
+    data = open_video(settings, spec=old)
+    assert data.spec == old
     _, features = next(data.train.taken(1).whole(1))
-    assert data.spec.channels == 2
     np.testing.assert_allclose(features[0, 1:], vectors[20:39], rtol=1e-6)
     assert (features[0, 0] == 0).all()
+
+
+def test_a_vector_that_never_changes_is_no_division_by_zero() -> None:
+    actions = Actions(size=1).standardised(np.full((5, 1), 0.1))
+    np.testing.assert_allclose(actions.encoded(np.full((2, 1), 0.1)), [[1, 0], [1, 0]], atol=1e-6)
 
 
 @pytest.mark.parametrize(

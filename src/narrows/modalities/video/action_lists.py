@@ -47,7 +47,7 @@ def _features(name: str, actions: Actions) -> np.ndarray:
     if name == UNKNOWN:
         return np.zeros((1, actions.channels), np.float32)
     if actions.size:
-        return _vector(name, actions.size)
+        return actions.encoded(_vector(name, actions.size))
     if name in actions.names:
         number = actions.names.index(name)
     elif name.isdecimal() and int(name) < len(actions.names):
@@ -58,6 +58,7 @@ def _features(name: str, actions: Actions) -> np.ndarray:
 
 
 def _vector(text: str, size: int) -> np.ndarray:
+    """Return the vector that a text is, float32 [1, size]."""
     try:
         vector = [float(part) for part in text.split(":")]
     except ValueError:

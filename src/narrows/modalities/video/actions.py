@@ -2,13 +2,14 @@
 
 A recording stores at index t the action taken when frame t is seen, which leads to frame t + 1. The features of a frame
 are those of the action that led to it, so that p(z_t | z_<t, a_<t) reads them at the same index t. No action leads to
-the first frame of a recording: its features are zeros.
+the first frame of a recording: its features are zeros, which stand for an unknown action. Numbers of actions become
+one-hot features. Vectors are standardised, after a feature that is 1, so that none looks like an unknown action.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,28 +27,41 @@ class Actions:
     Args:
         names: the names of the actions 0, 1, ...; empty for vectors and if there are no actions.
         size: the length D of vectors; 0 for named actions and if there are no actions.
+        mean: the mean of each number of vectors over the training split; empty without vectors, and in runs saved by
+            earlier versions, in which the vectors themselves are the features.
+        deviation: their standard deviations, alike.
         renamed: whether `data.action_names` gave the names, which then hold for all files, whatever names these have.
     """
 
     names: tuple[str, ...] = ()
     size: int = 0
+    mean: tuple[float, ...] = ()
+    deviation: tuple[float, ...] = ()
     renamed: bool = False
 
     @classmethod
     def of(cls, details: Mapping[str, Any]) -> Actions:
         """Return the actions in `Spec.details`."""
-        return cls(tuple(details["action_names"]), details["action_size"], details.get("actions_renamed", False))
+        return cls(
+            tuple(details["action_names"]),
+            details["action_size"],
+            tuple(details.get("action_mean", ())),
+            tuple(details.get("action_deviation", ())),
+            details.get("actions_renamed", False),
+        )
 
     @property
     def details(self) -> dict[str, Any]:
         """The actions as JSON values for `Spec.details`."""
-        details = {"action_names": list(self.names), "action_size": self.size}
+        details: dict[str, Any] = {"action_names": list(self.names), "action_size": self.size}
+        if self.mean:
+            details |= {"action_mean": list(self.mean), "action_deviation": list(self.deviation)}
         return details | ({"actions_renamed": True} if self.renamed else {})
 
     @property
     def channels(self) -> int:
         """The number of features of a frame; 0 without actions."""
-        return len(self.names) or self.size
+        return len(self.names) or self.size + bool(self.mean)
 
     @property
     def about(self) -> str:
@@ -110,7 +124,18 @@ class Actions:
 
     def encoded(self, actions: np.ndarray) -> np.ndarray:
         """Return actions, numbers [N] or vectors [N, D], as features float32 [N, channels]."""
-        return np.eye(len(self.names), dtype=np.float32)[actions] if self.names else actions.astype(np.float32)
+        if self.names:
+            return np.eye(len(self.names), dtype=np.float32)[actions]
+        if not self.mean:
+            return actions.astype(np.float32)
+        standard = (actions - np.array(self.mean)) / np.array(self.deviation)
+        return np.concatenate([np.ones((len(actions), 1)), standard], 1).astype(np.float32)
+
+    def standardised(self, vectors: np.ndarray) -> Actions:
+        """Return these actions with the mean and deviation of vectors [N, D]; numbers that never change stay 0."""
+        vectors = vectors.astype(np.float64)
+        deviation = np.where(np.ptp(vectors, 0) > 0, vectors.std(0), 1.0)
+        return replace(self, mean=tuple(vectors.mean(0).tolist()), deviation=tuple(deviation.tolist()))
 
 
 def find_actions(recordings: Sequence[Recording], names: Sequence[str]) -> Actions:

@@ -93,6 +93,8 @@ def open_video(
         raise DataError(
             f"data.source {settings.source}: no video is left to train on; hold out less, or give more{why}"
         )
+    if spec is None and actions.size:
+        actions = actions.standardised(_vectors(splits["train"], shots, found.recordings))
     clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
     digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}
     counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
@@ -226,6 +228,17 @@ def _clips(
         stride=settings.stride or max(1, settings.window // 4),
         features=np.concatenate([np.zeros((0, actions.channels), np.float32), *features]),
     )
+
+
+def _vectors(stretches: Sequence[Stretch], shots: Sequence[Shot], recordings: Sequence[Recording]) -> np.ndarray:
+    """Return the vectors of actions that are taken at the frames of stretches, [N, D]."""
+    found = []
+    for one in stretches:
+        shot = shots[one.sequence]
+        actions = recordings[shot.recording].actions
+        assert actions is not None
+        found.append(actions[shot.begin + one.begin : shot.begin + one.end])
+    return np.concatenate(found)
 
 
 def _shot_name(shot: Shot, recordings: Sequence[Recording]) -> str:

@@ -18,19 +18,20 @@ class VideoSettings:
     Args:
         source: a folder or a single file. Video files (MP4, AVI, WebM, MKV, MOV; they need narrows[video]), GIFs,
             folders of numbered PNG or JPEG frames, and npz files, also in subfolders, are read. An npz file has
-            `frames` uint8 [T, H, W, 3], and may have `actions`, integers [T] or vectors [T, D], the action at index t
-            being taken when frame t was seen; `episode` [T], whose changes mark the ends of recordings; and `rate`, in
-            frames per second. A file or folder at the top whose name is, or begins with, that of a split (train,
-            validation or val, test), such as test.npz or test_2, is of that split; all others are split as below.
+            `frames` uint8 [T, H, W, 3], and may have `actions`, integers [T] or vectors [T, D], which are standardised;
+            the action at index t is taken when frame t is seen; `action_names`; `episode` [T], whose changes mark the
+            ends of recordings; and `rate`, in frames per second. A file or folder at the top whose name is, or begins
+            with, that of a split (train, validation or val, test), such as test.npz or test_2, is of that split; all
+            others are split as below.
         size: scale the shorter side of frames to `size` and crop the centre to `size` x `size`; None keeps their size,
             which must be the same in all files.
         rate: frames per second to sample video files and GIFs at, by their timestamps; None keeps the rate of the first
             one. It is also the rate of folders of frames and npz files that do not say theirs; all frames of these are
             used. Those of npz files must have it.
         cut: a cut is where the mean absolute difference of thumbnails of two successive frames, with levels in [0, 1],
-            is at least this large, or their shares of colours (8 levels of red, green and blue) differ by 3.5 times as
-            much, and it is three times the mean over the four differences around it; None finds no cuts. Files with
-            actions or episodes are taken to have no other cuts.
+            is at least this large and three times its mean at the four frames around, or where the same holds of the
+            difference of their shares of colours (8 levels of red, green and blue) with 3.5 times this threshold. None
+            finds no cuts. Files with actions or episodes are taken to have no other cuts.
         action_names: names of the actions 0, 1, ... of all files, whatever names these have; empty means the names that
             files have, by which actions are matched from file to file, or else their numbers.
         window: frames of a training window, which never reaches over a cut or the end of a recording.
