@@ -285,12 +285,33 @@ def test_bad_npz_files_are_skipped_by_name(tmp_path: Path, name: str, caplog: py
     assert "files skipped" in caplog.text
 
 
-def test_what_is_shorter_than_a_window_is_named(tmp_path: Path) -> None:
+def test_what_is_shorter_than_a_window_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(DataError, match=r"a episode 3: it has 20 frames, but data.window is 21"):
         opened(write_walks(tmp_path / "a.npz"), window=21)
     write_walks(tmp_path / "b.npz", episodes=1, length=9)
-    data = opened(tmp_path, window=10)
-    assert data.skipped == [("b", "it has 9 frames, but data.window is 10")]
+    caplog.set_level(logging.WARNING, logger="narrows")
+    data = opened(tmp_path, window=10, strict=True)  # the file can be read
+    assert data.skipped == []
+    assert "left out: 1\n  b: it has 9 frames, but data.window is 10" in caplog.text
+
+
+def test_a_picture_at_the_top_does_not_set_the_size(tmp_path: Path) -> None:
+    for number in range(2):
+        write_walks(tmp_path / "walks" / f"{number}.npz", episodes=1)
+    Image.fromarray(numbered(1, (100, 200))[0]).save(tmp_path / "cover.png")
+    data = opened(tmp_path)
+    assert data.train.names == ["walks/0", "walks/1"]
+    assert data.skipped == []
+
+
+def test_frames_of_skipped_files_do_not_count_against_the_memory(tmp_path: Path) -> None:
+    for name, count, size in (("a", 30, 16), ("b", 2000, 32), ("c", 30, 16)):
+        np.savez(tmp_path / f"{name}.npz", frames=np.zeros((count, size, size, 3), np.uint8))
+    for number in range(8):
+        np.savez(tmp_path / f"a{number}.npz", frames=np.zeros((30, 16, 16, 3), np.uint8), episode=np.zeros(3))
+    data = opened(tmp_path, cut=None, memory_limit_gb=1e-4)
+    assert data.train.names == ["a", "c"]
+    assert len(data.skipped) == 9
 
 
 def test_data_without_videos_are_refused(tmp_path: Path) -> None:

@@ -79,12 +79,11 @@ def open_video(
     if not sources:
         kinds = ", ".join((*EXTENSIONS, *STILLS))
         raise DataError(f"data.source {settings.source} has no videos or frames ({kinds})")
-    found = read_all(sources, Fit(Memory(settings.memory_limit_gb), *size), rate, skipped, progress)
+    found = read_all(sources, Fit(Memory(settings.memory_limit_gb), *size), rate, settings.window, skipped, progress)
     actions = _keep_usable(found, settings, Actions.of(spec.details) if spec else None, skipped)
     if not found.recordings:
-        raise DataError(
-            f"data.source {settings.source} has no video that can be used; the last: {skipped[-1][0]}: {skipped[-1][1]}"
-        )
+        name, reason = [*found.short, *skipped][-1]
+        raise DataError(f"data.source {settings.source} has no video that can be used; the last: {name}: {reason}")
     shots, short = _shots(found.recordings, settings)
     splits, notes = _split(found, shots, settings)
     by_name = _held_out_by_name(found)
@@ -102,7 +101,7 @@ def open_video(
     summary += f"; held out by name: {by_name}" if by_name else ""
     if not quiet:
         logger.info(summary)
-        notes += listed(f"shots shorter than data.window, {settings.window} frames, left out", short)
+        notes += listed("left out", [f"{name}: {reason}" for name, reason in [*found.short, *short]])
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
@@ -124,7 +123,7 @@ def _held_out_by_name(found: Found) -> str:
 
 
 def _keep_usable(found: Found, settings: VideoSettings, known: Actions | None, skipped: Skipped) -> Actions:
-    """Leave out recordings with other actions, or shorter than a window, and return the actions of the others."""
+    """Leave out recordings with other actions, and return the actions of the others."""
     # Those held out by name come last: the others say which actions there are.
     order = np.argsort([split not in (None, "train") for split in found.splits], kind="stable")
     actions = known or find_actions([found.recordings[index] for index in order], settings.action_names)
@@ -132,8 +131,6 @@ def _keep_usable(found: Found, settings: VideoSettings, known: Actions | None, s
     for index, one in enumerate(found.recordings):
         try:
             found.recordings[index] = actions.matched(one, settings.action_names)
-            if len(one.frames) < settings.window:
-                raise DataError(f"it has {len(one.frames)} frames, but data.window is {settings.window}")
             kept.append(index)
         except DataError as error:
             skipped.add(one.name, str(error))
@@ -143,14 +140,15 @@ def _keep_usable(found: Found, settings: VideoSettings, known: Actions | None, s
     return actions
 
 
-def _shots(recordings: Sequence[Recording], settings: VideoSettings) -> tuple[list[Shot], list[str]]:
-    """Return the shots of at least a window, and the names of the others."""
+def _shots(recordings: Sequence[Recording], settings: VideoSettings) -> tuple[list[Shot], list[tuple[str, str]]]:
+    """Return the shots of at least a window, and the names of the others with the reason."""
     shots, short = [], []
     for index, one in enumerate(recordings):
         cuts = find_cuts(one.frames, settings.cut) if settings.cut is not None and one.may_cut else []
         for begin, end in zip([0, *cuts], [*cuts, len(one.frames)], strict=True):
             if end - begin < settings.window:
-                short.append(f"{one.name} at frame {begin}, {end - begin} frames")
+                reason = f"the shot has {end - begin} frames, but data.window is {settings.window}"
+                short.append((f"{one.name} at frame {begin}", reason))
             else:
                 shots.append(Shot(index, begin, end))
     return shots, short

@@ -61,32 +61,25 @@ class Found:
         recordings: those that could be read.
         splits: the split that names say, for each recording, or None.
         digests: the digest of the source of each.
+        short: the others that could be read, which are shorter than a window, with the reason.
     """
 
     recordings: list[Recording] = field(default_factory=list)
     splits: list[str | None] = field(default_factory=list)
     digests: list[bytes] = field(default_factory=list)
+    short: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def rate(self) -> float | None:
         """Frames per second of the first recording that says its rate; None if none does."""
         return next((one.rate for one in self.recordings if one.rate), None)
 
-    def require_alike(self, one: Recording) -> None:
-        """Check that another recording has the size and the rate of those found.
+    def require_same_rate(self, one: Recording) -> None:
+        """Check that another recording has the rate of those found.
 
         Raises:
             DataError: if it has not.
         """
-        if not self.recordings:
-            return
-        first = self.recordings[0]
-        (height, width), (wanted_height, wanted_width) = one.frames.shape[1:3], first.frames.shape[1:3]
-        if (height, width) != (wanted_height, wanted_width):
-            raise DataError(
-                f"its frames have {width}x{height} pixels, but those of {first.name} {wanted_width}x{wanted_height}: "
-                "set data.size"
-            )
         if one.rate is not None and self.rate is not None and abs(one.rate / self.rate - 1) > SAME_RATE:
             raise DataError(
                 f"it has {one.rate:.4g} frames/s, but others {self.rate:.4g}: set data.rate to sample all alike"
@@ -145,8 +138,18 @@ def _read_source(source: Source, fit: Fit, rate: float | None) -> list[Recording
     return [read_film(source.path, source.name, fit, rate)]
 
 
-def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: Skipped, progress: Progress) -> Found:
+def read_all(
+    sources: Sequence[Source], fit: Fit, rate: float | None, window: int, skipped: Skipped, progress: Progress
+) -> Found:
     """Read all sources, and skip those that cannot be read, or whose frames have another size or rate than the first.
+
+    Args:
+        sources: the sources.
+        fit: the size of the frames.
+        rate: frames per second; None for those of the first recording that says its rate.
+        window: the fewest frames of a recording that is kept.
+        skipped: where skipped files are added.
+        progress: shows the progress.
 
     Raises:
         TooLarge: if the frames do not fit into memory.
@@ -154,17 +157,28 @@ def read_all(sources: Sequence[Source], fit: Fit, rate: float | None, skipped: S
     found = Found()
     with progress("read", len(sources), "files") as meter:
         for source in sources:
+            before, kept = fit.memory.used, list[Recording]()
             try:
                 recordings = _read_source(source, fit, rate)
-                found.require_alike(recordings[0])
+                found.require_same_rate(recordings[0])
             except TooLarge:
                 raise
             except DataError as error:
                 skipped.add(str(source.path), str(error))
             else:
-                found.recordings += recordings
-                found.splits += [source.split] * len(recordings)
-                found.digests += [source.digest] * len(recordings)
+                kept = [one for one in recordings if len(one.frames) >= window]
+                found.short += [
+                    (one.name, f"it has {len(one.frames)} frames, but data.window is {window}")
+                    for one in recordings
+                    if len(one.frames) < window
+                ]
+            if not kept:
+                fit.memory.used = before
+            elif not found.recordings:
+                fit = fit._replace(like=kept[0])
+            found.recordings += kept
+            found.splits += [source.split] * len(kept)
+            found.digests += [source.digest] * len(kept)
             meter.advance()
     return found
 
@@ -178,4 +192,5 @@ def read_recordings(path: Path, spec: Spec) -> list[Recording]:
     sources = find_sources(str(path))
     if len(sources) != 1:
         raise DataError(f"it holds {len(sources)} videos: name a single file, or a folder of frames")
-    return _read_source(sources[0], Fit(Memory(math.inf), *spec.shape[2:]), spec.rate)
+    height, width = spec.shape[2:]
+    return _read_source(sources[0], Fit(Memory(math.inf), height, width), spec.rate)

@@ -69,12 +69,14 @@ class Fit(NamedTuple):
     height: int | None = None
     """None keeps the size of the first frame."""
     width: int | None = None
+    like: Recording | None = None
+    """A recording that all others must have the size of; None for any."""
 
     def stacked(self, pictures: Iterable[Image.Image]) -> np.ndarray:
         """Return frames of one size, turned upright, scaled and cropped, uint8 [T, H, W, 3].
 
         Raises:
-            DataError: if their sizes differ, or there are none.
+            DataError: if their sizes differ from each other or from that of `like`, or there are none.
         """
         frames = list(self._each(pictures))
         if not frames:
@@ -82,8 +84,13 @@ class Fit(NamedTuple):
         return np.stack(frames)
 
     def resized(self, frames: np.ndarray) -> np.ndarray:
-        """Return frames uint8 [T, H, W, 3] scaled and cropped."""
+        """Return frames uint8 [T, H, W, 3] scaled and cropped.
+
+        Raises:
+            DataError: if their size differs from that of `like`.
+        """
         height, width = self.height or frames.shape[1], self.width or frames.shape[2]
+        self._require_alike(height, width)
         if frames.shape[1:3] != (height, width):
             return self.stacked(map(Image.fromarray, frames))
         self.memory.take(frames.nbytes)
@@ -100,5 +107,13 @@ class Fit(NamedTuple):
                     f"{first[1]}x{first[0]}"
                 )
             shape = 3, self.height or height, self.width or width
+            self._require_alike(*shape[1:])
             self.memory.take(shape[0] * shape[1] * shape[2])
             yield decode(picture, shape).transpose(1, 2, 0)
+
+    def _require_alike(self, height: int, width: int) -> None:
+        if self.like is not None and (height, width) != (wanted := self.like.frames.shape[1:3]):
+            raise DataError(
+                f"its frames have {width}x{height} pixels, but those of {self.like.name} {wanted[1]}x{wanted[0]}: "
+                "set data.size"
+            )

@@ -34,7 +34,8 @@ class VideoSettings:
             finds no cuts. Files with actions or episodes are taken to have no other cuts.
         action_names: names of the actions 0, 1, ... of all files, whatever names these have; empty means the names that
             files have, by which actions are matched from file to file, or else their numbers.
-        window: frames of a training window, which never reaches over a cut or the end of a recording.
+        window: frames of a training window, which never reaches over a cut or the end of a recording; what is shorter
+            is left out, and noted.
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
         clip: cut recordings into clips of this many frames, which are measured one by one; a rest of less than half as
             many is part of the last one. None keeps them whole. Training windows do not depend on it.
