@@ -242,6 +242,12 @@ def test_actions_of_several_files_are_matched_by_their_names(tmp_path: Path) -> 
     assert "actions_renamed" in plain.spec.details
 
 
+def test_names_of_actions_may_be_bytes(tmp_path: Path) -> None:
+    names = ["links", "rechts", "geh zurück"]
+    write_walks(tmp_path / "a.npz", action_names=np.array([name.encode() for name in names]))
+    assert opened(tmp_path).actions.names == tuple(names)
+
+
 def test_a_file_that_names_other_actions_is_skipped(tmp_path: Path) -> None:
     write_walks(tmp_path / "a.npz", action_names=["left", "right", "stay"])
     write_walks(tmp_path / "b.npz", action_names=["left", "right", "jump"])
@@ -261,6 +267,9 @@ BAD = {
     "an action out of range": ({"actions": np.full(80, 7)}, r"index 0 is 7, out of range: the data have 3 actions"),
     "actions that are no numbers": ({"actions": np.full(80, "left")}, "its actions must be numbers"),
     "an action that is NaN": ({"actions": np.full((80, 2), np.nan)}, "the action at index 0 is not finite"),
+    "names as one text": ({"action_names": "left,right,stay"}, r"action_names must be a list of texts \[N\], not <U15"),
+    "a name twice": ({"action_names": ["left", "left", "stay"]}, "action_names have a name twice: left, left, stay"),
+    "names in another code": ({"action_names": np.array([b"\xff", b"a", b"b"])}, "action_names are not UTF-8"),
     "no frames": ({"frames": None}, "it has no array `frames`"),
     "frames as floats": ({"frames": np.zeros((80, 16, 16, 3))}, r"must be uint8 \[T, H, W, 3\], not float64"),
     "episodes of another length": ({"episode": np.zeros(3)}, r"episode has the shape \[3\], but there are 80 frames"),

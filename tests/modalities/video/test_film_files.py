@@ -201,6 +201,17 @@ def test_frames_of_changing_size_are_refused(tmp_path: Path) -> None:
         read_stills(files, "film", FIT, None)
 
 
+def test_pictures_beyond_the_limit_of_pillow_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = [Image.fromarray(frame) for frame in numbered(2)]
+    pictures[0].save(tmp_path / "a.png")
+    pictures[0].save(tmp_path / "a.gif", save_all=True, append_images=pictures[1:])
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 48 // 4)
+    with pytest.raises(DataError, match=r"a.png cannot be read: .*decompression bomb"):
+        read_stills([tmp_path / "a.png"], "film", FIT, None)
+    with pytest.raises(DataError, match=r"cannot be read as a GIF: .*decompression bomb"):
+        read(tmp_path / "a.gif")
+
+
 def test_even_times_of_uneven_frames() -> None:
     frames = [(Shown(1.0, 1.1), "a"), (Shown(1.1, 1.5), "b"), (Shown(1.5, 1.6), "c")]
     assert "".join(resampled(frames, 10)) == "abbbbc"

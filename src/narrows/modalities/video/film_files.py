@@ -86,7 +86,7 @@ def _gif(path: Path) -> Iterator[_Film]:
             yield _Film(len(ends) / ends[-1], zip(map(Shown, starts, ends), pictures, strict=True), _same)
     except NarrowsError:
         raise
-    except (OSError, EOFError, SyntaxError, ValueError) as error:
+    except (OSError, EOFError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise DataError(f"it cannot be read as a GIF: {error}") from error
 
 

@@ -42,13 +42,13 @@ def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> list[Record
     if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3 or not frames.size:
         raise DataError(f"its frames must be uint8 [T, H, W, 3], not {frames.dtype} {list(frames.shape)}")
     actions = _actions(content.get("actions"), len(frames))
+    names = _names(content.get("action_names"))
     rate = _rate(content.get("rate"), rate)
     fitted, marks = fit.resized(frames), content.get("episode")
     if marks is not None and marks.shape != (len(frames),):
         raise DataError(f"its episode has the shape {list(marks.shape)}, but there are {len(frames)} frames")
     ends = [] if marks is None else (np.flatnonzero(marks[1:] != marks[:-1]) + 1).tolist()
     parts = list(zip([0, *ends], [*ends, len(frames)], strict=True))
-    names = tuple(map(str, content.get("action_names", ())))
     return [
         Recording(
             name if len(parts) == 1 else f"{name} episode {number}",
@@ -88,6 +88,20 @@ def _content(path: Path) -> dict[str, np.ndarray]:
             return {name: opened[name] for name in opened.files}
     except Exception as error:  # a damaged file can make zip, zlib and NumPy raise anything
         raise DataError(f"it cannot be read as npz: {error}") from error
+
+
+def _names(names: np.ndarray | None) -> tuple[str, ...]:
+    if names is None:
+        return ()
+    if names.ndim != 1 or names.dtype.kind not in "US":
+        raise DataError(f"its action_names must be a list of texts [N], not {names.dtype} {list(names.shape)}")
+    try:
+        found = tuple((names if names.dtype.kind == "U" else np.char.decode(names, "utf-8")).tolist())
+    except UnicodeDecodeError as error:
+        raise DataError(f"its action_names are not UTF-8: {error}") from error
+    if len(set(found)) < len(found):
+        raise DataError(f"its action_names have a name twice: {', '.join(found)}")
+    return found
 
 
 def _rate(own: np.ndarray | None, wanted: float | None) -> float | None:

@@ -41,7 +41,7 @@ def read_stills(files: Sequence[Path], name: str, fit: Fit, rate: float | None) 
                     yield picture
             except UnidentifiedImageError as error:
                 raise DataError(f"{file.name} is not an image, or is in an unknown format") from error
-            except (OSError, SyntaxError, ValueError) as error:
+            except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
                 raise DataError(f"{file.name} cannot be read: {error}") from error
 
     return Recording(name, fit.stacked(pictures()), rate)
