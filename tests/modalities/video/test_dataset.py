@@ -265,6 +265,7 @@ BAD = {
     "actions of another length": ({"actions": np.zeros(79, np.int64)}, "79 actions for 80 frames"),
     "a negative action": ({"actions": np.full(80, -1)}, "the action at index 0 is -1: it must be at least 0"),
     "an action out of range": ({"actions": np.full(80, 7)}, r"index 0 is 7, out of range: the data have 3 actions"),
+    "actions numbered by keys": ({"actions": np.full(80, 65361)}, "index 0 is 65361: .* 0, 1, 2, ... without gaps"),
     "actions that are no numbers": ({"actions": np.full(80, "left")}, "its actions must be numbers"),
     "an action that is NaN": ({"actions": np.full((80, 2), np.nan)}, "the action at index 0 is not finite"),
     "names as one text": ({"action_names": "left,right,stay"}, r"action_names must be a list of texts \[N\], not <U15"),

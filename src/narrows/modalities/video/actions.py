@@ -125,7 +125,9 @@ class Actions:
     def encoded(self, actions: np.ndarray) -> np.ndarray:
         """Return actions, numbers [N] or vectors [N, D], as features float32 [N, channels]."""
         if self.names:
-            return np.eye(len(self.names), dtype=np.float32)[actions]
+            features = np.zeros((len(actions), len(self.names)), np.float32)
+            features[np.arange(len(actions)), actions] = 1
+            return features
         if not self.mean:
             return actions.astype(np.float32)
         standard = (actions - np.array(self.mean)) / np.array(self.deviation)

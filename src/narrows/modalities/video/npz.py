@@ -22,6 +22,9 @@ from narrows.modalities.video.recording import SAME_RATE, Fit, Recording
 
 __all__ = ["read_npz", "write_npz"]
 
+MOST = 1000
+"""The most different actions."""
+
 
 def read_npz(path: Path, name: str, fit: Fit, rate: float | None) -> list[Recording]:
     """Read the recordings of an npz file, one for each episode.
@@ -126,6 +129,11 @@ def _actions(actions: np.ndarray | None, frames: int) -> np.ndarray | None:
     if actions.dtype.kind in "iu" and actions.ndim == 1:
         if actions.min() < 0:
             raise DataError(f"the action at index {int(actions.argmin())} is {actions.min()}: it must be at least 0")
+        if actions.max() >= MOST:
+            raise DataError(
+                f"the action at index {int(actions.argmax())} is {actions.max()}: each number up to it is a feature, "
+                f"so {MOST:,} are the most; number the actions 0, 1, 2, ... without gaps"
+            )
         return actions.astype(np.int64)
     vectors = actions.reshape(frames, -1).astype(np.float32)
     if not np.isfinite(vectors).all():
