@@ -51,15 +51,26 @@ def test_windows_move_over_the_last_codes(monkeypatch: pytest.MonkeyPatch) -> No
     pasts: list[Tensor] = []
 
     def recorded(
-        prior: Prior, batch: int, given: Condition, sampling: Sampling, past: Tensor, progress: object
+        prior: Prior, batch: int, given: Condition, sampling: Sampling, past: Tensor, positions: int, progress: object
     ) -> Tensor:
         pasts.append(past)
-        return sample(prior, batch, given, sampling, past)
+        return sample(prior, batch, given, sampling, past, positions)
 
     monkeypatch.setattr("narrows.priors.continuation.sample", recorded)
     found = continue_codes(prior_of(6), torch.randint(7, (2, 6)), 7, sampling=Sampling(seed=0))
     for past, part in zip(pasts, (slice(3, 6), slice(6, 9), slice(7, 12)), strict=True):
         assert torch.equal(past, found[:, part])
+
+
+@pytest.mark.parametrize(("known", "count"), [(6, 1), (1, 3), (3, 10), (0, 5)])
+def test_no_code_is_drawn_that_is_not_asked_for(known: int, count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    prior = frames_of(16)
+    steps: list[int] = []
+    real = FramePixelCNN.step
+    monkeypatch.setattr(FramePixelCNN, "step", lambda *parts: steps.append(1) or real(*parts))
+    features = torch.zeros(1, 2, known + count, 1, 1)
+    continue_codes(prior, torch.zeros(1, known, 2, 3, dtype=torch.long), count, Condition(features=features))
+    assert len(steps) == count * 2 * 3
 
 
 def test_later_windows_have_other_random_numbers() -> None:

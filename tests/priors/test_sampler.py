@@ -192,3 +192,20 @@ def test_progress_counts_the_codes() -> None:
     calls: list[tuple[int, int]] = []
     sample(build(codebooks=2), 1, progress=lambda done, total: calls.append((done, total)))
     assert calls == [(n, 24) for n in range(1, 25)]
+
+
+@pytest.mark.parametrize("codebooks", [1, 2])
+def test_draws_may_stop_at_a_position_of_the_first_axis(codebooks: int) -> None:
+    """They are the first codes of the whole draw with the same seed."""
+    prior = build(codebooks=codebooks)
+    whole = sample(prior, 2, sampling=Sampling(seed=0))
+    calls: list[tuple[int, int]] = []
+    part = sample(
+        prior, 2, sampling=Sampling(seed=0), positions=2, progress=lambda done, total: calls.append((done, total))
+    )
+    assert torch.equal(part, whole[:, :2])
+    assert calls[-1] == (part[0].numel(), part[0].numel())
+    past = whole.flatten(1)[:, : part[0].numel() + 1]
+    for positions in (2, len(whole[0]) + 1):
+        with pytest.raises(NarrowsError, match=f"at {positions} positions were asked for"):
+            sample(prior, 2, past=past, positions=positions)

@@ -67,16 +67,17 @@ def continue_codes(
         past = codes[:, -(window - step) :]
         start = codes.shape[1] - past.shape[1]
 
-        def advance(done: int, _: int, drawn: int = count - missing, known: int = past.shape[1]) -> None:
-            progress(min(count, drawn + done // size - known))
+        def advance(done: int, _: int, before: int = count - missing, known: int = past.shape[1]) -> None:
+            progress(before + done // size - known)
 
         given = Condition(labels, None if features is None else _window(features, start, window))
-        windows = sample(prior, len(codes), given, sampling, past.flatten(1), advance)
-        codes = torch.cat([codes, windows[:, past.shape[1] :].to(codes.device)[:, :missing]], 1)
+        positions = min(window, past.shape[1] + missing)
+        drawn = sample(prior, len(codes), given, sampling, past.flatten(1), positions, advance)
+        codes = torch.cat([codes, drawn[:, past.shape[1] :].to(codes.device)], 1)
     return codes
 
 
 def _window(features: Tensor, start: int, length: int) -> Tensor:
-    """Return a window of features [B, C, N, ...], with zeros after the last, where codes are drawn but not kept."""
+    """Return a window of features [B, C, N, ...], with zeros after the last, where no codes are drawn."""
     found = features[:, :, start : start + length]
     return F.pad(found, [0, 0] * (features.ndim - 3) + [0, length - found.shape[2]])
