@@ -1,4 +1,6 @@
+import base64
 import builtins
+import io
 from pathlib import Path
 
 import av
@@ -12,6 +14,7 @@ from narrows.data.films import save_gif
 from narrows.errors import NarrowsError
 from narrows.modalities.video.films import frames_of, save_strip, side_by_side, write_film
 from narrows.modalities.video.modality import MODALITY
+from narrows.modalities.video.player import Films
 from narrows.modality import Row
 from tests.modalities.video.helpers import numbered
 
@@ -70,6 +73,17 @@ def test_rows_on_a_page_have_names_and_at_most_three_clips() -> None:
     rows = [Row("" if index else "named", [clip(3)]) for index in range(5)]
     films = MODALITY.show_rows(rows, Spec((3, 3, 6, 5), "video", variable=True), "Five.")
     assert [[cell.name for cell in row] for row in films.cells] == [["named", "2", "3"], ["4", "5"]]  # type: ignore[attr-defined]
+
+
+def test_a_page_says_that_it_plays_the_first_frames_of_a_long_clip() -> None:
+    ((long, short),) = Films(
+        "Two.", [[("long", torch.rand(3, 70, 6, 5)), ("short", torch.rand(3, 64, 6, 5))]], 10
+    ).cells
+    assert long.name == "long: the first 64 of 70 frames"
+    assert short.name == "short"
+    for cell in (long, short):
+        assert cell.seconds == 6.4
+        assert Image.open(io.BytesIO(base64.b64decode(cell.webp))).n_frames == 64
 
 
 def test_figures_of_a_clip_are_the_means_of_its_frames() -> None:

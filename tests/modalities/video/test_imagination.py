@@ -67,6 +67,15 @@ def test_given_frames_are_decoded_from_their_codes_and_actions_change_what_follo
     assert torch.equal(*alone.clips) != has_actions(run)
 
 
+def test_films_of_an_earlier_call_are_replaced(run: Path, recording: Path, tmp_path: Path) -> None:
+    ask = ["imagine", str(run), "--start", str(recording), "--imagine=1", "--out", str(tmp_path / "out")]
+    main([*ask, "-n", "3"])
+    (tmp_path / "out" / "004.txt").write_text("another's")
+    main(ask)
+    found = sorted(path.name for path in (tmp_path / "out").iterdir())
+    assert found == ["000.gif", "000.mp4", "004.txt", "index.html", "strip.png"]
+
+
 def test_guidance_changes_what_is_imagined(run: Path, recording: Path, tmp_path: Path) -> None:
     if not has_actions(run):
         pytest.skip("nothing guides")

@@ -35,6 +35,7 @@ __all__ = ["Imagined", "Start", "imagine", "imagine_codes", "imagined", "prior_o
 
 DEFAULT_FRAMES = 10
 """Frames to imagine if neither their number nor actions are given."""
+SUFFIXES = (".mp4", ".gif")
 STRIP = 32
 """The most frames in a row of the strip."""
 
@@ -223,9 +224,18 @@ def read_start(start: str, given: int, model: Autoencoder) -> Start:
     return Start(x, features[part], f"{recording.name} at frame {first}")
 
 
+def _remove_earlier(out: Path, clips: int) -> None:
+    """Remove the films of an earlier call that wrote more clips, and its page and strip, into a folder."""
+    if (out / "index.html").exists() and (out / "strip.png").exists():
+        for film in out.glob("[0-9][0-9][0-9].*"):
+            if film.suffix in SUFFIXES and int(film.stem) >= clips:
+                film.unlink()
+
+
 def _write(out: Path, done: Imagined, start: str, given: int, rate: float | None, scale: int | None) -> Path:
+    _remove_earlier(out, len(done.clips))
     for index, clip in enumerate(done.clips):
-        for suffix in (".mp4", ".gif"):
+        for suffix in SUFFIXES:
             write_film(out / f"{index:03}{suffix}", [clip], rate, scale)
     length = done.clips[0].shape[1]
     shown = range(length) if length <= STRIP else np.linspace(0, length - 1, STRIP).round().astype(int).tolist()

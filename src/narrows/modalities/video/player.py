@@ -30,7 +30,7 @@ class Films(Block):
     Args:
         caption: the caption.
         rows: clips [3, T, H, W] in [0, 1] by their names, shown side by side, such as an original and its
-            reconstruction. The first 64 frames are shown.
+            reconstruction. The first 64 frames are shown, which the name of a longer clip says.
         rate: frames per second; None if unknown.
 
     Raises:
@@ -59,6 +59,8 @@ class Films(Block):
         rate, (height, width) = self.rate or DEFAULT_RATE, x.shape[2:]
         scale = max(1, WIDTH // width)
         shown = x[:, :LONGEST]
+        if shown.shape[1] < x.shape[1]:
+            name = f"{name}: the first {LONGEST} of {x.shape[1]} frames"
         return _Cell(name, shown.shape[1] / rate, width * scale, height * scale, _webp(shown, rate))
 
 
