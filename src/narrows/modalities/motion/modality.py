@@ -42,7 +42,7 @@ class MotionRecipe(TrainingRecipe):
         estimator: the loss and how its gradient is estimated.
         data: the data to train on.
         training: the settings of training.
-        on: None, since no model of motion has two stages.
+        on: for a model upon another, the run folder of the first stage or its id on the hub; None for others.
         modality: the kind of data.
     """
 

@@ -55,7 +55,7 @@ class VideoRecipe(TrainingRecipe):
         estimator: the loss and how its gradient is estimated.
         data: the data to train on.
         training: the settings of training.
-        on: None, since no model of video has two stages.
+        on: None, since `Stacked` models need codes on a grid of one or two dimensions.
         modality: the kind of data.
     """
 
