@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import math
 import re
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from narrows.modalities.video.dataset import open_video
 from narrows.modalities.video.modality import MODALITY
 from narrows.modalities.video.settings import VideoSettings
 from narrows.pretrained import load
+from narrows.priors import Condition
 from tests.modalities.video.helpers import numbered, walk, write_video, write_walks
 
 RECIPE = """
@@ -139,4 +141,14 @@ def test_figures_are_those_of_frames(place: Path, tmp_path: Path) -> None:
     mse = (x - y).square().mean((0, 2, 3))
     assert found["mse"] == pytest.approx(mse.mean().item(), rel=1e-4)
     assert found["psnr"] == pytest.approx((-10 * mse.log10()).mean().item(), rel=1e-4)
-    assert found["prior_bits_per_dim"] > found["distortion_bits_per_dim"]
+    assert model.prior is not None
+    nats = 0.0
+    for index in range(2):
+        frames, features = next(data.test.taken(index).whole(1))
+        codes = model.encode(data.test.batch(frames, features).x)
+        for at in range(0, 20, 5):
+            given = Condition(features=features[:, at : at + 5].mT[..., None, None])
+            nats -= model.prior.log_prob(codes[:, at : at + 5], given).sum().item()
+    rate = nats / math.log(2) / (2 * 20 * 16 * 16 * 3)
+    assert found["prior_rate_bits_per_dim"] == pytest.approx(rate, rel=1e-4)
+    assert found["prior_bits_per_dim"] == pytest.approx(found["distortion_bits_per_dim"] + rate, rel=1e-4)

@@ -2,7 +2,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import islice, pairwise
+from itertools import groupby, islice, pairwise
 from pathlib import Path
 
 import numpy as np
@@ -174,17 +174,21 @@ def test_one_name_of_a_split_beside_others_is_that_split(tmp_path: Path) -> None
         opened(tmp_path)
 
 
-def test_a_stretch_of_time_is_held_out_with_a_gap(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("gap", "left_out"), [(3, 3), (None, 4), (0, 0)])
+def test_a_stretch_of_time_is_held_out_with_a_gap(tmp_path: Path, gap: int | None, left_out: int) -> None:
     frames = numbered(38, (8, 8))
     np.savez(tmp_path / "a.npz", frames=frames)
-    data = opened(tmp_path, hold_out="time", validation=0.2, test=0.2, gap=3, cut=None)
+    data = opened(tmp_path, hold_out="time", validation=0.2, test=0.2, gap=gap, cut=None)
     split = {
         int(frame[0, 0, 0]): name for name in ("train", "validation", "test") for frame in getattr(data, name).values
     }
     assert {"train", "validation", "test"} == set(split.values())
-    told = [split.get(int(frame[0, 0, 0])) for frame in frames]
-    for before, after in pairwise(told):
-        assert before == after or None in (before, after)
+    runs = [(name, len(list(run))) for name, run in groupby(split.get(int(frame[0, 0, 0])) for frame in frames)]
+    inner = [length for name, length in runs[1:-1] if name is None]
+    assert inner == [left_out] * len(inner)
+    assert len(inner) >= 2 * bool(left_out)
+    for (before, _), (after, _) in pairwise(runs):
+        assert not left_out or None in (before, after)
 
 
 def test_folders_of_frames_gifs_and_films_are_read(tmp_path: Path) -> None:

@@ -1,4 +1,5 @@
 import logging
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -71,6 +72,39 @@ def test_frames_are_scaled_and_cropped_to_the_centre(tmp_path: Path) -> None:
     found = read(write_video(tmp_path / "a.mp4", frames), fit=Fit(Memory(1.0), 16, 16))
     assert found.frames.shape == (3, 16, 16, 3)
     assert numbers(found) == [0, 1, 2]
+
+
+def test_films_of_phones_are_turned_upright(tmp_path: Path) -> None:
+    """The matrix of the track header is that of a phone held upright: shown turned by 90 degrees clockwise."""
+    frames = numbered(5)
+    frames[:, :, :24] = 255  # the left half, which becomes the upper one
+    path = write_video(tmp_path / "a.mp4", frames)
+    content = bytearray(path.read_bytes())
+    matrix = content.index(b"tkhd") + 44
+    content[matrix : matrix + 20] = struct.pack(">5i", 0, 1 << 16, 0, -(1 << 16), 0)
+    path.write_bytes(content)
+    found = read(path).frames
+    assert found.shape == (5, 48, 32, 3)
+    assert (found[:, :20] > 230).all()
+    assert (found[:, 28:] < 80).all()
+
+
+def test_the_cover_of_a_sound_file_is_no_video(tmp_path: Path) -> None:
+    path = tmp_path / "a.mp4"
+    with av.open(str(path), "w") as film:
+        sound, cover = film.add_stream("aac", rate=8000), film.add_stream("mjpeg")
+        cover.height, cover.width, cover.pix_fmt = 32, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        film.mux(sound.encode(frame))
+        film.mux(sound.encode())
+        film.mux(cover.encode(av.VideoFrame.from_ndarray(numbered(1)[0], format="rgb24")))
+        film.mux(cover.encode())
+    with av.open(str(path)) as film:
+        assert len(film.streams.video) == 1
+    with pytest.raises(DataError, match="it has no video stream"):
+        read(path)
 
 
 def test_a_film_too_large_for_memory_is_refused(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,9 +11,10 @@ import torch
 from torch import Tensor
 
 from narrows.errors import NarrowsError
+from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.average_motion import average_motion, motion_between, shifted
 from narrows.modalities.video.clips import VideoClips
-from narrows.modalities.video.evaluate import FILE, evaluate_imagination
+from narrows.modalities.video.evaluate import FILE, _coded, _judges, evaluate_imagination
 from narrows.modalities.video.foresight import Judges, foresee, sharpness, starts_of
 from narrows.modalities.video.future_bits import future_bits
 from narrows.modalities.video.inverse_model import pairs_of, read_actions, train_inverse
@@ -26,16 +28,22 @@ from narrows.training.run import RunFolder
 
 
 class Obedient(Prior):
-    """The codes of a frame are the number of its action, with probability 1/2, or any of four."""
+    """The codes of a later frame are the number of its action, with probability 1/2, or any of four.
+
+    Those of the earlier half of the window are zeros, most probably. It keeps the features that it is asked with.
+    """
 
     def __init__(self, frames: int) -> None:
         super().__init__(CodeSpec((frames, 1, 2), 1, 4, 0, channels=4))
         self.weight = torch.nn.Parameter(torch.zeros(1))
+        self.asked: list[Tensor] = []
 
     def logits(self, codes: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
         features = Condition.of(condition).features
         assert features is not None
+        self.asked.append(features[:, :, :, 0, 0].mT)
         by_frame = (0.5 * features + 0.125)[:, :, :, 0, 0].mT.log()
+        by_frame[:, : self.grid[0] // 2] = torch.tensor([0.97, 0.01, 0.01, 0.01]).log()
         return by_frame[:, :, None, None, None].expand(*codes.shape, 1, 4)
 
     def begin(self, *_: Any) -> None:
@@ -75,12 +83,19 @@ def turning() -> VideoClips:
 def test_bits_are_those_of_the_future_under_true_other_and_unknown_actions() -> None:
     actions = torch.randint(4, (41,), generator=torch.Generator().manual_seed(0))
     clip = actions[:, None, None].expand(41, 1, 2), torch.eye(4)[actions]
-    found = future_bits(Obedient(6), [clip, (clip[0][:3], clip[1][:3])])
+    prior = Obedient(6)
+    found = future_bits(prior, [clip, (clip[0][:3], clip[1][:3])])
     right, wrong = -np.log2(0.625), -np.log2(0.125)
     assert found["future_bits_per_code"] == pytest.approx(right)
     # Where 36 actions are exchanged, a quarter stays right by chance.
     assert found["future_bits_per_code_shuffled"] == pytest.approx((right + 3 * wrong) / 4, abs=0.4)
     assert found["future_bits_per_code_unknown"] == pytest.approx(2)
+    own, shuffled, unknown = (torch.cat(prior.asked[kind::3]) for kind in range(3))
+    assert torch.equal(own, torch.stack([clip[1][at : at + 6] for at in range(0, 36, 3)]))
+    assert torch.equal(shuffled[:, :3], own[:, :3])
+    assert not torch.equal(shuffled[:, 3:], own[:, 3:])
+    assert torch.equal(shuffled[:, 3:].sum((0, 1)), own[:, 3:].sum((0, 1)))
+    assert not unknown.any()
     with pytest.raises(NarrowsError, match="no clip has the 6 frames of the prior's window"):
         future_bits(Obedient(6), [(clip[0][:3], clip[1][:3])])
 
@@ -102,8 +117,12 @@ def test_the_average_motion_is_the_mean_of_each_action() -> None:
     torch.testing.assert_close(found, torch.tensor([[0.0, 3], [2, -5], [0, 0]]).double())
 
 
-def test_blur_lowers_sharpness() -> None:
+def test_sharpness_is_the_variance_of_the_laplacian_and_blur_lowers_it() -> None:
     x = torch.rand(4, 3, 20, 20, generator=torch.Generator().manual_seed(0))
+    grey = x.mean(1).double().numpy()
+    around = grey[:, :-2, 1:-1] + grey[:, 2:, 1:-1] + grey[:, 1:-1, :-2] + grey[:, 1:-1, 2:]
+    laplacian = (around - 4 * grey[:, 1:-1, 1:-1]).reshape(4, -1)
+    np.testing.assert_allclose(sharpness(x), laplacian.var(1, ddof=1), rtol=1e-5)
     blurred = torch.nn.functional.avg_pool2d(x, 3, 1, 1)
     assert (sharpness(blurred) < 0.3 * sharpness(x)).all()
     assert torch.equal(sharpness(torch.full((1, 3, 5, 5), 0.5)), torch.zeros(1))
@@ -184,6 +203,24 @@ def test_a_prior_that_knows_the_future_is_read_as_well_as_reconstructions(turnin
     assert found.steps["imagined_psnr"] == pytest.approx([100] * 16)
     # The shift of the panorama is known but for what comes into view.
     assert found.steps["shifted_psnr"][0] > found.steps["repeated_psnr"][0] + 3
+
+
+def test_the_average_motions_are_those_of_the_training_clips(turning: VideoClips) -> None:
+    """Turning to the left by action 0 moves the picture 2 pixels to the right."""
+    data = SimpleNamespace(train=turning, actions=Actions(size=2))
+    motion = _judges(data, hidden).motion  # type: ignore[arg-type]
+    assert motion is not None
+    np.testing.assert_allclose(motion, [[0, 2], [0, -2]], atol=1e-9)
+
+
+def test_codes_of_a_clip_have_the_features_of_its_frames(run: Path, recording: Path) -> None:
+    model = load(run)
+    data = MODALITY.open(VideoSettings(str(recording), window=2), hidden, quiet=True, spec=model.spec)
+    for index in range(len(data.all)):
+        codes, features = _coded(model, data.all, index)
+        (frames, expected) = next(data.all.taken(index).whole(1))
+        assert torch.equal(features, expected[0])
+        assert torch.equal(codes, model.encode(VideoClips.to_x(frames))[0])
 
 
 def test_evaluate_writes_all_figures_by_step(run: Path, recording: Path) -> None:

@@ -2,11 +2,14 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.evaluate import FILE, fingerprints
+from narrows.modalities.video.imagination import Imagined, imagined
 from narrows.modalities.video.report import imagination_section
 from narrows.pretrained import load
 from narrows.report.page import Page, write_page
@@ -37,6 +40,24 @@ def test_imagined_frames_are_shown_by_action(run: Path, tmp_path: Path) -> None:
         assert name in text
     assert "bits per code" not in text
     assert "6 frames of a clip of the train split are given" in text
+
+
+def test_each_row_is_imagined_under_the_action_of_its_name(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[dict[str, np.ndarray]] = []
+
+    def kept(model: object, prior: object, start: object, lists: dict[str, np.ndarray], *others: Any) -> Imagined:
+        asked.append(lists)
+        return imagined(model, prior, start, lists, *others)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("narrows.modalities.video.report.imagined", kept)
+    page_of(run, tmp_path)
+    (lists,) = asked
+    channels = load(run).spec.channels
+    assert list(lists) == (list(NAMES) if channels else ["unknown actions"])
+    for number, features in enumerate(lists.values()):
+        np.testing.assert_array_equal(features, np.tile(np.eye(3)[number, :channels], (10, 1)))
 
 
 def test_figures_are_shown_if_they_are_of_this_model_and_prior(run: Path, tmp_path: Path) -> None:
