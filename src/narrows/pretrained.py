@@ -128,7 +128,7 @@ def _load_autoencoder(run: Path) -> Autoencoder:
         config = migrate("model", config, origin)
         model = resolve(ModelRecipe, {"model": config["model"]}, origin=origin).build().model(_spec(config))
         if model.stages > 1:
-            model.place_on(load(run / "first"))
+            model.attach_to(load(run / "first"))
         return model
 
     return _restore(run / "model", build)

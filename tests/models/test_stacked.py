@@ -58,7 +58,7 @@ def stack(below: Autoencoder | None = None, bottleneck: Any = QUANTIZER, decoder
     torch.manual_seed(0)
     below = below or first()
     model = Stacked(below.spec, bottleneck=bottleneck(), decoder=decoder, **NETWORKS)
-    model.place_on(below)
+    model.attach_to(below)
     return scattered(model)
 
 
@@ -274,7 +274,7 @@ def test_a_first_stage_without_codes_or_of_other_data_is_refused() -> None:
     def refused(below: Autoencoder, match: str, spec: Spec | None = None) -> None:
         model = Stacked(spec or Spec((1, 4, 4)), bottleneck=QUANTIZER(), decoder=PIXELCNN, **NETWORKS)
         with pytest.raises(NarrowsError, match=match):
-            model.place_on(below)
+            model.attach_to(below)
 
     refused(first(Gaussian(channels=2)), "of a Gaussian, are continuous")
     refused(first(size=8), r"examples of 1x8x8 .* these are 1x4x4")

@@ -34,7 +34,7 @@ def pair(stage: Autoencoder | None = None, size: int = 2) -> TwoStage:
     with torch.no_grad():  # as if trained: every network has a say
         for parameter in model.parameters():
             parameter.add_(0.3 * torch.randn_like(parameter))
-    model.place_on(stage or first(Gaussian(channels=1), size))
+    model.attach_to(stage or first(Gaussian(channels=1), size))
     return model
 
 
@@ -122,7 +122,7 @@ def test_a_stage_that_is_missing_or_of_other_images_is_refused() -> None:
     with pytest.raises(NarrowsError, match="--on RUN"):
         model.posterior(images(1)).draw()
     with pytest.raises(NarrowsError, match=r"models images of 1x4x4 .* these are 1x2x2"):
-        model.place_on(first(Gaussian(channels=1), size=4))
+        model.attach_to(first(Gaussian(channels=1), size=4))
 
 
 def test_the_posterior_reads_a_convolution_of_both() -> None:

@@ -69,7 +69,7 @@ def image_run(path, kind: str, channels: int, classes: list[str]) -> RunFolder:
     if kind == "two stages":
         first = image_run(path / "of first", "hierarchy", channels, classes)
         copy_model(first.path, run.first)
-        model.place_on(load(run.first))
+        model.attach_to(load(run.first))
     save_autoencoder(run.model, model, resolved.yaml)
     run.write_recipe(resolved.yaml)
     run.log(ROW)

@@ -255,7 +255,7 @@ def _place(
         raise NarrowsError("this recipe trains the second of two stages: add --on RUN, the run folder of the first")
     first = load(on)
     try:
-        model.place_on(first)
+        model.attach_to(first)
     except NarrowsError as error:
         raise NarrowsError(f"--on {on}: {error}") from error
     if model.lacks_prior:

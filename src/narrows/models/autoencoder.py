@@ -57,7 +57,7 @@ class Autoencoder(LatentVariableModel):
         """Whether what it samples depends on a class: the decoder or the learned prior is conditioned on it."""
         return self.conditional or (self.prior is not None and self.prior.classes > 0)
 
-    def place_on(self, first: Autoencoder) -> None:
+    def attach_to(self, first: Autoencoder) -> None:
         """Use `first` as the first stage.
 
         Raises:

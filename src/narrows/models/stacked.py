@@ -86,7 +86,7 @@ class Stacked(SecondStage):
         embedding: int = 64,
         channels: int = 64,
     ) -> None:
-        # The networks depend on the first model's codes, so `place_on` makes them, not the constructor of Autoencoder.
+        # The networks depend on the first model's codes, so `attach_to` makes them, not the constructor of Autoencoder.
         nn.Module.__init__(self)
         if min(embedding, channels) < 1:
             raise NarrowsError(f"embedding is {embedding} and channels {channels}: both must be at least 1")
@@ -101,7 +101,7 @@ class Stacked(SecondStage):
         self._factories = encoder, context, decoder
         self._widths = embedding, channels
 
-    def place_on(self, first: Autoencoder) -> None:
+    def attach_to(self, first: Autoencoder) -> None:
         """Set `first` as the first model, freeze it in eval mode, and make the networks for its codes.
 
         Raises:
@@ -113,7 +113,7 @@ class Stacked(SecondStage):
                 "codes to model: train it with a discrete bottleneck, such as VectorQuantizer"
             )
         require_same_data(first, self._spec)
-        super().place_on(first)
+        super().attach_to(first)
         self.classes, self.conditional = list(first.classes), first.conditional
         grid = (self.shape[1] // first.hop,) if self.variable else first.grid
         codes = first.codes_of(grid)

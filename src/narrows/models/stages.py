@@ -30,7 +30,7 @@ class SecondStage(Autoencoder):
             raise NarrowsError("this model is the second of two stages: train it with --on RUN, the run of the first")
         return self.first_stage
 
-    def place_on(self, first: Autoencoder) -> None:
+    def attach_to(self, first: Autoencoder) -> None:
         """Set `first` as the first model and freeze it in eval mode."""
         self.first_stage = first.eval().requires_grad_(False)
 

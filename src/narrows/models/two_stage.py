@@ -117,7 +117,7 @@ class TwoStage(SecondStage):
         """The learned prior of the first stage."""
         return self.first.sampled_prior
 
-    def place_on(self, first: Autoencoder) -> None:
+    def attach_to(self, first: Autoencoder) -> None:
         """Set `first` as the first stage, freeze it in eval mode, and use its classes.
 
         Raises:
@@ -128,7 +128,7 @@ class TwoStage(SecondStage):
                 f"the first stage models images of {'x'.join(map(str, first.shape))} (channels first), these are "
                 f"{'x'.join(map(str, self.shape))}: both stages see the same images; set data.size and data.channels"
             )
-        super().place_on(first)
+        super().attach_to(first)
         self.classes = first.classes
 
     def posterior(self, x: Tensor, mask: Tensor | None = None) -> TwoStagePosterior:

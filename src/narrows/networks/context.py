@@ -1,4 +1,4 @@
-"""What comes before a frame, as features of each of its positions.
+"""Features of each position of a frame, computed from the frames before it.
 
 A movement such as a turn shifts the whole picture by many positions. So wide kernels move the last frame, weighted by
 the frame's own condition, as in the dynamic kernels of Finn et al. 2016, "Unsupervised learning for physical

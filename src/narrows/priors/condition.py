@@ -1,4 +1,4 @@
-"""What the codes of an example depend on: its label, and features of each position or frame of the grid."""
+"""The condition of the codes of an example: its label, and features of each position or frame of the grid."""
 
 from __future__ import annotations
 

@@ -15,14 +15,14 @@ def walk(frames: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     actions = generator.integers(0, 3, frames)
     pictures = np.empty((frames, SIZE, SIZE, 3), np.uint8)
     pictures[:] = generator.integers(0, 128, 3)
-    place = 6
+    column = 6
     for index, action in enumerate(actions.tolist()):
-        pictures[index, 6:10, place : place + 4] = 255
-        place = int(np.clip(place + (-2, 2, 0)[action], 0, SIZE - 4))
+        pictures[index, 6:10, column : column + 4] = 255
+        column = int(np.clip(column + (-2, 2, 0)[action], 0, SIZE - 4))
     return pictures, actions
 
 
-def place_of(frame: np.ndarray) -> int:
+def column_of(frame: np.ndarray) -> int:
     """The column of the square in a frame [16, 16, 3]."""
     return int((frame[7, :, 0] > 200).argmax())
 

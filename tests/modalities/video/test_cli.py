@@ -48,16 +48,18 @@ training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Walks, recipes, and a model of walks with its prior."""
-    place = tmp_path_factory.mktemp("video")
-    write_walks(place / "walks" / "train.npz", episodes=8, rate=5.0)
-    write_walks(place / "walks" / "test.npz", episodes=2, rate=5.0)
-    (place / "tiny.yaml").write_text(RECIPE)
-    (place / "prior.yaml").write_text(PRIOR)
-    assert main(["train", str(place / "tiny.yaml"), "--data", str(place / "walks"), "--out", str(place / "run")]) == 0
-    assert main(["prior", str(place / "run"), "--recipe", str(place / "prior.yaml")]) == 0
-    return place
+    folder = tmp_path_factory.mktemp("video")
+    write_walks(folder / "walks" / "train.npz", episodes=8, rate=5.0)
+    write_walks(folder / "walks" / "test.npz", episodes=2, rate=5.0)
+    (folder / "tiny.yaml").write_text(RECIPE)
+    (folder / "prior.yaml").write_text(PRIOR)
+    assert (
+        main(["train", str(folder / "tiny.yaml"), "--data", str(folder / "walks"), "--out", str(folder / "run")]) == 0
+    )
+    assert main(["prior", str(folder / "run"), "--recipe", str(folder / "prior.yaml")]) == 0
+    return folder
 
 
 def frames_in(path: Path) -> tuple[int, int, int]:
@@ -67,13 +69,13 @@ def frames_in(path: Path) -> tuple[int, int, int]:
     return len(pictures), pictures[0].height, pictures[0].width
 
 
-def test_a_run_and_its_report(place: Path) -> None:
-    model = load(place / "run")
+def test_a_run_and_its_report(folder: Path) -> None:
+    model = load(folder / "run")
     assert (model.hop, model.grid, model.shape) == (1, (4, 4, 4), (3, 4, 16, 16))
     assert model.spec.rate == 5
     assert model.prior is not None
     assert (model.prior.grid, model.prior.channels) == ((5, 4, 4), 3)
-    page = (place / "run" / "report.html").read_text()
+    page = (folder / "run" / "report.html").read_text()
     titles = re.findall(r"<h2[^>]*>([^<]*)", page)
     assert titles[:3] == ["Reconstructions", "Samples", "Bits per dimension"]
     assert "with 3 actions (left, right, stay)" in page
@@ -83,21 +85,21 @@ def test_a_run_and_its_report(place: Path) -> None:
     assert (shown.info["loop"], shown.size) == (0, (16, 16))
     durations = [frame.load() and frame.info["duration"] for frame in ImageSequence.Iterator(shown)]
     assert sum(durations) == 20 * 200  # equal frames may be joined
-    rows = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (folder / "run" / "metrics.jsonl").read_text().splitlines()]
     assert {"psnr", "ssim", "bits_per_second"} <= set(rows[-1])
     assert "<script src" not in page
 
 
-def test_a_run_goes_on_where_it_was(place: Path, tmp_path: Path) -> None:
-    data, out = ["--data", str(place / "walks")], ["--out", str(tmp_path / "run")]
-    assert main(["train", str(place / "tiny.yaml"), *data, *out, "--training.steps=3"]) == 0
-    assert main(["train", str(place / "tiny.yaml"), *out, "--resume", "--training.steps=6"]) == 0
-    one, other = (load(folder).state_dict() for folder in (place / "run", tmp_path / "run"))
+def test_a_run_goes_on_where_it_was(folder: Path, tmp_path: Path) -> None:
+    data, out = ["--data", str(folder / "walks")], ["--out", str(tmp_path / "run")]
+    assert main(["train", str(folder / "tiny.yaml"), *data, *out, "--training.steps=3"]) == 0
+    assert main(["train", str(folder / "tiny.yaml"), *out, "--resume", "--training.steps=6"]) == 0
+    one, other = (load(path).state_dict() for path in (folder / "run", tmp_path / "run"))
     assert all(torch.equal(value, other[name]) for name, value in one.items() if not name.startswith("prior."))
 
 
-def test_reconstructions_samples_and_walks_are_films_and_strips(place: Path, tmp_path: Path) -> None:
-    run = str(place / "run")
+def test_reconstructions_samples_and_walks_are_films_and_strips(folder: Path, tmp_path: Path) -> None:
+    run = str(folder / "run")
     assert main(["reconstruct", run, "--out", str(tmp_path / "made")]) == 0
     assert frames_in(tmp_path / "made" / "test episode 1.mp4") == (20, 15 * 16, 15 * (2 * 16 + 4))
     assert Image.open(tmp_path / "made" / "test episode 1.png").size == (10 * 18 - 2, 2 * 18 - 2)
@@ -113,11 +115,11 @@ def test_reconstructions_samples_and_walks_are_films_and_strips(place: Path, tmp
     assert frames_in(tmp_path / "between" / "002.mp4") == (8, 240, 240)
 
 
-def test_films_become_codes_and_films_again(place: Path, tmp_path: Path) -> None:
+def test_films_become_codes_and_films_again(folder: Path, tmp_path: Path) -> None:
     """Files of any size, rate and actions: frames are brought to the model's."""
     write_video(tmp_path / "a.mp4", numbered(20, (32, 48)), rate=10)
     write_video(tmp_path / "b.mkv", numbered(5, (16, 16)), rate=5)
-    codes, run = tmp_path / "codes.npz", str(place / "run")
+    codes, run = tmp_path / "codes.npz", str(folder / "run")
     assert main(["encode", run, str(tmp_path / "a.mp4"), str(tmp_path / "b.mkv"), "--out", str(codes)]) == 0
     with np.load(codes) as content:
         assert content["codes"].shape == (2, 10, 4, 4)
@@ -131,11 +133,11 @@ def test_films_become_codes_and_films_again(place: Path, tmp_path: Path) -> None
     assert (found - model.reconstruct(x.unsqueeze(0))[0]).abs().mean() < 0.02
 
 
-def test_figures_are_those_of_frames(place: Path, tmp_path: Path) -> None:
-    assert main(["evaluate", str(place / "run"), "--split", "test"]) == 0
-    found = json.loads((place / "run" / "evaluation.json").read_text())["figures"]
-    model = load(place / "run")
-    data = open_video(VideoSettings(str(place / "walks"), window=4))
+def test_figures_are_those_of_frames(folder: Path, tmp_path: Path) -> None:
+    assert main(["evaluate", str(folder / "run"), "--split", "test"]) == 0
+    found = json.loads((folder / "run" / "evaluation.json").read_text())["figures"]
+    model = load(folder / "run")
+    data = open_video(VideoSettings(str(folder / "walks"), window=4))
     x = torch.cat([data.test[index] for index in range(2)], 1)
     y = model.reconstruct(x.unsqueeze(0))[0]
     mse = (x - y).square().mean((0, 2, 3))

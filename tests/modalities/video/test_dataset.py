@@ -19,7 +19,7 @@ from narrows.modalities.video.dataset import VideoData, open_video
 from narrows.modalities.video.inverse_model import pairs_of
 from narrows.modalities.video.modality import MODALITY
 from narrows.modalities.video.settings import VideoSettings
-from tests.modalities.video.helpers import numbered, place_of, walk, write_video, write_walks
+from tests.modalities.video.helpers import column_of, numbered, walk, write_video, write_walks
 
 
 def opened(source: Path, **settings: object) -> VideoData:
@@ -43,8 +43,8 @@ def test_features_are_those_of_the_action_that_led_to_a_frame(tmp_path: Path) ->
         assert features.shape == (1, 20, 3)
         assert (features[0, 0] == 0).all()  # nothing led to the first frame
         assert (features[0, 1:].sum(1) == 1).all()
-        places = [place_of(frame) for frame in frames[0].numpy()]
-        for before, after, action in zip(places, places[1:], features[0, 1:].argmax(1).tolist(), strict=False):
+        columns = [column_of(frame) for frame in frames[0].numpy()]
+        for before, after, action in zip(columns, columns[1:], features[0, 1:].argmax(1).tolist(), strict=False):
             assert after == np.clip(before + (-2, 2, 0)[action], 0, 12)
             moved += after != before
     assert moved > 20

@@ -155,14 +155,14 @@ def test_requests_that_cannot_be_met_are_refused(run: Path, recording: Path, tmp
     ask = partial(imagine, str(run), str(recording), out=tmp_path / "out")
     for settings, message in (
         ({"given": 0}, "--frames is 0"),
-        ({"frames": 0}, "--imagine is 0"),
+        ({"imagine": 0}, "--imagine is 0"),
         ({"n": 0}, "-n is 0"),
     ):
         with pytest.raises(NarrowsError, match=message):
             ask(**settings)
     if has_actions(run):
         with pytest.raises(NarrowsError, match="3 actions for the 2 frames of --imagine"):
-            ask(actions=["left*3"], frames=2)
+            ask(actions=["left*3"], imagine=2)
         with pytest.raises(NarrowsError, match="guidance is -1"):
             ask(guidance=-1.0)
     else:

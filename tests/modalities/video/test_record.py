@@ -49,14 +49,14 @@ def test_recordings_are_repeatable_and_turning_left_moves_the_picture_right(
         assert one["rate"] == 8.75
     data = open_video(VideoSettings(str(tmp_path / "a.npz"), window=4, validation=0, test=0))
     assert data.actions.names == ("left", "right")
-    told, moved = [], []
+    actions, moved = [], []
     for index in range(len(data.train)):
         frames, features = (part[0].numpy() for part in next(data.train.taken(index).whole(1)))
         for before, after, feature in zip(frames, frames[1:], features[1:], strict=False):
             if before.std() > 5:
-                told.append(feature.argmax())
+                actions.append(feature.argmax())
                 moved.append(_shift(before.mean(2)[:16], after.mean(2)[:16]))
-    left, right = (np.array(moved)[np.array(told) == action] for action in (0, 1))
+    left, right = (np.array(moved)[np.array(actions) == action] for action in (0, 1))
     assert (left > 0).mean() > 0.8
     assert (right < 0).mean() > 0.8
 

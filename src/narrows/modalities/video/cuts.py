@@ -56,10 +56,10 @@ def _measures(frames: np.ndarray) -> Iterator[tuple[Tensor, Tensor]]:
 
 def _colours(frames: Tensor) -> Tensor:
     """Return the shares of the pixels in each bin, [N, BINS^2, BINS], of frames uint8 [N, H, W, 3]."""
-    places = frames.flatten(1, 2).float() * ((BINS - 1) / 255)
-    red, green, blue = (1 - (places.unsqueeze(-1) - torch.arange(BINS)).abs()).relu().unbind(2)
+    levels = frames.flatten(1, 2).float() * ((BINS - 1) / 255)
+    red, green, blue = (1 - (levels.unsqueeze(-1) - torch.arange(BINS)).abs()).relu().unbind(2)
     both = (red.unsqueeze(-1) * green.unsqueeze(-2)).flatten(2)
-    return both.mT @ blue / places.shape[1]
+    return both.mT @ blue / levels.shape[1]
 
 
 def _sticking_out(differences: np.ndarray, least: float) -> set[int]:

@@ -47,7 +47,7 @@ class Part(NamedTuple):
 
 
 class Judges(NamedTuple):
-    """What imagined frames are compared with, besides the real future."""
+    """The predictions and the classifier that imagined frames are compared by, besides the real future."""
 
     motion: Tensor | None = None
     """The average motion of actions, for the prediction by shifting; None for data without actions."""

@@ -64,7 +64,7 @@ def imagine(
     start: str,
     given: int = 6,
     actions: Sequence[str] = (),
-    frames: int | None = None,
+    imagine: int | None = None,
     n: int = 1,
     out: Path | None = None,
     sampling: Sampling | None = None,
@@ -79,7 +79,7 @@ def imagine(
         start: the file or folder of the given frames, and `@` with the index of the first of them if it is not 0.
         given: number of given frames.
         actions: lists of actions, each imagined by itself; see `features_of_text`. None leaves them unknown.
-        frames: number of imagined frames; None for one for each action of a list. After a shorter list, actions are
+        imagine: number of imagined frames; None for one for each action of a list. After a shorter list, actions are
             unknown.
         n: number of draws for each list.
         out: folder to write to; None means `imagined` in the run folder.
@@ -93,7 +93,7 @@ def imagine(
             below 1 or there are more actions than frames, or PyAV is not installed.
         DataError: if the frames cannot be read, or are fewer than `given`.
     """
-    for option, value in (("--frames", given), ("--imagine", frames), ("-n", n)):
+    for option, value in (("--frames", given), ("--imagine", imagine), ("-n", n)):
         if value is not None and value < 1:
             raise NarrowsError(f"{option} is {value}: it must be at least 1")
     require_av("video")
@@ -101,12 +101,12 @@ def imagine(
     prior = guided(prior_of(folder, model, sampling), guidance)
     known = Actions.of(model.spec.details)
     lists = {text: features_of_text(text, known) for text in actions}
-    lists = lists or {"": np.zeros((frames or DEFAULT_FRAMES, known.channels), np.float32)}
+    lists = lists or {"": np.zeros((imagine or DEFAULT_FRAMES, known.channels), np.float32)}
     for text, features in lists.items():
-        if frames is not None and len(features) > frames:
-            raise NarrowsError(f"--actions {text}: {len(features)} actions for the {frames} frames of --imagine")
+        if imagine is not None and len(features) > imagine:
+            raise NarrowsError(f"--actions {text}: {len(features)} actions for the {imagine} frames of --imagine")
     found = read_start(start, given, model)
-    done = imagined(model, prior, found, lists, frames or max(map(len, lists.values())), n, sampling, progress)
+    done = imagined(model, prior, found, lists, imagine or max(map(len, lists.values())), n, sampling, progress)
     return _write(out or open_run(folder).outputs / "imagined", done, found.name, given, model.spec.rate, scale)
 
 
@@ -115,7 +115,7 @@ def imagined(
     prior: Prior,
     start: Start,
     lists: dict[str, np.ndarray],
-    frames: int,
+    count: int,
     n: int,
     sampling: Sampling,
     progress: Progress = hidden,
@@ -126,17 +126,17 @@ def imagined(
         model: the model of the codes.
         prior: its prior.
         start: the given frames.
-        lists: features of the actions by their names, float32 [up to `frames`, channels] each.
-        frames: number of imagined frames.
+        lists: features of the actions by their names, float32 [up to `count`, channels] each.
+        count: number of imagined frames.
         n: number of draws for each list.
         sampling: how codes are drawn.
         progress: shows the progress.
     """
     device = next(model.parameters()).device
     codes = model.encode(start.x.unsqueeze(0).to(device)).repeat_interleave(len(lists) * n, 0)
-    rows = [np.pad(features, ((0, frames - len(features)), (0, 0))) for features in lists.values()]
+    rows = [np.pad(features, ((0, count - len(features)), (0, 0))) for features in lists.values()]
     features = np.stack([np.concatenate([start.features, row]) for row in rows]).repeat(n, 0)
-    with progress("imagine", frames, "frames") as meter:
+    with progress("imagine", count, "frames") as meter:
         codes = imagine_codes(prior, codes, torch.from_numpy(features), sampling, meter.to)
     names = [f"{name} {draw}".strip() if n > 1 else name for name in lists for draw in range(1, n + 1)]
     return Imagined(names, list(model.decode(codes).cpu()))

@@ -74,7 +74,7 @@ def _imagine(options: argparse.Namespace, _: list[str]) -> object:
         options.start,
         given=options.frames,
         actions=options.actions,
-        frames=options.imagine,
+        imagine=options.imagine,
         n=options.n,
         out=options.out,
         sampling=Sampling(options.temperature, options.top_k, options.top_p, options.seed),

@@ -37,7 +37,7 @@ RESOLUTION = "RES_320X240"
 
 @dataclass(frozen=True)
 class RecordingSettings:
-    """What is recorded.
+    """Settings of a recording.
 
     Args:
         scenario: name of a scenario of ViZDoom, or a .cfg file.
