@@ -36,6 +36,7 @@ __all__ = ["Imagined", "Start", "imagine", "imagine_codes", "imagined", "prior_o
 DEFAULT_FRAMES = 10
 """Frames to imagine if neither their number nor actions are given."""
 SUFFIXES = (".mp4", ".gif")
+"""Of the films of each clip."""
 STRIP = 32
 """The most frames in a row of the strip."""
 
@@ -225,7 +226,7 @@ def read_start(start: str, given: int, model: Autoencoder) -> Start:
 
 
 def _remove_earlier(out: Path, clips: int) -> None:
-    """Remove the films of an earlier call that wrote more clips, and its page and strip, into a folder."""
+    """Remove the films after the first `clips` where an earlier call wrote them, with its page and strip."""
     if (out / "index.html").exists() and (out / "strip.png").exists():
         for film in out.glob("[0-9][0-9][0-9].*"):
             if film.suffix in SUFFIXES and int(film.stem) >= clips:

@@ -172,13 +172,13 @@ def read_all(
                     for one in recordings
                     if len(one.frames) < window
                 ]
-            if not kept:
+            if kept:
+                fit = fit._replace(like=fit.like or kept[0])
+                found.recordings += kept
+                found.splits += [source.split] * len(kept)
+                found.digests += [source.digest] * len(kept)
+            else:
                 fit.memory.used = before
-            elif not found.recordings:
-                fit = fit._replace(like=kept[0])
-            found.recordings += kept
-            found.splits += [source.split] * len(kept)
-            found.digests += [source.digest] * len(kept)
             meter.advance()
     return found
 
