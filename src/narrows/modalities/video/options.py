@@ -86,7 +86,7 @@ def _imagine(options: argparse.Namespace, _: list[str]) -> object:
 
 def _add_guidance(parser: argparse.ArgumentParser, whose: str = "") -> None:
     """Add --guidance."""
-    help = f"{whose}follow actions more strongly than the data do, by a weight such as 1, at twice the work (0)"
+    help = f"{whose}follow actions more strongly than the data do, by a weight such as 0.5, at twice the work (0)"
     parser.add_argument("--guidance", type=float, metavar="W", help=help)
 
 
