@@ -219,7 +219,7 @@ def main() -> None:
     options, overrides = parser.parse_known_args()
     names = ["trial", "seed", "steps", "data", *FIGURES, "seconds"]
     rows = list(csv.DictReader(options.out.open())) if options.out.exists() else []
-    done = {(row["trial"], row["seed"], row["steps"], row["data"]) for row in rows}
+    done = {(row["trial"], row["seed"], row["steps"], row.get("data")) for row in rows}
     data = sha256("\n".join([options.source, *overrides]).encode()).hexdigest()[:8]
     for seed in options.seeds:
         for name in options.only:

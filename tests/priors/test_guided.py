@@ -2,16 +2,16 @@ import pytest
 import torch
 
 from narrows.errors import NarrowsError
-from narrows.priors import CodeSpec, Condition, FramePixelCNN, Guided, continue_codes, guided
+from narrows.priors import CodeSpec, Condition, FramePixelCNN, Guided, TransformerPrior, continue_codes, guided
 from narrows.sampling import Sampling
 from tests.priors.helpers import codes_of, condition_of, stepped
 
 
-def build(channels: int = 3, classes: int = 0) -> FramePixelCNN:
+def build(channels: int = 3, classes: int = 0, hidden: float = 0.1) -> FramePixelCNN:
     """A small prior in double precision in which features matter."""
     torch.manual_seed(0)
     spec = CodeSpec((4, 2, 3), 1, 5, classes, channels)
-    prior = FramePixelCNN(spec, frames=2, context_width=8, blocks=2, layers=2, width=16, head_width=32)
+    prior = FramePixelCNN(spec, frames=2, context_width=8, blocks=2, layers=2, width=16, head_width=32, hidden=hidden)
     if prior.context.condition is not None:
         torch.nn.init.normal_(prior.context.condition.weight)
     return prior.double().eval()
@@ -55,6 +55,10 @@ def test_without_weight_the_prior_is_itself() -> None:
 def test_priors_and_weights_that_cannot_guide_are_refused() -> None:
     with pytest.raises(NarrowsError, match="not conditioned on features"):
         guided(build(channels=0), 1.0)
+    with pytest.raises(NarrowsError, match=r"never trained without its features.*prior.hidden above 0"):
+        guided(build(hidden=0.0), 1.0)
+    with pytest.raises(NarrowsError, match="a TransformerPrior, was never trained without"):
+        guided(TransformerPrior(CodeSpec((4, 2), 1, 5, 0, 3), width=8, layers=1, heads=2), 1.0)
     for weight in (-1.0, float("nan"), float("inf")):
         with pytest.raises(NarrowsError, match=f"guidance is {weight}"):
             guided(build(), weight)

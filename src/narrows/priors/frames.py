@@ -107,6 +107,11 @@ class FramePixelCNN(Prior):
         self.guess = nn.Conv2d(context_width, spec.codebooks * spec.codebook_size, 1)
         self.context = FrameContext(width, context_width, frames, blocks, spec.channels)
 
+    @property
+    def learns_without_features(self) -> bool:
+        """Whether it is also trained with unknown features: with some that are hidden."""
+        return self.hidden > 0
+
     def logits(self, codes: Tensor, condition: Condition | Tensor | None = None) -> Tensor:
         """Return the logits of p(code | codes before it, condition) of all codes at once, [B, T, H, W, M, K]."""
         codes = self.check_codes(codes)
@@ -146,9 +151,9 @@ class FramePixelCNN(Prior):
         batch, frames = len(features), self.grid[0]
         chosen = torch.rand(batch, device=features.device) < self.hidden
         count = (torch.randint(1, frames + 1, (batch,), device=features.device) * chosen).unsqueeze(1)
-        places = torch.arange(frames, device=features.device)
+        index = torch.arange(frames, device=features.device)
         first = torch.rand(batch, 1, device=features.device) < 0.5
-        known = torch.where(first, places >= count, places < frames - count)
+        known = torch.where(first, index >= count, index < frames - count)
         return features * known[:, None, :, None, None]
 
     def _partly_random(self, codes: Tensor) -> Tensor:

@@ -22,15 +22,15 @@ class Guided(Prior):
     """A prior with the logits l(code | features) + w (l(code | features) - l(code | unknown features)).
 
     With w = 0 it is the prior itself; above, what the features make more probable than other codes is drawn more often,
-    at twice the cost. The prior must know unknown features, which are zeros, from its training, as those of
-    `FramePixelCNN` that are partly `hidden`.
+    at twice the cost. Unknown features are zeros, which the prior must have been trained with, as `FramePixelCNN` is
+    whose features are partly `hidden`.
 
     Args:
         prior: the prior to guide.
         weight: w, at least 0.
 
     Raises:
-        NarrowsError: if the prior has no features, or the weight is below 0.
+        NarrowsError: if the prior has no features or never learnt without them, or the weight is below 0.
     """
 
     def __init__(self, prior: Prior, weight: float) -> None:
@@ -38,6 +38,11 @@ class Guided(Prior):
         if not prior.channels:
             raise NarrowsError(
                 "the prior is not conditioned on features, so nothing can guide its draws: set guidance to 0"
+            )
+        if not prior.learns_without_features:
+            raise NarrowsError(
+                f"the prior, a {type(prior).__name__}, was never trained without its features, so nothing guides its "
+                "draws: set guidance to 0, or fit a FramePixelCNN with prior.hidden above 0"
             )
         if not 0 <= weight < math.inf:
             raise NarrowsError(f"guidance is {weight}: it must be a number of at least 0")

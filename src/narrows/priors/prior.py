@@ -83,6 +83,11 @@ class Prior(nn.Module, ABC):
         return prod(self.grid) * self.codebooks
 
     @property
+    def learns_without_features(self) -> bool:
+        """Whether it is also trained with unknown features, which are zeros."""
+        return False
+
+    @property
     def code_shape(self) -> tuple[int, ...]:
         """The shape of the codes of one example: the grid, followed by M where M > 1."""
         return self.grid if self.codebooks == 1 else (*self.grid, self.codebooks)

@@ -72,7 +72,7 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips, s
         text += (
             f" The figures are means over {found['streams']} parts of clips of {_named(found['split'])}, imagined "
             f"under their own actions with guidance {found['guidance']:g}; `repeated` is the last given frame, "
-            "`shifted` it, moved by each action's average motion."
+            "and `shifted` is that frame moved by each action's average motion."
         )
         blocks += [_bits(found["bits"], found["split"]), *_by_step(found)]
     yield Section("Imagined frames", text, blocks)
