@@ -15,8 +15,17 @@ from narrows.errors import NarrowsError
 from narrows.estimators import DAPS, Pathwise, StraightThroughGumbel
 from narrows.likelihoods import Bernoulli
 from narrows.models import Autoencoder, Stacked
-from narrows.networks import ConvDecoder, ConvEncoder, GlobalDecoder, GlobalEncoder, StridedDecoder, StridedEncoder
-from narrows.priors import Condition, GatedPixelCNN, TransformerPrior, WaveNetPrior
+from narrows.networks import (
+    ConvDecoder,
+    ConvEncoder,
+    GlobalDecoder,
+    GlobalEncoder,
+    PerFrameDecoder,
+    PerFrameEncoder,
+    StridedDecoder,
+    StridedEncoder,
+)
+from narrows.priors import Condition, FramePixelCNN, GatedPixelCNN, TransformerPrior, WaveNetPrior
 from narrows.sampling import Sampling, draw
 
 NETWORKS: dict[str, Any] = {
@@ -27,6 +36,9 @@ NETWORKS: dict[str, Any] = {
 }
 PIXELCNN = partial(GatedPixelCNN, layers=2, width=8, first_kernel_size=3, head_width=8)
 WAVENET = partial(WaveNetPrior, channels=8, skip_channels=8, stacks=1, layers=3)
+FRAMES = partial(
+    FramePixelCNN, frames=1, context_width=8, blocks=1, layers=1, width=8, first_kernel_size=3, head_width=8, hidden=0.0
+)
 QUANTIZER = partial(VectorQuantizer, 2, 2, codebooks=2)
 
 
@@ -44,6 +56,14 @@ def of_sequences(bottleneck: Bottleneck | None = None) -> Autoencoder:
     encoder = partial(StridedEncoder, width=6, strides=(2, 2), blocks=1)
     decoder = partial(StridedDecoder, width=6, strides=(2, 2), blocks=1)
     return scattered(Autoencoder(spec, encoder, bottleneck or VectorQuantizer(2, 3), decoder, Bernoulli))
+
+
+def of_films() -> Autoencoder:
+    """A model of binary clips with an action of two numbers for each frame, and 2x2 codes of 3 for each."""
+    spec = Spec((1, 2, 4, 4), variable=True, channels=2)
+    encoder = partial(PerFrameEncoder, encoder=partial(ConvEncoder, width=6, downsamplings=1, blocks=1))
+    decoder = partial(PerFrameDecoder, decoder=partial(ConvDecoder, width=6, upsamplings=1, blocks=1))
+    return scattered(Autoencoder(spec, encoder, VectorQuantizer(2, 3), decoder, Bernoulli))
 
 
 def scattered(model: Any) -> Any:
@@ -68,6 +88,10 @@ def images(n: int, size: int = 4) -> Tensor:
 
 def sequences(n: int, length: int) -> Tensor:
     return torch.randint(2, (n, 1, length), generator=torch.Generator().manual_seed(1)).float()
+
+
+def films(n: int, frames: int) -> Tensor:
+    return torch.randint(2, (n, 1, frames, 4, 4), generator=torch.Generator().manual_seed(1)).float()
 
 
 def every(count: int, size: int) -> Tensor:
@@ -219,6 +243,45 @@ def test_sequences_of_any_length(length: int) -> None:
     for name in ("log_likelihood", "log_p", "rate"):
         torch.testing.assert_close(getattr(together, name), getattr(alone, name))
     assert torch.equal(posterior.codes[:, : -(-length // 16)], model.encode(x))
+
+
+def test_windows_of_frames_have_global_latents() -> None:
+    """Clips of two windows of two frames: codes of all frames of a window are drawn given its latents."""
+    model, x = stack(of_films(), decoder=FRAMES), films(3, 4)
+    assert (model.hop, model.grid, model.codes_given_latents.grid) == (2, (1,), (2, 2, 2))
+    assert (model.codes.channels, model.codes_given_latents.channels) == (0, 6)
+    codes, latents = model.first.encode(x), model.encode(x)
+    assert latents.shape == (3, 2, 2)
+    _, evidence = model.evidence(Batch(x), Pathwise().draw)
+    wanted = torch.zeros(3)
+    for window in range(2):
+        features = model.context(model.bottleneck.embed(latents[:, window : window + 1]).squeeze(2))
+        assert features.shape == (3, 6, 2, 2, 2)
+        own = codes[:, 2 * window : 2 * window + 2]
+        wanted += model.codes_given_latents.log_prob(own, Condition(features=features))
+    torch.testing.assert_close(evidence.terms["codes"][0], wanted.detach())
+    torch.testing.assert_close(evidence.rate, torch.full((3,), 2 * 2 * math.log(2)))
+    grid = list(every(4, 3).view(81, 1, 2, 2).unbind())
+    both = torch.stack([torch.cat([one, other]) for one in grid[:9] for other in grid])
+    features = features[:1].expand(len(both), -1, -1, -1, -1)
+    # The frames that may follow one of nine: their probabilities sum to that of the first frame.
+    first_frame = model.codes_given_latents.logits(both[::81], Condition(features=features[::81]))[:, :1]
+    given = first_frame.log_softmax(-1).gather(-1, both[::81, :1].view(9, 1, 2, 2, 1, 1)).flatten(1).sum(1)
+    of_both = model.codes_given_latents.log_prob(both, Condition(features=features)).view(9, 81)
+    torch.testing.assert_close(of_both.logsumexp(1), given)
+
+
+@pytest.mark.parametrize("frames", [1, 2, 5])
+def test_clips_of_any_length(frames: int) -> None:
+    model, x = stack(of_films(), decoder=FRAMES), films(2, frames)
+    assert model.encode(x).shape == (2, -(-frames // 2), 2)
+    assert model.reconstruct(x).shape == x.shape
+    _, alone = model.evidence(Batch(x), Pathwise().draw)
+    padded = torch.cat([x, torch.ones(2, 1, 6 - frames, 4, 4)], 2)
+    mask = (torch.arange(6) < frames)[:, None, None].expand(2, -1, 4, 4)
+    _, together = model.evidence(Batch(padded, mask), Pathwise().draw)
+    for name in ("log_likelihood", "log_p", "rate"):
+        torch.testing.assert_close(getattr(together, name), getattr(alone, name))
 
 
 def test_sequences_of_different_lengths_are_decoded_together() -> None:

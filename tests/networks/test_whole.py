@@ -5,7 +5,7 @@ from narrows.errors import NarrowsError
 from narrows.networks import GlobalDecoder, GlobalEncoder
 
 
-@pytest.mark.parametrize("size", [[21, 21], [5, 8], [13], [4], [1]])
+@pytest.mark.parametrize("size", [[21, 21], [5, 8], [13], [4], [1], [4, 5, 6]])
 @pytest.mark.parametrize("times", [0, 1, 2])
 def test_a_whole_grid_becomes_a_vector_and_features_of_each_position(size: list[int], times: int) -> None:
     decoder = GlobalDecoder(6, 3, size, width=4, upsamplings=times, blocks=1)
@@ -42,8 +42,8 @@ def test_features_are_normalised_over_the_batch() -> None:
         encoder(torch.randn(1, 2, 6, 6))
 
 
-def test_grids_of_three_dimensions_are_refused() -> None:
-    with pytest.raises(NarrowsError, match="has 3 dimensions"):
-        GlobalEncoder(2, 3, [2, 2, 2])
+def test_grids_of_four_dimensions_are_refused() -> None:
+    with pytest.raises(NarrowsError, match="has 4 dimensions"):
+        GlobalEncoder(2, 3, [2, 2, 2, 2])
     with pytest.raises(NarrowsError, match="width is 0"):
         GlobalDecoder(2, 3, [2, 2], width=0)

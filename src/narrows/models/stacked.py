@@ -115,7 +115,7 @@ class Stacked(SecondStage):
         require_same_data(first, self._spec)
         super().attach_to(first)
         self.classes, self.conditional = list(first.classes), first.conditional
-        grid = (self.shape[1] // first.hop,) if self.variable else first.grid
+        grid = (self.shape[1] // first.hop, *first.grid[1:]) if self.variable else first.grid
         codes = first.codes_of(grid)
         encoder, context, decoder = self._factories
         embedding, channels = self._widths
@@ -154,6 +154,14 @@ class Stacked(SecondStage):
     def lacks_prior(self) -> bool:
         """False, because the fixed prior of global latents will do."""
         return False
+
+    def codes_of(self, grid: tuple[int, ...]) -> CodeSpec:
+        """Return the specification of codes on another grid: of W windows, (W,); these have no features of their own.
+
+        Raises:
+            NarrowsError: if the latents are continuous.
+        """
+        return replace(super().codes_of(grid), channels=0)
 
     @torch.no_grad()
     def coded(self, x: Tensor, mask: Tensor | None = None) -> Coded:

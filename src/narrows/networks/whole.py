@@ -1,6 +1,6 @@
 """Networks between a grid and one vector that describes the whole of it, for global latents.
 
-Both work on grids of one or two dimensions, with strided convolutions and residual blocks as in van den Oord et al.
+Both work on grids of one to three dimensions, with strided convolutions and residual blocks as in van den Oord et al.
 2017, section 4.1, and a linear map between the coarsest grid and the vector.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import prod
+from typing import TypeAlias
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -16,7 +17,8 @@ from narrows.errors import NarrowsError
 
 __all__ = ["GlobalDecoder", "GlobalEncoder"]
 
-CONVOLUTIONS: dict[int, type[nn.Conv1d] | type[nn.Conv2d]] = {1: nn.Conv1d, 2: nn.Conv2d}
+Convolution: TypeAlias = type[nn.Conv1d] | type[nn.Conv2d] | type[nn.Conv3d]
+CONVOLUTIONS: dict[int, Convolution] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}
 
 
 class GlobalEncoder(nn.Module):
@@ -35,7 +37,7 @@ class GlobalEncoder(nn.Module):
         blocks: number of residual blocks.
 
     Raises:
-        NarrowsError: if the grid has more than two dimensions or is too small to be halved so often.
+        NarrowsError: if the grid has more than three dimensions or is too small to be halved so often.
     """
 
     def __init__(
@@ -91,7 +93,7 @@ class GlobalDecoder(nn.Module):
         blocks: number of residual blocks.
 
     Raises:
-        NarrowsError: if the grid has more than two dimensions.
+        NarrowsError: if the grid has more than three dimensions.
     """
 
     def __init__(
@@ -122,9 +124,9 @@ class GlobalDecoder(nn.Module):
 
 
 class _Residual(nn.Module):
-    """x + conv1(ReLU(conv3(ReLU(x)))) on a grid of one or two dimensions."""
+    """x + conv1(ReLU(conv3(ReLU(x)))) on a grid of one to three dimensions."""
 
-    def __init__(self, convolution: type[nn.Conv1d] | type[nn.Conv2d], width: int) -> None:
+    def __init__(self, convolution: Convolution, width: int) -> None:
         super().__init__()
         self.branch = nn.Sequential(
             nn.ReLU(), convolution(width, width, 3, padding=1), nn.ReLU(), convolution(width, width, 1)
@@ -134,9 +136,9 @@ class _Residual(nn.Module):
         return x + self.branch(x)
 
 
-def _convolution(size: Sequence[int], width: int, strides: int, blocks: int) -> type[nn.Conv1d] | type[nn.Conv2d]:
+def _convolution(size: Sequence[int], width: int, strides: int, blocks: int) -> Convolution:
     if len(size) not in CONVOLUTIONS:
-        raise NarrowsError(f"the grid {list(size)} has {len(size)} dimensions: these networks read one or two")
+        raise NarrowsError(f"the grid {list(size)} has {len(size)} dimensions: these networks read one to three")
     if width < 1 or strides < 0 or blocks < 0:
         raise NarrowsError(
             f"width is {width}, downsamplings or upsamplings {strides} and blocks {blocks}: the first must be at least "

@@ -45,6 +45,29 @@ prior:
 window: 5
 training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
 """
+UPON = """
+modality: video
+model:
+  class_path: Stacked
+  init_args:
+    encoder: {class_path: GlobalEncoder, init_args: {width: 4, downsamplings: 2, blocks: 0}}
+    bottleneck: {class_path: VectorQuantizer, init_args: {dim: 2, codebook_size: 4, codebooks: 3}}
+    context: {class_path: GlobalDecoder, init_args: {width: 4, upsamplings: 2, blocks: 0}}
+    decoder:
+      class_path: FramePixelCNN
+      init_args:
+        {frames: 1, context_width: 4, blocks: 1, layers: 1, width: 4, first_kernel_size: 3, head_width: 4, hidden: 0.0}
+    embedding: 2
+    channels: 4
+estimator: {class_path: Pathwise}
+data: {window: 4, stride: 1, validation: 0.2, action_names: [left, right, stay]}
+training: {steps: 4, batch_size: 4, log_every: 2, validate_every: 2, checkpoint_every: 2}
+"""
+UPON_PRIOR = """
+prior: {class_path: TransformerPrior, init_args: {layers: 1, width: 8, heads: 2}}
+window: 2
+training: {steps: 2, batch_size: 4, log_every: 1, validate_every: 2, checkpoint_every: 2}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -154,3 +177,27 @@ def test_figures_are_those_of_frames(folder: Path, tmp_path: Path) -> None:
     rate = nats / math.log(2) / (2 * 20 * 16 * 16 * 3)
     assert found["prior_rate_bits_per_dim"] == pytest.approx(rate, rel=1e-4)
     assert found["prior_bits_per_dim"] == pytest.approx(found["distortion_bits_per_dim"] + rate, rel=1e-4)
+
+
+def test_a_second_level_upon_codes_of_films(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "upon.yaml").write_text(UPON)
+    (tmp_path / "prior.yaml").write_text(UPON_PRIOR)
+    run = str(tmp_path / "upon")
+    data = ["--data", str(folder / "walks"), "--on", str(folder / "run")]
+    assert main(["train", str(tmp_path / "upon.yaml"), *data, "--out", run]) == 0
+    assert main(["prior", run, "--recipe", str(tmp_path / "prior.yaml")]) == 0
+    model = load(run)
+    assert (model.hop, model.grid, model.prior is not None and model.prior.grid) == (4, (1,), (2,))
+    assert "Imagined frames" not in (tmp_path / "upon" / "report.html").read_text()
+    assert main(["reconstruct", run, "--draws", "2", "--out", str(tmp_path / "made")]) == 0
+    assert frames_in(tmp_path / "made" / "test episode 1.mp4")[0] == 20
+    assert main(["sample", run, "-n", "2", "--out", str(tmp_path / "drawn")]) == 0
+    assert frames_in(tmp_path / "drawn" / "000.mp4")[0] == 8
+    assert main(["evaluate", run]) == 0
+    figures = json.loads((tmp_path / "upon" / "evaluation.json").read_text())["figures"]
+    codes = 16 / (3 * 16 * 16)  # codes for each value of a pixel
+    assert figures["codes_bits_per_dim"] == pytest.approx(figures["bits_per_code"] * codes)
+    assert figures["rate_bits_per_dim"] == pytest.approx(3 * 2 / (4 * 3 * 16 * 16))
+    capsys.readouterr()
+    assert main(["imagine", run, "--start", str(folder / "walks" / "test.npz")]) == 1
+    assert "describes 4 frames together" in capsys.readouterr().err

@@ -167,7 +167,7 @@ def prior_of(folder: str, model: Autoencoder, sampling: Sampling) -> Prior:
     """Return the prior over the codes of a model of video.
 
     Raises:
-        NarrowsError: if there is none.
+        NarrowsError: if there is none, or the codes are global ones of several frames together.
     """
     if model.spec.modality != "video":
         raise NarrowsError(f"{folder} is a model of {model.spec.modality}: `narrows imagine` continues videos")
@@ -175,6 +175,11 @@ def prior_of(folder: str, model: Autoencoder, sampling: Sampling) -> Prior:
         raise NarrowsError(
             f"the latents of {folder} are continuous, and no prior draws those that follow others: use a model with "
             "codes, such as vqvae-video"
+        )
+    if len(model.grid) < 3:
+        raise NarrowsError(
+            f"each code of {folder} describes {model.hop} frames together, so no prior draws one frame after another: "
+            "imagine with the run of its first stage"
         )
     prior = model.sampled_prior
     require_prior(folder, model, prior, sampling, None)

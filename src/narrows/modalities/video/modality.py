@@ -55,7 +55,7 @@ class VideoRecipe(TrainingRecipe):
         estimator: the loss and how its gradient is estimated.
         data: the data to train on.
         training: the settings of training.
-        on: None, since `Stacked` models need codes on a grid of one or two dimensions.
+        on: for a model upon another, the run folder of the first stage or its id on the hub; None for others.
         modality: the kind of data.
     """
 

@@ -38,7 +38,7 @@ CURVES = {
 
 
 def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips, split: str) -> Iterator[Section]:
-    """Yield the section on imagined frames; none without a prior or clips that are long enough.
+    """Yield the section on imagined frames; none without a prior of frames or clips that are long enough.
 
     Args:
         run: the run, whose figures by `narrows evaluate --imagine` are shown if they are of this model and prior.
@@ -47,7 +47,7 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips, s
         split: the split that these are of.
     """
     long = np.flatnonzero(clips.lengths >= GIVEN)
-    if model.prior is None or model.prior.grid[0] < 2 or not len(long):
+    if model.prior is None or len(model.prior.grid) < 3 or model.prior.grid[0] < 2 or not len(long):
         return
     index = int(long[0])
     first = int(clips.offsets[index]) + (int(clips.lengths[index]) - GIVEN) // 2
