@@ -13,10 +13,11 @@ from PIL import Image
 from narrows.cli import main
 from narrows.data.errors import DataError
 from narrows.errors import NarrowsError
-from narrows.modalities.motion import track_run
+from narrows.modalities.motion import rendered, track_run
 from narrows.modalities.motion.body import Body, Gains, build_body, load_mujoco, lowest_point
 from narrows.modalities.motion.film import HEAD, SIDE
 from narrows.modalities.motion.reference import Reference, reference_of
+from narrows.modalities.motion.shown import _body
 from narrows.modalities.motion.tables import Table, write_table
 from narrows.modalities.motion.tracking import MEASURED, Control, planned_torques, track
 from narrows.pretrained import load
@@ -191,6 +192,19 @@ def test_what_cannot_be_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
         build_body(STATUE)
 
 
+def corner(folder: Path) -> tuple[int, ...]:
+    """The colour of the lower left corner of the first film of a folder."""
+    with Image.open(min(folder.glob("*.gif"))) as film:
+        assert film.size == (2 * SIDE, SIDE + HEAD)
+        return film.convert("RGB").getpixel((2, film.height - 3))  # type: ignore[return-value]
+
+
+def test_a_robot_without_torques_is_a_stick_figure_in_films(caplog: pytest.LogCaptureFixture) -> None:
+    assert _body(STATUE) is not None
+    assert _body(STATUE.replace(' effort="40"', "")) is None
+    assert "films show stick figures: the joint 'shoulder_joint' has no limit" in caplog.text
+
+
 def test_a_run_is_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     names = ("root_x", "root_y", "root_z", "root_qx", "root_qy", "root_qz", "root_qw", "shoulder")
     for number in range(4):
@@ -216,11 +230,18 @@ def test_a_run_is_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
         assert film.size == (3 * SIDE, SIDE + HEAD)
         assert film.n_frames == 12
 
-    def broken(*_: object) -> None:
+    assert main(["reconstruct", run, "--film", "gif", "--out", str(tmp_path / "films")]) == 0
+    assert (max(corner(tmp_path / "films")) < 230) == rendered.can_render()  # its floor is grey
+
+    def broken() -> None:
         raise RuntimeError("no screen")
 
-    monkeypatch.setattr(track_run, "write_rendered_film", broken)
+    monkeypatch.setattr(rendered, "_draw_nothing", broken)
+    rendered.can_render.cache_clear()
     assert main(["track", run, *short, "--film", "gif", "--out", str(tmp_path / "drawn")]) == 0
+    assert main(["reconstruct", run, "--film", "gif", "--out", str(tmp_path / "sticks")]) == 0
+    assert min(corner(tmp_path / "sticks")) > 245
+    rendered.can_render.cache_clear()
     assert "films show stick figures, since MuJoCo cannot draw here: no screen" in " ".join(
         capsys.readouterr().err.split()
     )

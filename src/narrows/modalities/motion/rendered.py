@@ -1,8 +1,11 @@
-"""Films of simulated robots side by side, rendered by MuJoCo."""
+"""Films of robots side by side, rendered by MuJoCo."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
+from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -11,15 +14,38 @@ from narrows.data.films import require_av, save_gif, save_mp4
 from narrows.modalities.motion.body import Body, load_mujoco
 from narrows.modalities.motion.film import SIDE, titles
 
-__all__ = ["write_rendered_film"]
+__all__ = ["can_render", "write_rendered_film"]
 
 COLOURS = 128
 DISTANCE, ELEVATION, AZIMUTH = 2.8, -15.0, 120.0
 """Of the camera from the root, in metres and degrees; its height is that of the root at the start."""
 
+logger = logging.getLogger(__name__)
+
+
+@cache
+def can_render() -> bool:
+    """Return whether MuJoCo is installed and can draw here, and log why it cannot draw."""
+    if find_spec("mujoco") is None:
+        return False
+    try:
+        _draw_nothing()
+    except Exception as error:  # drivers of graphics fail in many ways
+        logger.warning("films show stick figures, since MuJoCo cannot draw here: %s", error)
+        return False
+    return True
+
+
+def _draw_nothing() -> None:
+    mujoco = load_mujoco()
+    model = mujoco.MjModel.from_xml_string("<mujoco/>")
+    with mujoco.Renderer(model, 8, 8) as renderer:
+        renderer.update_scene(mujoco.MjData(model))
+        renderer.render()
+
 
 def write_rendered_film(path: Path, body: Body, runs: Mapping[str, np.ndarray], rate: float) -> None:
-    """Write robots side by side as a GIF or MP4 film, by the suffix of the path.
+    """Write robots side by side as a GIF or MP4 film, by the suffix of the path, where `can_render`.
 
     Args:
         path: the file.
@@ -29,7 +55,6 @@ def write_rendered_film(path: Path, body: Body, runs: Mapping[str, np.ndarray], 
 
     Raises:
         NarrowsError: if PyAV is needed and not installed.
-        RuntimeError: if there is no way to draw without a screen, or another error of the driver.
     """
     frames = _frames(body, runs)
     if path.suffix == ".gif":

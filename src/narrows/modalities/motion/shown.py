@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from itertools import chain, cycle
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from narrows.data import Spec
+from narrows.data import DataError, Spec
 from narrows.data.films import require_av
 from narrows.errors import NarrowsError
+from narrows.modalities.motion.body import Body, build_body
 from narrows.modalities.motion.figure import StickFigure
 from narrows.modalities.motion.film import write_gif, write_mp4
 from narrows.modalities.motion.formats import Format
 from narrows.modalities.motion.player import StickFigures
+from narrows.modalities.motion.rendered import can_render, write_rendered_film
 from narrows.modalities.motion.series import TableFormat
 from narrows.modalities.motion.standardised import Standardised
 from narrows.report.page import Block, Figure
@@ -29,6 +33,8 @@ COLUMNS = 3
 """Single motions in a row of a page."""
 DRAWN, CURVES = 4, 6
 """The most motions whose curves are drawn, and the most columns of each."""
+
+logger = logging.getLogger(__name__)
 
 
 def shown(rows: Sequence[Mapping[str, Tensor]], spec: Spec, caption: str) -> Block:
@@ -70,14 +76,41 @@ def check_film(spec: Spec, film: str | None) -> None:
 def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
     """Write motions [C, T] side by side, at most 20 seconds of them, as a GIF or MP4 film by the suffix of the path.
 
+    Robots with a root are rendered where MuJoCo is installed and can draw; all other figures are stick figures.
+
     Raises:
         NarrowsError: if the kinematics are unknown, or PyAV is needed and not installed.
     """
     form = Standardised.of(spec.details).format
     check_film(spec, path.suffix[1:])
-    figures = _figures(_features(row, spec), form)
+    features = _features(row, spec)
+    if isinstance(form, TableFormat) and (body := _to_render(form)):
+        runs = {name: _states(body, form, part) for name, part in features.items()}
+        write_rendered_film(path, body, runs, form.rate)
+        return
+    figures = _figures(features, form)
     write = write_gif if path.suffix == ".gif" else write_mp4
     write(path, figures, form.rate, form.up)
+
+
+def _to_render(form: TableFormat) -> Body | None:
+    """Return the robot to render; None for stick figures."""
+    return _body(form.urdf) if form.robot and form.has_root and form.up == "z" and can_render() else None
+
+
+@lru_cache(maxsize=1)
+def _body(urdf: str) -> Body | None:
+    try:
+        return build_body(urdf)
+    except DataError as error:
+        logger.warning("films show stick figures: %s", error)
+        return None
+
+
+def _states(body: Body, form: TableFormat, features: np.ndarray) -> np.ndarray:
+    """Return the states of features in MuJoCo's order, [T, ...]: root position, quaternion (w, x, y, z), angles."""
+    positions, quaternions, angles = form.states(body.robot, form.values(features))
+    return np.concatenate([positions, quaternions[:, [3, 0, 1, 2]], angles], 1)
 
 
 def _frames(form: Format) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
@@ -23,7 +22,7 @@ from narrows.modalities.motion.film import write_gif, write_mp4
 from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.reference import Reference, reference_of
-from narrows.modalities.motion.rendered import write_rendered_film
+from narrows.modalities.motion.rendered import can_render, write_rendered_film
 from narrows.modalities.motion.results import remove_earlier
 from narrows.modalities.motion.series import TableFormat
 from narrows.modalities.motion.shown import check_film
@@ -46,8 +45,6 @@ COLUMNS = {
     "angle_error": "angle error, degrees",
     "position_error": "position error, cm",
 }
-
-logger = logging.getLogger(__name__)
 
 
 class TrackedWindow(NamedTuple):
@@ -232,16 +229,9 @@ def _figures(body: Body, window: TrackedWindow, form: TableFormat) -> list[Stick
 
 def _write_films(paths: Sequence[Path], body: Body, windows: Sequence[TrackedWindow], form: TableFormat) -> None:
     """Write a rendered film of each window; films of stick figures where MuJoCo cannot draw."""
-    can_draw = True
     for path, window in zip(paths, windows, strict=False):
-        if can_draw:
-            try:
-                write_rendered_film(path, body, _runs(window, form, body), form.rate)
-                continue
-            except NarrowsError:
-                raise
-            except Exception as error:  # drivers of graphics fail in many ways
-                logger.warning("films show stick figures, since MuJoCo cannot draw here: %s", error)
-                can_draw = False  # a second try would abort the process
+        if can_render():
+            write_rendered_film(path, body, _runs(window, form, body), form.rate)
+            continue
         write = write_gif if path.suffix == ".gif" else write_mp4
         write(path, _figures(body, window, form), form.rate, "z")
