@@ -17,6 +17,7 @@ from narrows.modalities.sound.clips import Clips
 from narrows.modalities.sound.evaluate import measure_reconstructions
 from narrows.modalities.sound.modality import MODALITY as sound_modality
 from narrows.modalities.sound.phoneme_map import PhonemeMap
+from narrows.modalities.video.modality import MODALITY as video_modality
 from tests.conftest import TINY_PRIOR
 
 IMAGES = """
@@ -121,11 +122,14 @@ def test_every_figure_of_phonemes_has_a_unit():
         ("bits_per_second", "bits/s"),
         ("rate of 8x8 layer 3, nats", "nats"),
         ("accuracy, clips of another source", "of 1"),
+        ("imagined_psnr_10", "dB"),
+        ("reconstructed_action_accuracy_5", "of 1"),
+        ("imagined_ssim", ""),
         ("from a later version", ""),
     ],
 )
 def test_the_units(name, unit):
-    assert unit_of(name, {**image_modality.units, **sound_modality.units}) == unit
+    assert unit_of(name, {**image_modality.units, **sound_modality.units, **video_modality.units}) == unit
 
 
 def test_the_figures_of_a_kind_of_data_have_no_unit_elsewhere():

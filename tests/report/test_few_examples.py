@@ -166,6 +166,19 @@ def test_every_section_of_sound(tmp_path, count, speakers):
             {"format": 2, "split": "all", "source": "OTHER", "unit": "images", "examples": 5, "of": 9, "samples": 1},
             "all, 5 of 9, OTHER",
         ),
+        (
+            {
+                "format": 2,
+                "split": "test",
+                "source": None,
+                "unit": "images",
+                "examples": 4,
+                "of": 4,
+                "samples": 1,
+                "options": {"imagine": 2},
+            },
+            "test, all 4, --imagine 2",
+        ),
     ],
 )
 def test_the_count_behind_the_figures_of_evaluate_is_told(tmp_path, kept, head):

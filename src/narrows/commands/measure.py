@@ -150,12 +150,13 @@ def evaluate(
         "of": len(measurable),
         "data_changed": changed,
         "samples": latents,
+        "options": chosen,
         "distances": told,
         "figures": figures,
         "layer_rates": layers,
     }
     with whole_file(path) as aside:
-        aside.write_text(json.dumps(content, indent=1))
+        aside.write_text(json.dumps(content, indent=1, default=str))  # an option may be a path
     if source is None:
         report_run(run, data, device, progress)
     return done

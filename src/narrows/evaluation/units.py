@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from types import MappingProxyType
 
@@ -36,7 +37,8 @@ def unit_of(name: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
 
     Args:
         name: name of the figure. The part after a comma states what it was measured on ("accuracy, unseen clips"),
-            except for the rate of a layer, whose name ends in its unit ("rate of 8x8 layer 1, nats").
+            except for the rate of a layer, whose name ends in its unit ("rate of 8x8 layer 1, nats"). A figure of one
+            step is named by what it is of, the figure and the step ("imagined_psnr_10").
         others: units of the modality's own figures.
 
     Returns:
@@ -45,4 +47,5 @@ def unit_of(name: str, others: Mapping[str, str] = MappingProxyType({})) -> str:
     own, _, rest = name.partition(", ")
     if own.startswith("rate of ") and rest == "nats":
         return "nats"
-    return {**UNITS, **others}.get(own, "")
+    units, step = {**UNITS, **others}, re.fullmatch(r"[a-z]+_(\w+)_\d+", own)
+    return units.get(own, units.get(step[1], "") if step else "")

@@ -31,10 +31,11 @@ def counted(split: str, count: int, total: int | None) -> str:
 
 
 def evaluated_on(evaluated: Mapping[str, Any]) -> str:
-    """Return the split that an `evaluation.json` is of, how much was measured, and the source if not the run's own."""
+    """Return what an `evaluation.json` is of: the split, how much of it, the source if not the run's own, options."""
     of = counted(evaluated["split"], evaluated["examples"], evaluated.get("of"))
     source = evaluated.get("source")
-    return of if source is None else f"{of}, {source}"
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in evaluated.get("options", {}).items()]
+    return ", ".join([of, *([] if source is None else [source]), *options])
 
 
 def bits(

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from narrows.errors import NarrowsError
+from narrows.evaluation.units import unit_of
 from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.average_motion import average_motion, motion_between, shifted
 from narrows.modalities.video.clips import VideoClips
@@ -235,6 +236,7 @@ def test_evaluate_writes_all_figures_by_step(run: Path, recording: Path) -> None
     content = json.loads((run / FILE).read_text())
     assert len(content["steps"]["imagined_psnr"]) == 5
     assert figures["imagined_psnr_5"] == content["steps"]["imagined_psnr"][4]
+    assert all(unit_of(name, MODALITY.units) for name in figures)
     named = bool(model.spec.channels)
     assert ("imagined_action_accuracy_1" in figures) == named
     assert ("future_bits_per_code_shuffled" in figures) == named

@@ -12,8 +12,10 @@ from torch import Tensor
 from narrows.errors import NarrowsError
 from narrows.priors import Condition, Prior
 
-__all__ = ["Coded", "future_bits", "window_starts"]
+__all__ = ["FUTURE_BITS", "Coded", "future_bits", "window_starts"]
 
+FUTURE_BITS = ("future_bits_per_code", "future_bits_per_code_shuffled", "future_bits_per_code_unknown")
+"""Names of the bits of a code under the frames' own actions, those of other frames, and unknown ones."""
 AT_ONCE = 4
 """Windows that are measured together."""
 
@@ -54,13 +56,13 @@ def future_bits(
     if not starts:
         raise NarrowsError(f"no clip has the {window} frames of the prior's window: give longer ones")
     codes, features = (torch.stack([clips[clip][part][at : at + window] for clip, at in starts]) for part in range(2))
-    versions = {"": features}
+    versions = {FUTURE_BITS[0]: features}
     if prior.channels:
         shuffled = features.clone()
         future = features[:, given:].flatten(0, 1)
         order = torch.randperm(len(future), generator=torch.Generator().manual_seed(seed))
         shuffled[:, given:] = future[order].view_as(features[:, given:])
-        versions |= {"_shuffled": shuffled, "_unknown": torch.zeros_like(features)}
+        versions |= dict(zip(FUTURE_BITS[1:], (shuffled, torch.zeros_like(features)), strict=True))
     nats = dict.fromkeys(versions, 0.0)
     device = next(prior.parameters()).device
     for at in range(0, len(codes), AT_ONCE):
@@ -71,4 +73,4 @@ def future_bits(
             nats[name] += F.cross_entropy(logits.flatten(0, -2), part[:, given:].flatten(), reduction="sum").item()
         advance(len(part))
     count = codes[:, given:].numel() * math.log(2)
-    return {f"future_bits_per_code{name}": total / count for name, total in nats.items()}
+    return {name: total / count for name, total in nats.items()}

@@ -22,6 +22,7 @@ from narrows.modalities.video.dataset import VideoData, open_video
 from narrows.modalities.video.evaluate import evaluate_imagination
 from narrows.modalities.video.film_files import FILMS
 from narrows.modalities.video.films import save_strip, write_film
+from narrows.modalities.video.future_bits import FUTURE_BITS
 from narrows.modalities.video.player import Films
 from narrows.modalities.video.reading import read_recordings
 from narrows.modalities.video.report import imagination_section
@@ -75,7 +76,15 @@ class VideoModality(Modality):
     recipe = VideoRecipe
     default_prior = "frames"
     has_figures = True
-    units: ClassVar[Mapping[str, str]] = {"mse": "mean over pixels in [0, 1]", "psnr": "dB", "ssim": "of 1"}
+    units: ClassVar[Mapping[str, str]] = {
+        "mse": "mean over pixels in [0, 1]",
+        "psnr": "dB",
+        "ssim": "of 1",
+        **dict.fromkeys(FUTURE_BITS, "bits/code"),
+        "sharpness": "variance of the Laplacian",
+        "action_accuracy": "of 1",
+        "frechet": "squared distance of features",
+    }
     options: ClassVar[Mapping[str, tuple[str, ...]]] = {
         **dict.fromkeys(("reconstruct", "interpolate", "sample"), ("film", "scale")),
         "evaluate": ("imagine", "guidance"),

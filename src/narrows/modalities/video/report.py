@@ -12,6 +12,7 @@ from narrows.files import read_json
 from narrows.modalities.video.actions import Actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.evaluate import FILE, GIVEN, SHOWN, fingerprints
+from narrows.modalities.video.future_bits import FUTURE_BITS
 from narrows.modalities.video.imagination import Start, imagined
 from narrows.modalities.video.player import Films
 from narrows.models import Autoencoder
@@ -86,12 +87,8 @@ def _measured(run: RunFolder) -> dict[str, Any] | None:
 
 
 def _bits(bits: Mapping[str, float], split: str) -> Table:
-    actions = {"": "own", "_shuffled": "of other frames", "_unknown": "unknown"}
-    rows: list[list[str | float | None]] = [
-        [name, bits[f"future_bits_per_code{key}"]]
-        for key, name in actions.items()
-        if f"future_bits_per_code{key}" in bits
-    ]
+    names = zip(("own", "of other frames", "unknown"), FUTURE_BITS, strict=True)
+    rows: list[list[str | float | None]] = [[actions, bits[name]] for actions, name in names if name in bits]
     caption = f"Bits of a code of futures in {_named(split)}, given the frames before."
     return Table(caption, ["actions", "bits per code"], rows)
 
