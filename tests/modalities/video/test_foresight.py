@@ -18,6 +18,7 @@ from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.evaluate import FILE, _coded, _judges, evaluate_imagination
 from narrows.modalities.video.foresight import Judges, foresee, sharpness, starts_of
 from narrows.modalities.video.future_bits import future_bits
+from narrows.modalities.video.imagination import imagine_codes
 from narrows.modalities.video.inverse_model import pairs_of, read_actions, train_inverse
 from narrows.modalities.video.modality import MODALITY
 from narrows.modalities.video.settings import VideoSettings
@@ -170,6 +171,14 @@ def test_figures_by_step_are_those_of_plain_computations(run: Path, recording: P
     np.testing.assert_allclose(found.steps["reconstructed_psnr"], known, rtol=1e-5)
     blur = [np.mean([sharpness(y[None, :, 3 + k]).item() for y in made]) for k in range(5)]
     np.testing.assert_allclose(found.steps["reconstructed_sharpness"], blur, rtol=1e-4)
+    x, features = torch.stack([one.x for one in starts]), torch.stack([one.features for one in starts])
+    codes = imagine_codes(model.prior, model.encode(x)[:, :3], features, Sampling(seed=0))
+    imagined = [model.decode(own.unsqueeze(0))[0] for own in codes]
+    drawn, kept = (
+        np.array([[sharpness(y[None, :, 3 + k]).item() for k in range(5)] for y in part]) for part in (imagined, made)
+    )
+    ratio = np.exp(np.log(drawn / kept).mean(0))
+    np.testing.assert_allclose(found.steps["imagined_sharpness_ratio"], ratio, rtol=1e-3)
     assert set(found.at([1, 5])) == {f"{name}_{step}" for name in found.steps for step in (1, 5)}
 
 

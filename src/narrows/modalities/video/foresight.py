@@ -33,6 +33,8 @@ __all__ = ["Foresight", "Judges", "Part", "foresee", "sharpness", "starts_of"]
 
 AT_ONCE = 16
 """Streams that are imagined together."""
+FLAT = 1e-8
+"""Sharpness of a frame without any detail, in ratios."""
 SPAN = 5
 """Steps whose frames are taken together for a Fréchet distance, which needs many."""
 
@@ -89,7 +91,8 @@ class Foresight:
 
     Attributes:
         streams: number of starts that frames were imagined after.
-        steps: by figure, its mean at each step, [K] each.
+        steps: by figure, its mean at each step, [K] each; of `imagined_sharpness_ratio`, the sharpness in parts of
+            that of the reconstructed real future, the geometric mean, since the mean sharpness is that of a few frames.
         spans: by figure, its value over the 5 steps up to a step.
     """
 
@@ -132,7 +135,7 @@ def foresee(
     device = next(model.parameters()).device
     sums: dict[str, Tensor] = {}
     pairs: dict[str, list[Tensor]] = defaultdict(list)
-    actions = []
+    actions, log_ratio = [], torch.zeros(steps)
     stream = Sampling(sampling.temperature, sampling.top_k, sampling.top_p, sampling.generator)
     for at in range(0, len(starts), AT_ONCE):
         x, features = map(torch.stack, zip(*starts[at : at + AT_ONCE], strict=True))
@@ -148,13 +151,17 @@ def foresee(
         for name, frames in versions.items():
             for figure, values in _errors(x[:, :, given:], frames[:, :, given:]).items():
                 sums[f"{name}_{figure}"] = sums.get(f"{name}_{figure}", 0) + values
+        sharp = {}
         for name, frames in {"imagined": made, "reconstructed": known, "real": x}.items():
-            values = sharpness(_by_frame(frames[:, :, given:])).view(len(x), steps).sum(0)
-            sums[f"{name}_sharpness"] = sums.get(f"{name}_sharpness", 0) + values
+            sharp[name] = sharpness(_by_frame(frames[:, :, given:])).view(len(x), steps)
+            sums[f"{name}_sharpness"] = sums.get(f"{name}_sharpness", 0) + sharp[name].sum(0)
             pairs[name].append(_pairs(frames[:, :, given - 1 :]))
+        ratio = sharp["imagined"].clamp(min=FLAT) / sharp["reconstructed"].clamp(min=FLAT)
+        log_ratio = log_ratio + ratio.log().sum(0)
         actions.append(features[:, given:])
         advance(len(x) * steps)
     found = Foresight(len(starts), {name: (total / len(starts)).tolist() for name, total in sums.items()})
+    found.steps["imagined_sharpness_ratio"] = (log_ratio / len(starts)).exp().tolist()
     if judges.inverse is not None:
         _read(
             found, judges.inverse, {name: torch.cat(parts) for name, parts in pairs.items()}, torch.cat(actions), ends

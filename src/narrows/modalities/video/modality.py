@@ -82,6 +82,7 @@ class VideoModality(Modality):
         "ssim": "of 1",
         **dict.fromkeys(FUTURE_BITS, "bits/code"),
         "sharpness": "variance of the Laplacian",
+        "sharpness_ratio": "of reconstructions'",
         "action_accuracy": "of 1",
         "frechet": "squared distance of features",
     }

@@ -33,6 +33,7 @@ CURVES = {
     "psnr": "PSNR to the real future, dB",
     "ssim": "SSIM to the real future",
     "sharpness": "Sharpness, variance of the Laplacian",
+    "sharpness_ratio": "Sharpness in parts of that of reconstructions, geometric mean",
     "action_accuracy": "Share of actions read right",
 }
 """The titles of figures by step."""
