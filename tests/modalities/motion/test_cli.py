@@ -82,7 +82,7 @@ def test_a_run_and_its_report(place: Path) -> None:
     page = (place / "run" / "report.html").read_text()
     titles = re.findall(r"<h2[^>]*>([^<]*)", page)
     assert titles[:3] == ["Reconstructions", "Samples", "Bits per dimension"]
-    assert "6 sequences of 2 classes for training" in page
+    assert "6 sequences of 2 classes by 3 subjects for training" in page
     assert "of a skeleton of 5 joints" in page
     assert "the logarithm of a density, which may be negative" in page
     assert {"joint_angle_error", "joint_position_error", "root_drift", "jerk"} <= set(re.findall(r"\w+", page))
@@ -206,7 +206,7 @@ def test_a_decoder_that_reads_the_class(place: Path, tmp_path: Path, capsys: pyt
     (tmp_path / "tiny.yaml").write_text(recipe.replace("hold_out: time", held_out))
     assert main(["train", str(tmp_path / "tiny.yaml"), "--variant", "vq", "--data", str(walks), "--out", run]) == 0
     assert main(["prior", run, "--recipe", str(place / "prior.yaml")]) == 0
-    assert " of 2 classes for training" in (tmp_path / "run" / "report.html").read_text()
+    assert " of 2 classes by " in (tmp_path / "run" / "report.html").read_text()
     assert load(run).classes == ["run", "walk"]
     assert main(["evaluate", run, "--samples", "1"]) == 0
     assert "classes that the model is not trained on, whose motions count as of unknown class: 1 jump" in " ".join(

@@ -175,6 +175,32 @@ def test_classes_are_actions_or_folders_or_what_an_expression_finds(tmp_path: Pa
         opened(tmp_path / "a", label="subject[13]")
 
 
+@pytest.mark.parametrize("hold_out", ["sequence", "time"])
+def test_a_subject_is_held_out_by_the_paths_of_its_files(tmp_path: Path, hold_out: str) -> None:
+    """No other file is tested on, and the splits of the others are as without it."""
+    write_walks(tmp_path)
+    data = opened(tmp_path, test_files="subject2", test=0.3, validation=0.3, hold_out=hold_out, clip=30)
+    names = {split: {name.partition(" at ")[0] for name in getattr(data, split).names} for split in ("train", "test")}
+    assert names["test"] == {"run2_subject2", "walk2_subject2"}
+    assert data.test.lengths.sum() == 2 * 96
+    assert not any("subject2" in name for name in [*data.train.names, *data.validation.names])
+    (tmp_path / "run2_subject2.bvh").unlink()
+    (tmp_path / "walk2_subject2.bvh").unlink()
+    others = opened(tmp_path, validation=0.3, hold_out=hold_out, clip=30)
+    assert others.train.names == data.train.names
+    assert others.validation.names == data.validation.names
+    assert "sequences of 2 classes by 2 subjects for training" in MODALITY.describe(others, others.spec)
+    assert not len(opened(tmp_path, test_files="subject1", test=0.0).test)
+    with pytest.raises(
+        DataError, match=r"data.test_files is 'subject9', which is in no path, such as \w+_subject1.bvh"
+    ):
+        opened(tmp_path, test_files="subject9", test=0.1)
+    with pytest.raises(DataError, match="no motion is left to train on"):
+        opened(tmp_path, test_files="subject", test=0.1)
+    with pytest.raises(DataError, match=r"data.test_files is '\(', which is not a regular expression"):
+        MotionSettings(str(tmp_path), test_files="(")
+
+
 def test_a_class_that_is_only_held_out_is_none_of_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_bvh(write_walks(tmp_path) / "jump1_subject1.bvh", walker(40))
     settings = ({"test": 0.2, "split_seed": seed} for seed in range(99))
@@ -187,7 +213,7 @@ def test_a_class_that_is_only_held_out_is_none_of_the_model(tmp_path: Path, capl
     assert labels["jump1_subject1"] == -1
     assert {label for name, label in labels.items() if name.startswith("walk")} <= {1}
     assert "classes that the model is not trained on, whose motions count as of unknown class: 1\n  jump" in caplog.text
-    assert " of 2 classes for training" in MODALITY.describe(data, data.spec)
+    assert " of 2 classes by " in MODALITY.describe(data, data.spec)
     older = replace(data.spec, classes=("jump", "run", "walk"))
     found = open_motion(MotionSettings(str(tmp_path), window=16, validation=0, **chosen), spec=older).test  # type: ignore[arg-type]
     assert found.labels[found.names.index("jump1_subject1")] == 0

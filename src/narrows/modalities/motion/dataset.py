@@ -27,10 +27,13 @@ from narrows.modalities.motion.standardised import Standardised, statistics
 from narrows.modalities.motion.tables import SUFFIXES
 from narrows.progress import Progress, hidden
 
-__all__ = ["MotionData", "open_motion"]
+__all__ = ["PART", "MotionData", "open_motion"]
 
 LEAST = 4
 """Frames that a sequence needs at least: a jerk is a difference of four."""
+
+PART = " at frame "
+"""Stands between the name of a sequence and the first frame of a clip of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,10 @@ logger = logging.getLogger(__name__)
 class Recording(NamedTuple):
     """A sequence that was read."""
 
+    file: str
+    """Its path relative to the source."""
     name: str
+    """The same without suffixes."""
     features: np.ndarray
     mark: bytes
     label: str
@@ -90,8 +96,7 @@ def open_motion(
         raise DataError(f"data.source {settings.source} has no motion that can be read{last}")
     recordings = _recordings(read, root, settings)
     hold_out = _hold_out(settings)
-    lengths = [len(one.features) for one in recordings]
-    splits, whole = split_sequences([one.name for one in recordings], lengths, hold_out)
+    splits, whole = _split(recordings, hold_out, settings)
     if not splits["train"]:
         raise DataError(f"data.source {settings.source}: no motion is left to train on; hold out less, or give more")
     classes = _classes(recordings, splits["train"]) if spec is None else list(spec.classes)
@@ -139,6 +144,7 @@ def _recordings(read: Mapping[str, np.ndarray], root: Path, settings: MotionSett
     """Return the sequences that were read, with their classes."""
     return [
         Recording(
+            name,
             _stem(name),
             features,
             hashlib.sha256((root / name).read_bytes()).digest(),
@@ -189,7 +195,28 @@ def _label(path: Path, name: str, settings: MotionSettings) -> str:
 
 def _hold_out(settings: MotionSettings) -> HoldOut:
     gap = settings.window if settings.gap is None else settings.gap
-    return HoldOut(settings.hold_out, settings.window, gap, settings.validation, settings.test, settings.split_seed)
+    test = 0.0 if settings.test_files else settings.test
+    return HoldOut(settings.hold_out, settings.window, gap, settings.validation, test, settings.split_seed)
+
+
+def _split(
+    recordings: Sequence[Recording], hold_out: HoldOut, settings: MotionSettings
+) -> tuple[dict[str, list[Stretch]], list[str]]:
+    """Return the stretches of each split, and the names of sequences too short to hold a part out.
+
+    Raises:
+        DataError: if `data.test_files` is found in no path.
+    """
+    pattern = settings.test_files if settings.test else ""
+    tested = [index for index, one in enumerate(recordings) if pattern and re.search(pattern, one.file)]
+    if pattern and not tested:
+        raise DataError(f"data.test_files is {pattern!r}, which is in no path, such as {recordings[0].file}")
+    others = [index for index in range(len(recordings)) if index not in tested]
+    names = [recordings[index].name for index in others]
+    drawn, whole = split_sequences(names, [len(recordings[index].features) for index in others], hold_out)
+    splits = {split: [one._replace(sequence=others[one.sequence]) for one in part] for split, part in drawn.items()}
+    splits["test"] += [Stretch(index, 0, len(recordings[index].features)) for index in tested]
+    return splits, whole
 
 
 def _motions(
@@ -221,7 +248,7 @@ def _name(clip: Stretch, recordings: Sequence[Recording]) -> str:
     name = recordings[clip.sequence].name
     if clip.begin == 0 and clip.end == len(recordings[clip.sequence].features):
         return name
-    return f"{name} at frame {clip.begin}"
+    return f"{name}{PART}{clip.begin}"
 
 
 def _mark(stretch: Stretch, recordings: Sequence[Recording]) -> bytes:

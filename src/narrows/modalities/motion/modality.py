@@ -14,9 +14,10 @@ from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
 from narrows.data.films import require_av
 from narrows.errors import NarrowsError
-from narrows.modalities.motion.dataset import MotionData, open_motion
+from narrows.modalities.motion.dataset import PART, MotionData, open_motion
 from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
+from narrows.modalities.motion.lafan1 import take_of
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.settings import MotionSettings
@@ -187,13 +188,16 @@ class MotionModality(Modality):
         return {name: torch.tensor([one[name] for one in found]) for name in found[0]}
 
     def describe(self, data: Data, spec: Spec) -> str:
-        """Return the number of sequences, the length of the training part and what moves."""
+        """Return the number of sequences and of subjects, the length of the training part and what moves."""
         form, frames = Standardised.of(spec.details).format, int(data.train.lengths.sum())
         known = set(data.train.labels.tolist()) - {-1}
         classes = f" of {len(known)} classes" if known else ""
         count = len(set(data.train.sources.tolist()))
+        takes = map(take_of, (name.partition(PART)[0] for name in data.train.names))
+        subjects = len({take.subject for take in takes if take})
+        by = f" by {subjects} subject{'s' * (subjects > 1)}" if subjects else ""
         minutes = f"{frames / form.rate / 60:,.1f} minutes at {form.rate:.4g} Hz"
-        return f"{count} sequences{classes} for training, {minutes}, of {form.about}"
+        return f"{count} sequences{classes}{by} for training, {minutes}, of {form.about}"
 
     def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
         """Return the errors of joint angles and positions of reconstructions, if the data have joints."""

@@ -40,7 +40,9 @@ class MotionSettings:
             Training windows do not depend on it.
         hold_out: `sequence` holds out whole sequences; `time` holds out a stretch of every sequence.
         validation: the share of the motions to hold out for validation.
-        test: the share of the motions to hold out for testing.
+        test: the share of the motions to hold out for testing; 0 holds none out.
+        test_files: a regular expression for the paths of files relative to the source: those in which it is found are
+            held out for testing, and no others, whatever share they are. LAFAN1's benchmark tests on `subject5`.
         gap: frames left out on both sides of a stretch held out by time; None means `window`.
         split_seed: the seed of the choice of what is held out.
         strict: stop at the first file that cannot be read, instead of skipping it.
@@ -61,6 +63,7 @@ class MotionSettings:
     hold_out: Literal["sequence", "time"] = "sequence"
     validation: float = 0.1
     test: float = 0.1
+    test_files: str = ""
     gap: int | None = None
     split_seed: int = 0
     strict: bool = False
@@ -72,7 +75,9 @@ class MotionSettings:
         require_positive(self, ("rate", "resample", "unit_cm"))
         require_shares(self)
         require_rest(self)
-        try:
-            re.compile(self.label)
-        except re.error as error:
-            raise DataError(f"data.label is {self.label!r}, which is not a regular expression: {error}") from error
+        for name, expression in {"label": self.label, "test_files": self.test_files}.items():
+            try:
+                re.compile(expression)
+            except re.error as error:
+                message = f"data.{name} is {expression!r}, which is not a regular expression: {error}"
+                raise DataError(message) from error
