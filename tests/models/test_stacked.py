@@ -276,6 +276,7 @@ def test_clips_of_any_length(frames: int) -> None:
     model, x = stack(of_films(), decoder=FRAMES), films(2, frames)
     assert model.encode(x).shape == (2, -(-frames // 2), 2)
     assert model.reconstruct(x).shape == x.shape
+    assert {own.shape for own in model.versions(x).values()} == {x.shape}
     _, alone = model.evidence(Batch(x), Pathwise().draw)
     padded = torch.cat([x, torch.ones(2, 1, 6 - frames, 4, 4)], 2)
     mask = (torch.arange(6) < frames)[:, None, None].expand(2, -1, 4, 4)

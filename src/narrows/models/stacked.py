@@ -277,8 +277,8 @@ class Stacked(SecondStage):
     def versions(self, x: Tensor) -> dict[str, Tensor]:
         """Return the first model's reconstruction of x and several draws from the global latents, by name."""
         z, sampling = self.posterior(self.check_data(x)).mode, _continued(Sampling(seed=0))
-        drawn = {f"draw {number}": self.decode_latents(z, sampling=sampling) for number in range(1, DRAWS + 1)}
-        return {"first stage": self.first.reconstruct(x), **drawn}
+        draws = [self.decode_latents(z, sampling=sampling)[:, :, : x.shape[2]] for _ in range(DRAWS)]
+        return {"first stage": self.first.reconstruct(x), **{f"draw {n}": own for n, own in enumerate(draws, 1)}}
 
     def decode_all(
         self,

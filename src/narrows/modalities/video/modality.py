@@ -223,14 +223,15 @@ class VideoModality(Modality):
         rows, strips = [], []
         for index in range(min(SHOWN, len(examples))):
             x = examples[index]
-            made = model.reconstruct(x.unsqueeze(0))[0]
-            rows.append([(examples.name(index), x), ("reconstruction", made)])
-            strips.append(strip({"original": x, "reconstruction": made}, _spread(x.shape[1]), examples.name(index)))
-        text = (
-            "Clips of the validation split, which the model was not trained on, and the mean of p(x|z) given their "
-            "codes."
+            made = {name: own[0] for name, own in model.versions(x.unsqueeze(0)).items()}
+            rows.append([(examples.name(index), x), *made.items()])
+            strips.append(strip({"original": x, **made}, _spread(x.shape[1]), examples.name(index)))
+        text = "Clips of the validation split, which the model was not trained on, and " + (
+            "the mean of p(x|z) given their codes."
+            if model.stages == 1
+            else "their reconstructions by the first stage, then draws from the latents of their windows."
         )
-        films = Films("Originals, each next to its reconstruction.", rows, model.spec.rate)
+        films = Films("Originals, each next to its reconstructions.", rows, model.spec.rate)
         yield Section("Reconstructions", text, [*strips[:2], films])
 
     def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
