@@ -19,6 +19,7 @@ from narrows.data.stretches import HoldOut, Stretch, cut, empty_splits, split_se
 from narrows.modalities.video.actions import Actions, find_actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.cuts import find_cuts
+from narrows.modalities.video.mirrored import mirrored_actions, with_mirrored
 from narrows.modalities.video.reading import EXTENSIONS, Found, find_sources, read_all
 from narrows.modalities.video.recording import Fit, Memory, Recording
 from narrows.modalities.video.settings import VideoSettings
@@ -36,17 +37,19 @@ class VideoData(Data):
 
     Args:
         actions: the actions between frames.
+        unmirrored: the training clips as they are; `train` also has mirrored ones if `data.flip` is set.
     """
 
     train: VideoClips
     validation: VideoClips
     test: VideoClips
     actions: Actions
+    unmirrored: VideoClips
 
     @property
     def all(self) -> VideoClips:
-        """The clips of all splits, one split after another."""
-        return VideoClips.joined([self.train, self.validation, self.test])
+        """The clips of all splits, one split after another, as they are."""
+        return VideoClips.joined([self.unmirrored, self.validation, self.test])
 
 
 class Shot(NamedTuple):
@@ -79,7 +82,8 @@ def open_video(
     if not sources:
         kinds = ", ".join((*EXTENSIONS, *STILLS))
         raise DataError(f"data.source {settings.source} has no videos or frames ({kinds})")
-    found = read_all(sources, Fit(Memory(settings.memory_limit_gb), *size), rate, settings.window, skipped, progress)
+    memory = Memory(settings.memory_limit_gb)
+    found = read_all(sources, Fit(memory, *size), rate, settings.window, skipped, progress)
     actions = _keep_usable(found, settings, Actions.of(spec.details) if spec else None, skipped)
     if not found.recordings:
         name, reason = [*found.short, *skipped][-1]
@@ -95,6 +99,10 @@ def open_video(
     if spec is None and actions.size:
         actions = actions.standardised(_vectors(splits["train"], shots, found.recordings))
     clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
+    unmirrored = clips["train"]
+    if settings.flip:
+        memory.take(clips["train"].values.nbytes)
+        clips["train"] = with_mirrored(clips["train"], mirrored_actions(actions, settings.flip_actions))
     digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}
     counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
     summary = f"{settings.source}: {counts} stretches without a cut; {len(skipped)} files skipped"
@@ -113,6 +121,7 @@ def open_video(
         digest=digest,
         summary=summary,
         actions=actions,
+        unmirrored=unmirrored,
     )
 
 

@@ -175,10 +175,12 @@ class VideoModality(Modality):
 
     def describe(self, data: Data, spec: Spec) -> str:
         """Return the number of frames and clips for training, their size, and the actions."""
-        frames, size = int(data.train.lengths.sum()), "×".join(map(str, spec.shape[:1:-1]))
+        assert isinstance(data, VideoData)
+        frames, size = int(data.unmirrored.lengths.sum()), "×".join(map(str, spec.shape[:1:-1]))
         actions = Actions.of(spec.details).about
         rate = f" at {spec.rate:.4g} Hz" if spec.rate else ""
-        about = f"{frames:,} frames of {size} pixels{rate} for training, in {len(data.train):,} clips"
+        about = f"{frames:,} frames of {size} pixels{rate} for training, in {len(data.unmirrored):,} clips"
+        about += ", and their mirror images" if len(data.train) > len(data.unmirrored) else ""
         return f"{about}, with {actions}" if actions else about
 
     def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:

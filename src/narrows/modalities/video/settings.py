@@ -39,6 +39,9 @@ class VideoSettings:
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
         clip: cut recordings into clips of this many frames, which are measured one by one; a rest of less than half as
             many is part of the last one. None keeps them whole. Training windows do not depend on it.
+        flip: also train on all training clips mirrored left to right, which doubles their memory.
+        flip_actions: pairs of names of actions that stand for each other in mirrored clips, such as [[left, right]];
+            the others stay as they are.
         hold_out: `sequence` holds out whole files, or episodes where a file has them; `time` holds out a stretch of
             every part without a cut.
         validation: the share to hold out for validation, unless there is a split of that name.
@@ -58,6 +61,8 @@ class VideoSettings:
     window: int = 16
     stride: int | None = None
     clip: int | None = None
+    flip: bool = False
+    flip_actions: tuple[tuple[str, str], ...] = ()
     hold_out: Literal["sequence", "time"] = "sequence"
     validation: float = 0.1
     test: float = 0.1
@@ -75,3 +80,8 @@ class VideoSettings:
         require_rest(self)
         if len(set(self.action_names)) < len(self.action_names):
             raise DataError(f"data.action_names has a name twice: {', '.join(self.action_names)}")
+        named = [name for pair in self.flip_actions for name in pair]
+        if len(set(named)) < len(named):
+            raise DataError(f"data.flip_actions has a name twice: {', '.join(named)}")
+        if named and not self.flip:
+            raise DataError("data.flip_actions is for mirrored clips: also set data.flip=true")
