@@ -81,7 +81,7 @@ def test_mirrored_clips_obey_mirrored_actions(tmp_path: Path) -> None:
 
 def test_settings_of_mirrored_clips_that_cannot_be(tmp_path: Path) -> None:
     walks = write_walks(tmp_path / "a.npz")
-    with pytest.raises(DataError, match="flip_actions is for mirrored clips: also set data.flip=true"):
+    with pytest.raises(DataError, match=r"also set data\.flip=true"):
         opened(walks, flip_actions=(("0", "1"),))
     with pytest.raises(DataError, match="has a name twice: 0, 1, 1, 2"):
         opened(walks, flip=True, flip_actions=(("0", "1"), ("1", "2")))
@@ -89,7 +89,7 @@ def test_settings_of_mirrored_clips_that_cannot_be(tmp_path: Path) -> None:
         opened(walks, flip=True, flip_actions=(("left", "1"),))
     with pytest.raises(DataError, match="have actions of 2 numbers, which are not known in a mirrored world"):
         opened(write_walks(tmp_path / "b.npz", actions=np.zeros((80, 2))), flip=True)
-    with pytest.raises(DataError, match="more than 0.0001 GB"):
+    with pytest.raises(DataError, match=r"more than 0\.0001 GB"):
         opened(walks, flip=True, memory_limit_gb=1e-4)
     opened(walks, memory_limit_gb=1e-4)
 
