@@ -97,7 +97,7 @@ def reach(
     for motion in motions:
         MODALITY.write(out / motion.file, motion.x, model.spec)
         if film:
-            name = f"cost {motion.found.cost:.4g}"
+            name = f"cost {motion.found.cost:.4g}, {motion.found.bits:.0f} bits"
             write_film(out / Path(motion.file).with_suffix(f".{film}"), {name: motion.x}, model.spec)
     missed = goals.missed(outcome.best[0].misses)
     figures = _figures(goals, motions, outcome, missed)
@@ -139,11 +139,14 @@ def _write_page(
     """Write the page with the motions, their paths and their figures."""
     scale = Standardised.of(model.spec.details)
     best, missed = outcome.best[0], goals.missed(outcome.best[0].misses)
-    rows = [{f"{number}: cost {motion.found.cost:.4g}": motion.x} for number, motion in enumerate(motions)]
+    rows = [
+        {f"{number}: cost {motion.found.cost:.4g}, {motion.found.bits:.0f} bits": motion.x}
+        for number, motion in enumerate(motions)
+    ]
     poses = [goal.pose for goal in goals.parts if isinstance(goal, PoseGoal)]
     rows[1:1] = [{"the pose to reach": scale.to_x(pose[None])} for pose in poses]
     text = f"The best motion misses {', '.join(missed)}." if missed else "The best motion meets the goal."
-    blocks: list[Block] = [shown(rows, model.spec, "The best motions found, the best first.")]
+    blocks: list[Block] = [shown(rows, model.spec, "The best motions found, the best first by cost and bits together.")]
     if scale.format.has_root:
         batches = [MotionBatch(scale.to_features(motion.x)[None], scale.format) for motion in motions]
         blocks.append(from_above(batches, goals))
