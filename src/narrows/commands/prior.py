@@ -115,7 +115,7 @@ def _fit(
     if source is None:
         what_changed(run, data)
     _require_same_classes(model, prior, data, source or str(run.recipe))
-    codes, labels, features = codes_of(model, data.train, spec, progress)
+    codes, labels, features = codes_of(model, data.augmented, spec, progress)
     held_out = data.validation.subset(built.training.validation_examples).numbered(model.classes)
     measured = codes_of(model, held_out, spec, progress)
     # Dimensions of the data that the codes of an example describe.

@@ -105,8 +105,8 @@ def _train(
     task = AutoencoderTask(model, built.estimator, data.train.batch)
 
     # Invalid settings must be refused before anything is written.
-    plan = plan_of(built.training, accelerator)
-    with data.train.batches(plan) as first:
+    plan, training = plan_of(built.training, accelerator), data.augmented
+    with training.batches(plan) as first:
         rehearse(task, [part[:1] for part in next(first)])
 
     def begin() -> None:
@@ -118,7 +118,7 @@ def _train(
 
     work = Work(
         task,
-        lambda step: data.train.batches(replace(plan, start=step)),
+        lambda step: training.batches(replace(plan, start=step)),
         partial(_validate, task, modality, validation, built.training),
         begin,
         lambda: save_autoencoder(run.model, model, resolved.yaml),

@@ -121,6 +121,11 @@ class Data:
         """The names of the classes that a model can be conditioned on."""
         return list(self.spec.classes)
 
+    @property
+    def augmented(self) -> Any:
+        """The examples that models and priors are trained on: those of `train`, unless a kind of data adds some."""
+        return self.train
+
     def split(self, name: str) -> Examples:
         """Return the examples of a split.
 

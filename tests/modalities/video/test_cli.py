@@ -14,7 +14,9 @@ import torch
 from PIL import Image, ImageSequence
 
 from narrows.cli import main
-from narrows.modalities.video.dataset import open_video
+from narrows.commands.prior import codes_of
+from narrows.commands.source import open_run, open_run_data
+from narrows.modalities.video.dataset import VideoData, open_video
 from narrows.modalities.video.modality import MODALITY
 from narrows.modalities.video.settings import VideoSettings
 from narrows.pretrained import load
@@ -177,6 +179,24 @@ def test_figures_are_those_of_frames(folder: Path, tmp_path: Path) -> None:
     rate = nats / math.log(2) / (2 * 20 * 16 * 16 * 3)
     assert found["prior_rate_bits_per_dim"] == pytest.approx(rate, rel=1e-4)
     assert found["prior_bits_per_dim"] == pytest.approx(found["distortion_bits_per_dim"] + rate, rel=1e-4)
+
+
+def test_models_and_priors_are_trained_on_mirrored_clips(folder: Path, tmp_path: Path) -> None:
+    run = str(tmp_path / "run")
+    data_of = ["--data", str(folder / "walks"), "--data.action_names=[]", "--data.mirror=true"]
+    assert main(["train", str(folder / "tiny.yaml"), *data_of, "--data.mirror_actions=[[0,1]]", "--out", run]) == 0
+    assert "also mirrored" in (tmp_path / "run" / "report.html").read_text()
+    model = load(run)
+    data = open_run_data(open_run(run), model)
+    assert isinstance(data, VideoData)
+    whole, once = (codes_of(model, part, model.codes_of((5, 4, 4))) for part in (data.augmented, data.train))
+    assert len(whole.codes) == 2 * len(once.codes)
+    seen = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("narrows.commands.prior.codes_of", lambda *given: seen.append(given[1]) or codes_of(*given))
+        assert main(["prior", run, "--recipe", str(folder / "prior.yaml")]) == 0
+    assert len(seen[0]) == 2 * len(data.train)
+    assert len(seen[1]) == len(data.validation)
 
 
 def test_a_second_level_upon_codes_of_films(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -55,43 +55,46 @@ def test_features_are_those_of_the_action_that_led_to_a_frame(tmp_path: Path) ->
     assert torch.equal(batch.x[0, :, 3], torch.from_numpy(walk(20)[0][3]).permute(2, 0, 1) / 255)
 
 
-def test_mirrored_clips_obey_mirrored_actions(tmp_path: Path) -> None:
-    """The square of a mirrored walk goes left by action 0, too, if 0 and 1 stand for each other."""
+def test_mirrored_clips_obey_swapped_actions(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The square of a mirrored walk goes left by action 0, too, if 0 and 1 are swapped."""
     walks = write_walks(tmp_path / "a.npz")
-    data = opened(walks, flip=True, flip_actions=(("0", "1"),), validation=0.3, clip=10)
+    data = open_video(
+        VideoSettings(
+            str(walks), window=4, stride=1, validation=0.3, test=0, mirror=True, mirror_actions=((0, 1),), clip=10
+        )
+    )
+    assert "actions that stay the same in mirrored clips: 1\n  2" in caplog.text
     plain = opened(walks, validation=0.3, clip=10)
-    count = len(plain.train)
-    assert len(data.train) == 2 * count
-    assert data.train.names[0] in data.train.names[count]
-    for one, other in ((data.unmirrored, plain.train), (data.validation, plain.validation), (data.all, plain.all)):
-        assert np.array_equal(one.values, other.values)
-    assert len(data.train.starts[0]) == 2 * len(plain.train.starts[0])
+    for split in ("train", "validation", "all"):
+        assert np.array_equal(data.split(split).values, plain.split(split).values)  # type: ignore[attr-defined]
+    assert plain.augmented is plain.train
+    both = data.augmented
+    assert len(both.starts[0]) == 2 * len(plain.train.starts[0])
+    assert both.names == [*plain.train.names, *(f"{name}, mirrored" for name in plain.train.names)]
     half = len(plain.train.values)
-    assert np.array_equal(data.train.values[half:, :, ::-1], plain.train.values)
+    assert np.array_equal(both.values[:half], plain.train.values)
+    assert np.array_equal(both.values[half:, :, ::-1], plain.train.values)
     moved = 0
-    for frames, features in windows(data.train):
+    for frames, features in windows(both):
         columns = [column_of(frame) for frame in frames]
         for before, after, feature in zip(columns, columns[1:], features[1:], strict=False):
             assert after == np.clip(before + (-2, 2, 0)[int(feature.argmax())], 0, 12)
             moved += after != before
     assert moved > 100
-    assert "and their mirror images, with 3 actions" in MODALITY.describe(data, data.spec)
+    assert "clips, also mirrored, with 3 actions" in MODALITY.describe(data, data.spec)
     assert "mirror" not in MODALITY.describe(plain, plain.spec)
 
 
 def test_settings_of_mirrored_clips_that_cannot_be(tmp_path: Path) -> None:
     walks = write_walks(tmp_path / "a.npz")
-    with pytest.raises(DataError, match=r"also set data\.flip=true"):
-        opened(walks, flip_actions=(("0", "1"),))
-    with pytest.raises(DataError, match="has a name twice: 0, 1, 1, 2"):
-        opened(walks, flip=True, flip_actions=(("0", "1"), ("1", "2")))
+    with pytest.raises(DataError, match=r"is for mirrored clips: also set data\.mirror=true"):
+        opened(walks, mirror_actions=(("0", "1"),))
+    with pytest.raises(DataError, match="has an action twice: 0, 1, 1, 2"):
+        opened(walks, mirror=True, mirror_actions=((0, 1), ("1", 2)))
     with pytest.raises(DataError, match="'left' is no action; the data have 3 actions"):
-        opened(walks, flip=True, flip_actions=(("left", "1"),))
-    with pytest.raises(DataError, match="have actions of 2 numbers, which are not known in a mirrored world"):
-        opened(write_walks(tmp_path / "b.npz", actions=np.zeros((80, 2))), flip=True)
-    with pytest.raises(DataError, match=r"more than 0\.0001 GB"):
-        opened(walks, flip=True, memory_limit_gb=1e-4)
-    opened(walks, memory_limit_gb=1e-4)
+        opened(walks, mirror=True, mirror_actions=(("left", "1"),))
+    with pytest.raises(DataError, match="have actions of 2 numbers, which cannot be mirrored: leave it out"):
+        opened(write_walks(tmp_path / "b.npz", actions=np.zeros((80, 2))), mirror=True)
 
 
 def test_vectors_of_actions_are_standardised_and_a_zero_vector_is_no_unknown_action(tmp_path: Path) -> None:

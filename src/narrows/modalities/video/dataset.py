@@ -19,7 +19,7 @@ from narrows.data.stretches import HoldOut, Stretch, cut, empty_splits, split_se
 from narrows.modalities.video.actions import Actions, find_actions
 from narrows.modalities.video.clips import VideoClips
 from narrows.modalities.video.cuts import find_cuts
-from narrows.modalities.video.mirrored import mirrored_actions, with_mirrored
+from narrows.modalities.video.mirrored import swapped_features, with_mirrored
 from narrows.modalities.video.reading import EXTENSIONS, Found, find_sources, read_all
 from narrows.modalities.video.recording import Fit, Memory, Recording
 from narrows.modalities.video.settings import VideoSettings
@@ -37,19 +37,25 @@ class VideoData(Data):
 
     Args:
         actions: the actions between frames.
-        unmirrored: the training clips as they are; `train` also has mirrored ones if `data.flip` is set.
+        permutation: the features of the actions in mirrored clips, on which models are trained, too; None for none. See
+            `with_mirrored`.
     """
 
     train: VideoClips
     validation: VideoClips
     test: VideoClips
     actions: Actions
-    unmirrored: VideoClips
+    permutation: np.ndarray | None
 
     @property
     def all(self) -> VideoClips:
-        """The clips of all splits, one split after another, as they are."""
-        return VideoClips.joined([self.unmirrored, self.validation, self.test])
+        """The clips of all splits, one split after another."""
+        return VideoClips.joined([self.train, self.validation, self.test])
+
+    @property
+    def augmented(self) -> VideoClips:
+        """The training clips, and with `data.mirror` the same mirrored."""
+        return self.train if self.permutation is None else with_mirrored(self.train, self.permutation)
 
 
 class Shot(NamedTuple):
@@ -82,8 +88,7 @@ def open_video(
     if not sources:
         kinds = ", ".join((*EXTENSIONS, *STILLS))
         raise DataError(f"data.source {settings.source} has no videos or frames ({kinds})")
-    memory = Memory(settings.memory_limit_gb)
-    found = read_all(sources, Fit(memory, *size), rate, settings.window, skipped, progress)
+    found = read_all(sources, Fit(Memory(settings.memory_limit_gb), *size), rate, settings.window, skipped, progress)
     actions = _keep_usable(found, settings, Actions.of(spec.details) if spec else None, skipped)
     if not found.recordings:
         name, reason = [*found.short, *skipped][-1]
@@ -99,10 +104,7 @@ def open_video(
     if spec is None and actions.size:
         actions = actions.standardised(_vectors(splits["train"], shots, found.recordings))
     clips = {split: _clips(part, shots, found.recordings, actions, settings) for split, part in splits.items()}
-    unmirrored = clips["train"]
-    if settings.flip:
-        memory.take(clips["train"].values.nbytes)
-        clips["train"] = with_mirrored(clips["train"], mirrored_actions(actions, settings.flip_actions))
+    permutation = swapped_features(actions, settings.mirrored_pairs) if settings.mirror else None
     digest = {split: digest_of(_mark(one, shots, found) for one in part) for split, part in splits.items()}
     counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
     summary = f"{settings.source}: {counts} stretches without a cut; {len(skipped)} files skipped"
@@ -111,6 +113,9 @@ def open_video(
         logger.info(summary)
         notes += listed("left out", [f"{name}: {reason}" for name, reason in [*found.short, *short]])
         notes += listed("files skipped", [f"{file}: {reason}" for file, reason in skipped])
+        if permutation is not None:
+            same = [name for index, name in enumerate(actions.names) if permutation[index] == index]
+            notes += listed("actions that stay the same in mirrored clips", same)
         for note in notes:
             logger.warning("%s: %s", settings.source, note)
     shape = (3, settings.window, *found.recordings[0].frames.shape[1:3])
@@ -121,7 +126,7 @@ def open_video(
         digest=digest,
         summary=summary,
         actions=actions,
-        unmirrored=unmirrored,
+        permutation=permutation,
     )
 
 

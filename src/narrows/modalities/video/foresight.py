@@ -33,8 +33,8 @@ __all__ = ["Foresight", "Judges", "Part", "foresee", "sharpness", "starts_of"]
 
 AT_ONCE = 16
 """Streams that are imagined together."""
-FLAT = 1e-8
-"""Sharpness of a frame without any detail, in ratios."""
+FLAT = 1e-6
+"""The least sharpness in ratios: about that of the rounding to 256 levels."""
 SPAN = 5
 """Steps whose frames are taken together for a Fréchet distance, which needs many."""
 
@@ -91,8 +91,8 @@ class Foresight:
 
     Attributes:
         streams: number of starts that frames were imagined after.
-        steps: by figure, its mean at each step, [K] each; of `imagined_sharpness_ratio`, the sharpness in parts of
-            that of the reconstructed real future, the geometric mean, since the mean sharpness is that of a few frames.
+        steps: by figure, its mean at each step, [K] each; of `imagined_sharpness_ratio`, the sharpness relative to that
+            of the reconstructed real future, the median, since a few frames decide the mean.
         spans: by figure, its value over the 5 steps up to a step.
     """
 
@@ -135,7 +135,7 @@ def foresee(
     device = next(model.parameters()).device
     sums: dict[str, Tensor] = {}
     pairs: dict[str, list[Tensor]] = defaultdict(list)
-    actions, log_ratio = [], torch.zeros(steps)
+    actions, ratios = [], []
     stream = Sampling(sampling.temperature, sampling.top_k, sampling.top_p, sampling.generator)
     for at in range(0, len(starts), AT_ONCE):
         x, features = map(torch.stack, zip(*starts[at : at + AT_ONCE], strict=True))
@@ -156,12 +156,11 @@ def foresee(
             sharp[name] = sharpness(_by_frame(frames[:, :, given:])).view(len(x), steps)
             sums[f"{name}_sharpness"] = sums.get(f"{name}_sharpness", 0) + sharp[name].sum(0)
             pairs[name].append(_pairs(frames[:, :, given - 1 :]))
-        ratio = sharp["imagined"].clamp(min=FLAT) / sharp["reconstructed"].clamp(min=FLAT)
-        log_ratio = log_ratio + ratio.log().sum(0)
+        ratios.append(sharp["imagined"].clamp(min=FLAT) / sharp["reconstructed"].clamp(min=FLAT))
         actions.append(features[:, given:])
         advance(len(x) * steps)
     found = Foresight(len(starts), {name: (total / len(starts)).tolist() for name, total in sums.items()})
-    found.steps["imagined_sharpness_ratio"] = (log_ratio / len(starts)).exp().tolist()
+    found.steps["imagined_sharpness_ratio"] = torch.cat(ratios).quantile(0.5, 0).tolist()
     if judges.inverse is not None:
         _read(
             found, judges.inverse, {name: torch.cat(parts) for name, parts in pairs.items()}, torch.cat(actions), ends

@@ -176,7 +176,7 @@ def prior_of(folder: str, model: Autoencoder, sampling: Sampling) -> Prior:
             f"the latents of {folder} are continuous, and no prior draws those that follow others: use a model with "
             "codes, such as vqvae-video"
         )
-    if len(model.grid) < 3:
+    if model.stages > 1:
         raise NarrowsError(
             f"each code of {folder} describes {model.hop} frames together, so no prior draws one frame after another: "
             "imagine with the run of its first stage"

@@ -82,7 +82,7 @@ class VideoModality(Modality):
         "ssim": "of 1",
         **dict.fromkeys(FUTURE_BITS, "bits/code"),
         "sharpness": "variance of the Laplacian",
-        "sharpness_ratio": "of reconstructions'",
+        "sharpness_ratio": "ratio to reconstructions",
         "action_accuracy": "of 1",
         "frechet": "squared distance of features",
     }
@@ -176,11 +176,11 @@ class VideoModality(Modality):
     def describe(self, data: Data, spec: Spec) -> str:
         """Return the number of frames and clips for training, their size, and the actions."""
         assert isinstance(data, VideoData)
-        frames, size = int(data.unmirrored.lengths.sum()), "×".join(map(str, spec.shape[:1:-1]))
+        frames, size = int(data.train.lengths.sum()), "×".join(map(str, spec.shape[:1:-1]))
         actions = Actions.of(spec.details).about
         rate = f" at {spec.rate:.4g} Hz" if spec.rate else ""
-        about = f"{frames:,} frames of {size} pixels{rate} for training, in {len(data.unmirrored):,} clips"
-        about += ", and their mirror images" if len(data.train) > len(data.unmirrored) else ""
+        about = f"{frames:,} frames of {size} pixels{rate} for training, in {len(data.train):,} clips"
+        about += ", also mirrored" if data.permutation is not None else ""
         return f"{about}, with {actions}" if actions else about
 
     def facts(self, model: Autoencoder, figures: Mapping[str, float]) -> dict[str, str]:
@@ -222,10 +222,10 @@ class VideoModality(Modality):
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
         """Yield the section with some clips next to their reconstructions, and strips of them."""
         assert isinstance(examples, VideoClips)
-        rows, strips = [], []
+        rows, strips, device = [], [], next(model.parameters()).device
         for index in range(min(SHOWN, len(examples))):
             x = examples[index]
-            made = {name: own[0] for name, own in model.versions(x.unsqueeze(0)).items()}
+            made = {name: own[0].cpu() for name, own in model.versions(x.unsqueeze(0).to(device)).items()}
             rows.append([(examples.name(index), x), *made.items()])
             strips.append(strip({"original": x, **made}, _spread(x.shape[1]), examples.name(index)))
         text = "Clips of the validation split, which the model was not trained on, and " + (

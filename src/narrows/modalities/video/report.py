@@ -33,7 +33,7 @@ CURVES = {
     "psnr": "PSNR to the real future, dB",
     "ssim": "SSIM to the real future",
     "sharpness": "Sharpness, variance of the Laplacian",
-    "sharpness_ratio": "Sharpness in parts of that of reconstructions, geometric mean",
+    "sharpness_ratio": "Sharpness relative to reconstructions, median",
     "action_accuracy": "Share of actions read right",
 }
 """The titles of figures by step."""
@@ -49,7 +49,7 @@ def imagination_section(run: RunFolder, model: Autoencoder, clips: VideoClips, s
         split: the split that these are of.
     """
     long = np.flatnonzero(clips.lengths >= GIVEN)
-    if model.prior is None or len(model.prior.grid) < 3 or model.prior.grid[0] < 2 or not len(long):
+    if model.prior is None or model.stages > 1 or model.prior.grid[0] < 2 or not len(long):
         return
     index = int(long[0])
     first = int(clips.offsets[index]) + (int(clips.lengths[index]) - GIVEN) // 2

@@ -39,9 +39,10 @@ class VideoSettings:
         stride: frames from the start of one training window to the next; None means a quarter of `window`.
         clip: cut recordings into clips of this many frames, which are measured one by one; a rest of less than half as
             many is part of the last one. None keeps them whole. Training windows do not depend on it.
-        flip: also train on all training clips mirrored left to right, which doubles their memory.
-        flip_actions: pairs of names of actions that stand for each other in mirrored clips, such as [[left, right]];
-            the others stay as they are.
+        mirror: train on every training clip twice: as it is, and mirrored left to right. Priors, too, are trained on
+            both. All figures are those of the clips as they are.
+        mirror_actions: pairs of actions, by name or number, that are swapped in mirrored clips, such as
+            [[left, right]]; the others stay as they are, which is noted.
         hold_out: `sequence` holds out whole files, or episodes where a file has them; `time` holds out a stretch of
             every part without a cut.
         validation: the share to hold out for validation, unless there is a split of that name.
@@ -49,7 +50,7 @@ class VideoSettings:
         gap: frames left out on both sides of a stretch held out by time; None means `window`.
         split_seed: the seed of the choice of what is held out.
         memory_limit_gb: the most GB of decoded frames to keep in memory; larger data are refused. Reading needs up to
-            twice as much.
+            twice as much, training on mirrored clips three times.
         strict: stop at the first file that cannot be read, instead of skipping it.
     """
 
@@ -61,8 +62,8 @@ class VideoSettings:
     window: int = 16
     stride: int | None = None
     clip: int | None = None
-    flip: bool = False
-    flip_actions: tuple[tuple[str, str], ...] = ()
+    mirror: bool = False
+    mirror_actions: tuple[tuple[str | int, str | int], ...] = ()
     hold_out: Literal["sequence", "time"] = "sequence"
     validation: float = 0.1
     test: float = 0.1
@@ -80,8 +81,13 @@ class VideoSettings:
         require_rest(self)
         if len(set(self.action_names)) < len(self.action_names):
             raise DataError(f"data.action_names has a name twice: {', '.join(self.action_names)}")
-        named = [name for pair in self.flip_actions for name in pair]
+        named = [name for pair in self.mirrored_pairs for name in pair]
         if len(set(named)) < len(named):
-            raise DataError(f"data.flip_actions has a name twice: {', '.join(named)}")
-        if named and not self.flip:
-            raise DataError("data.flip_actions is for mirrored clips: also set data.flip=true")
+            raise DataError(f"data.mirror_actions has an action twice: {', '.join(named)}")
+        if named and not self.mirror:
+            raise DataError("data.mirror_actions is for mirrored clips: also set data.mirror=true")
+
+    @property
+    def mirrored_pairs(self) -> list[tuple[str, str]]:
+        """The names of `mirror_actions`; an action without a name has its number."""
+        return [(str(one), str(other)) for one, other in self.mirror_actions]
