@@ -249,6 +249,22 @@ def test_series_without_kinematics_are_drawn_as_curves(
     assert not (tmp_path / "no").exists()
 
 
+def test_other_motions_are_all_measured_whatever_a_run_was_tested_on(place: Path, tmp_path: Path) -> None:
+    run, walks = tmp_path / "run", str(place / "walks")
+    assert (
+        main(["train", str(place / "tiny.yaml"), "--data", walks, "--data.test_files=subject2", "--out", str(run)]) == 0
+    )
+    assert main(["evaluate", str(run)]) == 0
+    evaluated = json.loads((run / "evaluation.json").read_text())
+    assert (evaluated["examples"], evaluated["options"]) == (2 * 96 // 16, {})
+    other = write_walks(tmp_path / "other")
+    for file in other.glob("*_subject2.bvh"):
+        file.unlink()
+    assert main(["evaluate", str(run), "--data", str(other)]) == 0
+    (evaluated,) = (json.loads(file.read_text()) for file in run.glob("evaluation-*.json"))
+    assert (evaluated["split"], evaluated["examples"]) == ("all", 2 * (6 + 7))
+
+
 def test_nothing_is_written_if_a_film_cannot_be(
     place: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

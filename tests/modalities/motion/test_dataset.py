@@ -190,11 +190,11 @@ def test_a_subject_is_held_out_by_the_paths_of_its_files(tmp_path: Path, hold_ou
     assert others.train.names == data.train.names
     assert others.validation.names == data.validation.names
     assert "sequences of 2 classes by 2 subjects for training" in MODALITY.describe(others, others.spec)
-    assert not len(opened(tmp_path, test_files="subject1", test=0.0).test)
-    with pytest.raises(
-        DataError, match=r"data.test_files is 'subject9', which is in no path, such as \w+_subject1.bvh"
-    ):
-        opened(tmp_path, test_files="subject9", test=0.1)
+    assert len(opened(tmp_path, test_files="subject1", test=0.0).test) == 2
+    assert opened(tmp_path, test_files="walk1_").summary.endswith("; tested on those that match 'walk1_'")
+    assert MODALITY.overrides_of_another_source({"test_files": "subject1"}) == ["--data.test_files="]
+    with pytest.raises(DataError, match=r"'subject9', which matches no file, such as \w+_subject1.bvh"):
+        opened(tmp_path, test_files="subject9")
     with pytest.raises(DataError, match="no motion is left to train on"):
         opened(tmp_path, test_files="subject", test=0.1)
     with pytest.raises(DataError, match=r"data.test_files is '\(', which is not a regular expression"):

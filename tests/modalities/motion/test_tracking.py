@@ -1,6 +1,7 @@
 """A statue with one arm in simulation, against statics and pendulums computed by hand."""
 
 import sys
+from collections.abc import Iterator
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -192,6 +193,12 @@ def test_what_cannot_be_simulated(monkeypatch: pytest.MonkeyPatch) -> None:
         build_body(STATUE)
 
 
+@pytest.fixture(autouse=True)
+def _renders_if_it_can() -> Iterator[None]:
+    yield
+    rendered.can_render.cache_clear()
+
+
 def corner(folder: Path) -> tuple[int, ...]:
     """The colour of the lower left corner of the first film of a folder."""
     with Image.open(min(folder.glob("*.gif"))) as film:
@@ -228,7 +235,7 @@ def test_a_run_is_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert "time until a fall" in (tmp_path / "tracked" / "index.html").read_text()
     with Image.open(tmp_path / "tracked" / "000.gif") as film:
         assert film.size == (3 * SIDE, SIDE + HEAD)
-        assert film.n_frames == 12
+        assert (film.n_frames, film.info["duration"]) == (6, 40)  # 12 states at 50 Hz, every second one
 
     assert main(["reconstruct", run, "--film", "gif", "--out", str(tmp_path / "films")]) == 0
     assert (max(corner(tmp_path / "films")) < 230) == rendered.can_render()  # its floor is grey
@@ -241,7 +248,6 @@ def test_a_run_is_tracked(tmp_path: Path, capsys: pytest.CaptureFixture[str], mo
     assert main(["track", run, *short, "--film", "gif", "--out", str(tmp_path / "drawn")]) == 0
     assert main(["reconstruct", run, "--film", "gif", "--out", str(tmp_path / "sticks")]) == 0
     assert min(corner(tmp_path / "sticks")) > 245
-    rendered.can_render.cache_clear()
     assert "films show stick figures, since MuJoCo cannot draw here: no screen" in " ".join(
         capsys.readouterr().err.split()
     )

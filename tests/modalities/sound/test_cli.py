@@ -210,6 +210,7 @@ def test_phonemes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "Codes as phonemes" in page
     evaluated = json.loads((run / "evaluation.json").read_text())
     assert (evaluated["examples"], evaluated["unit"]) == (4, "clips")
+    assert set(evaluated["options"]) == {"phonemes", "reconstruct"}
     assert evaluated["figures"]["reconstructed"] == 3
     assert evaluated["figures"]["log_mel_db"] > 0
     assert main(["evaluate", str(run), "--phonemes", str(place / "run")]) == 1

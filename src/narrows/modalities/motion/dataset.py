@@ -27,13 +27,10 @@ from narrows.modalities.motion.standardised import Standardised, statistics
 from narrows.modalities.motion.tables import SUFFIXES
 from narrows.progress import Progress, hidden
 
-__all__ = ["PART", "MotionData", "open_motion"]
+__all__ = ["MotionData", "open_motion"]
 
 LEAST = 4
 """Frames that a sequence needs at least: a jerk is a difference of four."""
-
-PART = " at frame "
-"""Stands between the name of a sequence and the first frame of a clip of it."""
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +54,14 @@ class MotionData(Data):
 
     Args:
         scale: how files become model inputs.
+        subjects: number of subjects in the training split, by names of LAFAN1; 0 if a file has another name.
     """
 
     train: Motions
     validation: Motions
     test: Motions
     scale: Standardised
+    subjects: int
 
     @property
     def all(self) -> Motions:
@@ -109,6 +108,7 @@ def open_motion(
     counts = ", ".join(f"{count_of(part)} {split}" for split, part in digest.items())
     kind = "sequences" if settings.hold_out == "sequence" else f"stretches of {len(recordings)} sequences"
     summary = f"{settings.source}: {counts} {kind}; {len(skipped)} files skipped"
+    summary += f"; tested on those that match {settings.test_files!r}" if settings.test_files else ""
     if not quiet:
         logger.info(summary)
         notes += listed("sequences too short to hold a part out, used for training only", whole)
@@ -125,6 +125,7 @@ def open_motion(
         digest=digest,
         summary=summary,
         scale=known,
+        subjects=_subjects([recordings[one.sequence].name for one in splits["train"]]),
     )
 
 
@@ -158,6 +159,12 @@ def _classes(recordings: Sequence[Recording], training: Sequence[Stretch]) -> li
     """Return the classes of the training split; none if it has but one."""
     found = sorted({recordings[one.sequence].label for one in training})
     return found if len(found) > 1 else []
+
+
+def _subjects(names: Sequence[str]) -> int:
+    """Return the number of subjects of sequences; 0 if a name does not tell."""
+    takes = [take_of(name) for name in names]
+    return len({take.subject for take in takes if take}) if all(takes) else 0
 
 
 def _untrained(recordings: Sequence[Recording], training: Sequence[Stretch], classes: Sequence[str]) -> list[str]:
@@ -207,10 +214,10 @@ def _split(
     Raises:
         DataError: if `data.test_files` is found in no path.
     """
-    pattern = settings.test_files if settings.test else ""
+    pattern = settings.test_files
     tested = [index for index, one in enumerate(recordings) if pattern and re.search(pattern, one.file)]
     if pattern and not tested:
-        raise DataError(f"data.test_files is {pattern!r}, which is in no path, such as {recordings[0].file}")
+        raise DataError(f"data.test_files is {pattern!r}, which matches no file, such as {recordings[0].file}")
     others = [index for index in range(len(recordings)) if index not in tested]
     names = [recordings[index].name for index in others]
     drawn, whole = split_sequences(names, [len(recordings[index].features) for index in others], hold_out)
@@ -248,7 +255,7 @@ def _name(clip: Stretch, recordings: Sequence[Recording]) -> str:
     name = recordings[clip.sequence].name
     if clip.begin == 0 and clip.end == len(recordings[clip.sequence].features):
         return name
-    return f"{name}{PART}{clip.begin}"
+    return f"{name} at frame {clip.begin}"
 
 
 def _mark(stretch: Stretch, recordings: Sequence[Recording]) -> bytes:

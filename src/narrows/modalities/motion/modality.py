@@ -14,10 +14,9 @@ from narrows.config import TrainingRecipe
 from narrows.data import Data, DataError, Examples, Spec
 from narrows.data.films import require_av
 from narrows.errors import NarrowsError
-from narrows.modalities.motion.dataset import PART, MotionData, open_motion
+from narrows.modalities.motion.dataset import MotionData, open_motion
 from narrows.modalities.motion.distances import distances
 from narrows.modalities.motion.errors import motion_errors
-from narrows.modalities.motion.lafan1 import take_of
 from narrows.modalities.motion.motions import Motions
 from narrows.modalities.motion.results import remove_earlier, write_motion_page
 from narrows.modalities.motion.settings import MotionSettings
@@ -99,6 +98,10 @@ class MotionModality(Modality):
         if chosen.get("film") == "mp4":
             require_av("motion")
         return chosen
+
+    def overrides_of_another_source(self, settings: Mapping[str, Any]) -> list[str]:
+        """Return an override that names no files to test on: those named are of the run's own data."""
+        return ["--data.test_files="] if settings.get("test_files") else []
 
     def suffix_of(self, spec: Spec) -> str:
         """Return the suffix of the model's own kind of files."""
@@ -193,9 +196,8 @@ class MotionModality(Modality):
         known = set(data.train.labels.tolist()) - {-1}
         classes = f" of {len(known)} classes" if known else ""
         count = len(set(data.train.sources.tolist()))
-        takes = map(take_of, (name.partition(PART)[0] for name in data.train.names))
-        subjects = len({take.subject for take in takes if take})
-        by = f" by {subjects} subject{'s' * (subjects > 1)}" if subjects else ""
+        assert isinstance(data, MotionData)
+        by = f" by {data.subjects} subject{'s' * (data.subjects > 1)}" if data.subjects else ""
         minutes = f"{frames / form.rate / 60:,.1f} minutes at {form.rate:.4g} Hz"
         return f"{count} sequences{classes}{by} for training, {minutes}, of {form.about}"
 
@@ -207,17 +209,19 @@ class MotionModality(Modality):
     def reconstructions(self, model: Autoencoder, examples: Examples, progress: Progress) -> Iterator[Section]:
         """Yield the section with some motions next to their reconstructions."""
         assert isinstance(examples, Motions)
-        count = min(SHOWN, len(examples))
+        count, device = min(SHOWN, len(examples)), next(model.parameters()).device
         condition = torch.from_numpy(examples.labels[:count]).split(1) if model.conditional else [None] * count
         rows = []
         for index, label in enumerate(condition):
-            x = examples[index]
-            made = model.reconstruct(x.unsqueeze(0), label)[0]
-            rows.append({examples.name(index): x, "reconstruction": made})
-        text = (
-            "Motions of the validation split, which the model was not trained on, and the mean of p(x|z) given their "
-            "codes. Each starts at the origin, and errors of the root's speeds add up."
+            x = examples[index].unsqueeze(0).to(device)
+            made = model.versions(x) if label is None else {"reconstruction": model.reconstruct(x, label.to(device))}
+            rows.append({examples.name(index): examples[index], **{name: own[0].cpu() for name, own in made.items()}})
+        text = "Motions of the validation split, which the model was not trained on, and " + (
+            "the mean of p(x|z) given their codes."
+            if model.stages == 1
+            else "their reconstructions by the first stage, then draws from the latents of their windows."
         )
+        text += " Each starts at the origin, and errors of the root's speeds add up."
         block = shown(rows, model.spec, "Originals, each next to its reconstruction.")
         yield Section("Reconstructions", text, [block])
 

@@ -13,6 +13,7 @@ import numpy as np
 from narrows.data.films import require_av, save_gif, save_mp4
 from narrows.modalities.motion.body import Body, load_mujoco
 from narrows.modalities.motion.film import SIDE, titles
+from narrows.modalities.motion.scene import shown_stride
 
 __all__ = ["can_render", "write_rendered_film"]
 
@@ -51,12 +52,15 @@ def write_rendered_film(path: Path, body: Body, runs: Mapping[str, np.ndarray], 
         path: the file.
         body: the robot.
         runs: its states in MuJoCo's order, [T, ...], by name; a shorter run stays in its last state.
-        rate: states per second.
+        rate: states per second; the film has at most 30 frames per second.
 
     Raises:
         NarrowsError: if PyAV is needed and not installed.
+        RuntimeError: if the driver of the graphics fails.
     """
-    frames = _frames(body, runs)
+    stride = shown_stride(rate)
+    rate = rate / stride
+    frames = _frames(body, {name: states[::stride] for name, states in runs.items()})
     if path.suffix == ".gif":
         save_gif(path, frames, rate, COLOURS)
     else:

@@ -18,7 +18,7 @@ from narrows.modalities.motion.projection import View
 from narrows.modalities.motion.root import Up
 from narrows.modalities.motion.rotations import AXES
 
-__all__ = ["Actor", "Scene", "scene_of"]
+__all__ = ["Actor", "Scene", "scene_of", "shown_stride"]
 
 FASTEST = 30
 """Frames per second that are shown; of faster motions every second, third, ... frame is."""
@@ -62,6 +62,11 @@ class Scene:
         return max(len(actor.points) for actor in self.actors)
 
 
+def shown_stride(rate: float) -> int:
+    """Return n of motions with a number of frames per second, of which every n-th frame is shown."""
+    return max(1, math.ceil(rate / FASTEST - 1e-3))  # frame times such as 0.00833333 s are not exact
+
+
 def scene_of(figures: Sequence[StickFigure], rate: float, up: Up) -> Scene:
     """Put figures on one stage.
 
@@ -70,7 +75,7 @@ def scene_of(figures: Sequence[StickFigure], rate: float, up: Up) -> Scene:
         rate: frames per second of their positions.
         up: the vertical axis of their positions.
     """
-    stride = max(1, math.ceil(rate / FASTEST - 1e-3))  # frame times such as 0.00833333 s are not exact
+    stride = shown_stride(rate)
     shown = rate / stride
     vertical = AXES.index(up.upper())
     axes = [(vertical + 1) % 3, (vertical + 2) % 3, vertical]

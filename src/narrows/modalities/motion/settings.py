@@ -40,9 +40,9 @@ class MotionSettings:
             Training windows do not depend on it.
         hold_out: `sequence` holds out whole sequences; `time` holds out a stretch of every sequence.
         validation: the share of the motions to hold out for validation.
-        test: the share of the motions to hold out for testing; 0 holds none out.
-        test_files: a regular expression for the paths of files relative to the source: those in which it is found are
-            held out for testing, and no others, whatever share they are. LAFAN1's benchmark tests on `subject5`.
+        test: the share of the motions to hold out for testing.
+        test_files: a regular expression for the path of a file relative to the source: the files in whose path it is
+            found are held out for testing, instead of a share. LAFAN1's benchmark tests on those of `subject5`.
         gap: frames left out on both sides of a stretch held out by time; None means `window`.
         split_seed: the seed of the choice of what is held out.
         strict: stop at the first file that cannot be read, instead of skipping it.

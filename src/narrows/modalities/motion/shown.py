@@ -76,7 +76,8 @@ def check_film(spec: Spec, film: str | None) -> None:
 def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
     """Write motions [C, T] side by side, at most 20 seconds of them, as a GIF or MP4 film by the suffix of the path.
 
-    Robots with a root are rendered where MuJoCo is installed and can draw; all other figures are stick figures.
+    Robots with a root, a vertical z axis and torque limits are rendered where MuJoCo is installed and can draw; all
+    others are stick figures.
 
     Raises:
         NarrowsError: if the kinematics are unknown, or PyAV is needed and not installed.

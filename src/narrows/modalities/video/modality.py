@@ -233,7 +233,7 @@ class VideoModality(Modality):
             if model.stages == 1
             else "their reconstructions by the first stage, then draws from the latents of their windows."
         )
-        films = Films("Originals, each next to its reconstructions.", rows, model.spec.rate)
+        films = Films("Originals, each next to its reconstruction.", rows, model.spec.rate)
         yield Section("Reconstructions", text, [*strips[:2], films])
 
     def sections(self, run: RunFolder, model: Autoencoder, data: Data) -> Iterator[Section]:
