@@ -9,7 +9,7 @@ from PIL import Image, ImageColor
 
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.figure import StickFigure
-from narrows.modalities.motion.film import FIRST, HEAD, SECOND, SIDE, drawn, write_gif, write_mp4
+from narrows.modalities.motion.film import FIRST, HEAD, SECOND, SIDE, drawn, write_stick_film
 from narrows.modalities.motion.projection import HALF, View, project
 from narrows.modalities.motion.scene import scene_of
 
@@ -38,7 +38,7 @@ def test_bones_are_drawn_where_they_are_projected(view: View) -> None:
 
 
 def test_a_gif_has_all_frames_and_their_time(tmp_path: Path) -> None:
-    write_gif(tmp_path / "swing.gif", [pendulum("swing <b>", 40), pendulum("short", 7)], 60, "z")
+    write_stick_film(tmp_path / "swing.gif", [pendulum("swing <b>", 40), pendulum("short", 7)], 60, "z")
     with Image.open(tmp_path / "swing.gif") as film:
         assert film.size == (2 * SIDE, SIDE + HEAD)
         assert film.n_frames == 20
@@ -52,7 +52,7 @@ def test_a_gif_has_all_frames_and_their_time(tmp_path: Path) -> None:
 
 def test_an_mp4_has_all_frames_and_their_rate(tmp_path: Path) -> None:
     av = pytest.importorskip("av")
-    write_mp4(tmp_path / "swing.mp4", [pendulum("swing", 50)], 25, "z")
+    write_stick_film(tmp_path / "swing.mp4", [pendulum("swing", 50)], 25, "z")
     with av.open(tmp_path / "swing.mp4") as film:
         assert film.streams.video[0].average_rate == 25
         pictures = [frame.to_ndarray(format="rgb24") for frame in film.decode(video=0)]
@@ -65,5 +65,5 @@ def test_an_mp4_has_all_frames_and_their_rate(tmp_path: Path) -> None:
 def test_a_missing_package_is_named_with_its_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "av", None)
     with pytest.raises(NarrowsError, match=r"package av .*pip install 'narrows\[motion\]'"):
-        write_mp4(tmp_path / "swing.mp4", [pendulum("swing", 2)], 25, "z")
+        write_stick_film(tmp_path / "swing.mp4", [pendulum("swing", 2)], 25, "z")
     assert not list(tmp_path.iterdir())

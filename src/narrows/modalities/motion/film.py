@@ -16,7 +16,7 @@ from narrows.modalities.motion.projection import HALF, View, floor_lines, on_flo
 from narrows.modalities.motion.root import Up
 from narrows.modalities.motion.scene import Actor, Scene, scene_of
 
-__all__ = ["SIDE", "drawn", "titles", "write_gif", "write_mp4"]
+__all__ = ["SIDE", "drawn", "titles", "write_stick_film"]
 
 GROUND, INK, MUTED, GRID, FIRST, SECOND = "#fcfcfa", "#1c2126", "#667078", "#c8cbcc", "#0f6f86", "#d39a5a"
 COLOURS = 48
@@ -26,8 +26,8 @@ FINER = 2
 """Pixels drawn per pixel in each direction, which are then averaged, since Pillow draws no soft edges."""
 
 
-def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
-    """Write figures, side by side, as a GIF; see `narrows.data.films.save_gif`.
+def write_stick_film(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
+    """Write figures, side by side, as a GIF or MP4 film, by the suffix of the path; see `narrows.data.films`.
 
     Args:
         path: the file.
@@ -35,20 +35,17 @@ def write_gif(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, v
         rate: frames per second of their positions; the film has at most 30.
         up: the vertical axis.
         view: the direction of the camera.
-    """
-    scene = scene_of(figures, rate, up)
-    save_gif(path, _frames(scene, view or View()), scene.rate, COLOURS)
-
-
-def write_mp4(path: Path, figures: Sequence[StickFigure], rate: float, up: Up, view: View | None = None) -> None:
-    """Write figures, side by side, as an MP4 that browsers and presentations play; for the arguments see `write_gif`.
 
     Raises:
-        NarrowsError: if PyAV is not installed.
+        NarrowsError: if PyAV is needed and not installed.
     """
-    require_av("motion")
     scene = scene_of(figures, rate, up)
-    save_mp4(path, _frames(scene, view or View()), scene.rate)
+    frames = _frames(scene, view or View())
+    if path.suffix == ".gif":
+        save_gif(path, frames, scene.rate, COLOURS)
+    else:
+        require_av("motion")
+        save_mp4(path, frames, scene.rate)
 
 
 def drawn(actor: Actor, frame: int, cell: float, view: View) -> np.ndarray:

@@ -16,7 +16,7 @@ from narrows.data.films import require_av
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.body import Body, build_body
 from narrows.modalities.motion.figure import StickFigure
-from narrows.modalities.motion.film import write_gif, write_mp4
+from narrows.modalities.motion.film import write_stick_film
 from narrows.modalities.motion.formats import Format
 from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.rendered import can_render, write_rendered_film
@@ -88,10 +88,8 @@ def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
     if isinstance(form, TableFormat) and (body := _to_render(form)):
         runs = {name: _states(body, form, part) for name, part in features.items()}
         write_rendered_film(path, body, runs, form.rate)
-        return
-    figures = _figures(features, form)
-    write = write_gif if path.suffix == ".gif" else write_mp4
-    write(path, figures, form.rate, form.up)
+    else:
+        write_stick_film(path, _figures(features, form), form.rate, form.up)
 
 
 def _to_render(form: TableFormat) -> Body | None:

@@ -18,7 +18,7 @@ from narrows.commands.source import open_run, open_run_data
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.body import Body, Gains, build_body
 from narrows.modalities.motion.figure import StickFigure, robot_figure
-from narrows.modalities.motion.film import write_gif, write_mp4
+from narrows.modalities.motion.film import write_stick_film
 from narrows.modalities.motion.modality import MODALITY
 from narrows.modalities.motion.player import StickFigures
 from narrows.modalities.motion.reference import Reference, reference_of
@@ -232,6 +232,5 @@ def _write_films(paths: Sequence[Path], body: Body, windows: Sequence[TrackedWin
     for path, window in zip(paths, windows, strict=False):
         if can_render():
             write_rendered_film(path, body, _runs(window, form, body), form.rate)
-            continue
-        write = write_gif if path.suffix == ".gif" else write_mp4
-        write(path, _figures(body, window, form), form.rate, "z")
+        else:
+            write_stick_film(path, _figures(body, window, form), form.rate, "z")
