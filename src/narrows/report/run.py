@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -19,7 +18,7 @@ from narrows.pretrained import load
 from narrows.progress import Progress, drawing, hidden
 from narrows.report.figures import COLLAPSED, layer_bars
 from narrows.report.page import Cell, Page, Section, Table, write_page
-from narrows.report.sections import bits, codes_in_use, counted, training_and_settings
+from narrows.report.sections import bits, codes_in_use, counted, reconstructed, training_and_settings
 from narrows.sampling import Sampling
 from narrows.training.run import RunFolder
 
@@ -140,22 +139,13 @@ def _reconstructions(model: Autoencoder, modality: Modality, examples: Examples)
     originals = _stacked(examples, SHOWN)
     made = model.versions(originals.to(next(model.parameters()).device))
     versions = {"original": list(originals), **{name: list(x.cpu()) for name, x in made.items()}}
-    text = f"{modality.unit.capitalize()} of the validation split, which the model was not trained on, and "
-    if model.stages > 1 and model.autoregressive:
-        spent = f" of {_bits_of_latents(model):.0f} bits" if model.discrete else ""
-        text += (
-            f"their reconstructions by the first stage, then several draws from the latents{spent} of each: what the "
-            "latents hold stays, and the rest differs."
-        )
+    unit = modality.unit.capitalize()
+    text = f"{unit} of the validation split, which the model was not trained on, and {reconstructed(model)}"
+    if len(made) > 1:
         caption = "Originals, the first stage's reconstructions, and draws from the same latents."
     else:
-        text += "the mean of p(x|z) given their codes."
         caption = "Originals, each directly above its reconstruction."
     yield Section("Reconstructions", text, [modality.show_versions(versions, model.spec, caption)])
-
-
-def _bits_of_latents(model: Autoencoder) -> float:
-    return math.prod(model.codes.grid) * model.codes.codebooks * math.log2(model.codes.codebook_size)
 
 
 @torch.no_grad()

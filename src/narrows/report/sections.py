@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from narrows.report.metrics import read_metrics
 from narrows.report.page import Block, Cell, Section, Settings, Table
 from narrows.training.run import RunFolder
 
-__all__ = ["bits", "codes_in_use", "counted", "evaluated_on", "training_and_settings"]
+__all__ = ["bits", "codes_in_use", "counted", "evaluated_on", "reconstructed", "training_and_settings"]
 
 
 def counted(split: str, count: int, total: int | None) -> str:
@@ -28,6 +29,21 @@ def counted(split: str, count: int, total: int | None) -> str:
     if total is None:
         return f"{split}, {count:,}"
     return f"{split}, all {total:,}" if count == total else f"{split}, {count:,} of {total:,}"
+
+
+def reconstructed(model: Autoencoder) -> str:
+    """Return in words what `model.versions` makes of examples, the end of a sentence."""
+    if model.stages == 1 or not model.autoregressive:
+        return "the mean of p(x|z) given their codes."
+    spent = ""
+    if model.discrete:
+        codes = model.codes
+        spent = f" of {math.prod(codes.grid) * codes.codebooks * math.log2(codes.codebook_size):.0f} bits"
+    each = "each window" if model.variable else "each"
+    return (
+        f"their reconstructions by the first stage, then several draws from the latents{spent} of {each}: what the "
+        "latents hold stays, and the rest differs."
+    )
 
 
 def evaluated_on(evaluated: Mapping[str, Any]) -> str:

@@ -20,7 +20,7 @@ from narrows.data.errors import DataError
 from narrows.errors import NarrowsError
 from narrows.modalities.motion.urdf import Robot, read_urdf
 
-__all__ = ["Body", "Gains", "build_body", "load_mujoco", "lowest_point"]
+__all__ = ["Body", "Gains", "build_body", "load_mujoco", "lowest_point", "states_of"]
 
 RADIUS, THIN, LIGHT = 0.03, 0.005, 0.05
 """Radius of capsules and half the thickness of soles in metres; mass in kg of the smallest link drawn as a ball."""
@@ -88,6 +88,17 @@ def _draw_without_screen() -> None:
     """Let MuJoCo draw by EGL where there is no screen; it reads this when it is imported."""
     if sys.platform == "linux" and not os.environ.get("DISPLAY") and find_library("EGL"):
         os.environ.setdefault("MUJOCO_GL", "egl")
+
+
+def states_of(positions: np.ndarray, quaternions: np.ndarray, angles: np.ndarray) -> np.ndarray:
+    """Return states in MuJoCo's order, [T, ...]: root position, its quaternion as (w, x, y, z), angles.
+
+    Args:
+        positions: of the root in metres, [T, 3].
+        quaternions: rotation of the root, (x, y, z, w), [T, 4].
+        angles: of the joints in radians, [T, J].
+    """
+    return np.concatenate([positions, quaternions[:, [3, 0, 1, 2]], angles], 1)
 
 
 def build_body(urdf: str, gains: Gains | None = None) -> Body:

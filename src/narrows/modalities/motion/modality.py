@@ -26,6 +26,7 @@ from narrows.modality import Modality, Row
 from narrows.models import Autoencoder
 from narrows.progress import Progress
 from narrows.report.page import Block, Section
+from narrows.report.sections import reconstructed
 
 __all__ = ["MODALITY", "MotionModality", "MotionRecipe", "require_motion"]
 
@@ -216,12 +217,10 @@ class MotionModality(Modality):
             x = examples[index].unsqueeze(0).to(device)
             made = model.versions(x) if label is None else {"reconstruction": model.reconstruct(x, label.to(device))}
             rows.append({examples.name(index): examples[index], **{name: own[0].cpu() for name, own in made.items()}})
-        text = "Motions of the validation split, which the model was not trained on, and " + (
-            "the mean of p(x|z) given their codes."
-            if model.stages == 1
-            else "their reconstructions by the first stage, then draws from the latents of their windows."
+        text = (
+            "Motions of the validation split, which the model was not trained on, and "
+            f"{reconstructed(model)} Each starts at the origin, and errors of the root's speeds add up."
         )
-        text += " Each starts at the origin, and errors of the root's speeds add up."
         block = shown(rows, model.spec, "Originals, each next to its reconstruction.")
         yield Section("Reconstructions", text, [block])
 

@@ -9,7 +9,7 @@ from scipy.interpolate import CubicSpline
 from scipy.ndimage import uniform_filter1d
 from scipy.spatial.transform import Rotation, Slerp
 
-from narrows.modalities.motion.body import Body, load_mujoco, lowest_point
+from narrows.modalities.motion.body import Body, load_mujoco, lowest_point, states_of
 
 __all__ = ["Reference", "reference_of"]
 
@@ -40,7 +40,7 @@ def reference_of(
         rate: frames per second.
     """
     mujoco, model = load_mujoco(), body.model
-    states = np.concatenate([positions, quaternions[:, [3, 0, 1, 2]], angles], 1)
+    states = states_of(positions, quaternions, angles)
     data, lowest = mujoco.MjData(model), []
     for state in states:
         data.qpos[:] = state

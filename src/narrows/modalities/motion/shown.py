@@ -14,7 +14,7 @@ from torch import Tensor
 from narrows.data import DataError, Spec
 from narrows.data.films import require_av
 from narrows.errors import NarrowsError
-from narrows.modalities.motion.body import Body, build_body
+from narrows.modalities.motion.body import Body, build_body, states_of
 from narrows.modalities.motion.figure import StickFigure
 from narrows.modalities.motion.film import write_stick_film
 from narrows.modalities.motion.formats import Format
@@ -86,7 +86,7 @@ def write_film(path: Path, row: Mapping[str, Tensor], spec: Spec) -> None:
     check_film(spec, path.suffix[1:])
     features = _features(row, spec)
     if isinstance(form, TableFormat) and (body := _to_render(form)):
-        runs = {name: _states(body, form, part) for name, part in features.items()}
+        runs = {name: states_of(*form.states(body.robot, form.values(part))) for name, part in features.items()}
         write_rendered_film(path, body, runs, form.rate)
     else:
         write_stick_film(path, _figures(features, form), form.rate, form.up)
@@ -104,12 +104,6 @@ def _body(urdf: str) -> Body | None:
     except DataError as error:
         logger.warning("films show stick figures: %s", error)
         return None
-
-
-def _states(body: Body, form: TableFormat, features: np.ndarray) -> np.ndarray:
-    """Return the states of features in MuJoCo's order, [T, ...]: root position, quaternion (w, x, y, z), angles."""
-    positions, quaternions, angles = form.states(body.robot, form.values(features))
-    return np.concatenate([positions, quaternions[:, [3, 0, 1, 2]], angles], 1)
 
 
 def _frames(form: Format) -> int:

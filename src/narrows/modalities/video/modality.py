@@ -33,6 +33,7 @@ from narrows.models import Autoencoder
 from narrows.progress import Progress
 from narrows.report.page import Block, Page, Section, write_page
 from narrows.report.pictures import grid
+from narrows.report.sections import reconstructed
 from narrows.training.run import RunFolder
 
 __all__ = ["MODALITY", "VideoModality", "VideoRecipe", "strip"]
@@ -228,11 +229,7 @@ class VideoModality(Modality):
             made = {name: own[0].cpu() for name, own in model.versions(x.unsqueeze(0).to(device)).items()}
             rows.append([(examples.name(index), x), *made.items()])
             strips.append(strip({"original": x, **made}, _spread(x.shape[1]), examples.name(index)))
-        text = "Clips of the validation split, which the model was not trained on, and " + (
-            "the mean of p(x|z) given their codes."
-            if model.stages == 1
-            else "their reconstructions by the first stage, then draws from the latents of their windows."
-        )
+        text = f"Clips of the validation split, which the model was not trained on, and {reconstructed(model)}"
         films = Films("Originals, each next to its reconstruction.", rows, model.spec.rate)
         yield Section("Reconstructions", text, [*strips[:2], films])
 
