@@ -34,7 +34,7 @@ __all__ = ["Foresight", "Judges", "Part", "foresee", "sharpness", "starts_of"]
 AT_ONCE = 16
 """Streams that are imagined together."""
 FLAT = 1e-6
-"""The least sharpness in ratios: about that of the rounding to 256 levels."""
+"""The least sharpness in ratios, so that frames without detail give no ratio of 0 or infinity."""
 SPAN = 5
 """Steps whose frames are taken together for a Fréchet distance, which needs many."""
 
